@@ -1,0 +1,91 @@
+#include "buffer.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SMALLEST_CAPACITY = 256 };
+
+void buffer_init(struct buffer *buffer) {
+    *buffer = (struct buffer){0};
+}
+
+void buffer_init_fixed(struct buffer *buffer, char *storage, size_t size) {
+    *buffer = (struct buffer){.data = storage, .capacity = size, .fixed = true};
+}
+
+void buffer_fini(struct buffer *buffer) {
+    if (!buffer->fixed)
+        free(buffer->data);
+    buffer_init(buffer);
+}
+
+bool buffer_reserve(struct buffer *buffer, size_t more) {
+    if (buffer->failed)
+        return false;
+    if (more <= buffer->capacity - buffer->len)
+        return true;
+    if (buffer->fixed || more > SIZE_MAX / 2 - buffer->len) {
+        buffer->failed = true;
+        return false;
+    }
+    size_t capacity = buffer->capacity ? buffer->capacity : SMALLEST_CAPACITY;
+    while (capacity < buffer->len + more)
+        capacity *= 2;
+    char *data = realloc(buffer->data, capacity);
+    if (!data) {
+        buffer->failed = true;
+        return false;
+    }
+    buffer->data = data;
+    buffer->capacity = capacity;
+    return true;
+}
+
+void buffer_append(struct buffer *buffer, const char *bytes, size_t len) {
+    if (len == 0 || !buffer_reserve(buffer, len))
+        return;
+    memcpy(buffer->data + buffer->len, bytes, len);
+    buffer->len += len;
+}
+
+void buffer_append_text(struct buffer *buffer, const char *text) {
+    buffer_append(buffer, text, strlen(text));
+}
+
+void buffer_append_format(struct buffer *buffer, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    va_list again;
+    va_copy(again, args);
+    int len = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    /* vsnprintf also writes the NUL, so room is made for it; it is not counted. */
+    if (len < 0)
+        buffer->failed = true;
+    else if (buffer_reserve(buffer, (size_t)len + 1)) {
+        vsnprintf(buffer->data + buffer->len, (size_t)len + 1, format, again);
+        buffer->len += (size_t)len;
+    }
+    va_end(again);
+}
+
+void buffer_append_json_string(struct buffer *buffer, const char *text, size_t len) {
+    buffer_append(buffer, "\"", 1);
+    size_t plain = 0; /* start of the bytes that need no escape and were not appended yet */
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        buffer_append(buffer, text + plain, i - plain);
+        plain = i + 1;
+        if (c == '"' || c == '\\')
+            buffer_append(buffer, (const char[]){'\\', (char)c}, 2);
+        else
+            buffer_append_format(buffer, "\\u%04x", c);
+    }
+    buffer_append(buffer, text + plain, len - plain);
+    buffer_append(buffer, "\"", 1);
+}

@@ -1,0 +1,237 @@
+#include "committer.h"
+
+#include "clock.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    CONFLICT_TRIES = 5,
+    BACKOFF_FIRST_US = 20 * US_PER_MS,
+    BACKOFF_MAX_US = 2 * US_PER_S,
+};
+
+struct committer {
+    struct committer_options options;
+    committer_done *done;
+    void *context;
+
+    pthread_mutex_t lock; /* guards the queue and stopping */
+    pthread_cond_t filled;
+    struct delivery *first, **last; /* the queue, oldest first; *last is the link that ends it */
+    size_t queued;
+    bool stopping;
+
+    size_t thread_count;
+    struct thread {
+        struct committer *committer;
+        struct store *store;
+        struct delivery **batch; /* room for options.batch_max */
+        pthread_t id;
+        unsigned seed; /* for the jitter */
+    } threads[];
+};
+
+bool committer_submit(struct committer *committer, struct delivery *delivery) {
+    delivery->next = NULL;
+    pthread_mutex_lock(&committer->lock);
+    bool room = committer->queued < committer->options.queue_max;
+    if (room) {
+        *committer->last = delivery;
+        committer->last = &delivery->next;
+        committer->queued++;
+        pthread_cond_signal(&committer->filled);
+    }
+    pthread_mutex_unlock(&committer->lock);
+    return room;
+}
+
+static bool batch_has_key(struct delivery *const *batch, size_t count, uint64_t key_hash) {
+    for (size_t i = 0; i < count; i++)
+        if (batch[i]->receipt.key_hash == key_hash)
+            return true;
+    return false;
+}
+
+/*
+ * Moves deliveries from the queue to the batch. Two of one key never share a batch (PostgreSQL: error 21000): the
+ * second stays, in its place. Waits while the queue is empty; returns 0 when it is empty for good.
+ */
+static size_t take_batch(struct committer *committer, struct delivery **batch) {
+    size_t count = 0;
+    pthread_mutex_lock(&committer->lock);
+    while (!committer->first && !committer->stopping)
+        pthread_cond_wait(&committer->filled, &committer->lock);
+    struct delivery **link = &committer->first;
+    while (*link && count < committer->options.batch_max) {
+        struct delivery *delivery = *link;
+        if (batch_has_key(batch, count, delivery->receipt.key_hash)) {
+            link = &delivery->next;
+            continue;
+        }
+        *link = delivery->next;
+        batch[count++] = delivery;
+    }
+    if (!*link)
+        committer->last = link;
+    committer->queued -= count;
+    /* Several submits may have woken one thread only; what is left is another's work. */
+    if (committer->first)
+        pthread_cond_signal(&committer->filled);
+    pthread_mutex_unlock(&committer->lock);
+    return count;
+}
+
+static int compare_deliveries(const void *a, const void *b) {
+    const struct delivery *const *x = a, *const *y = b;
+    return receipt_compare_keys(&(*x)->receipt, &(*y)->receipt);
+}
+
+static void finish(struct committer *committer, struct delivery *const *batch, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        committer->done(committer->context, batch[i]);
+}
+
+static void finish_unavailable(struct thread *thread, struct delivery *delivery) {
+    delivery->outcome = OUTCOME_UNAVAILABLE;
+    delivery->failure = thread->store->failure ? thread->store->failure : "waited too long";
+    memcpy(delivery->sqlstate, thread->store->sqlstate, sizeof delivery->sqlstate);
+    finish(thread->committer, &delivery, 1);
+}
+
+/* Answers those whose time is up; the others move together, in order. Returns how many are left. */
+static size_t expire(struct thread *thread, struct delivery **batch, size_t count) {
+    int64_t now = clock_now_us();
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (batch[i]->deadline_us <= now)
+            finish_unavailable(thread, batch[i]);
+        else
+            batch[left++] = batch[i];
+    }
+    return left;
+}
+
+static int64_t earliest_deadline(struct delivery *const *batch, size_t count) {
+    int64_t earliest = batch[0]->deadline_us;
+    for (size_t i = 1; i < count; i++)
+        if (batch[i]->deadline_us < earliest)
+            earliest = batch[i]->deadline_us;
+    return earliest;
+}
+
+/* Sleeps half to all of the back-off, but not past the deadline, and doubles it. */
+static void back_off(struct thread *thread, int64_t *backoff_us, int64_t deadline_us) {
+    int64_t pause = *backoff_us / 2 + rand_r(&thread->seed) % (*backoff_us / 2);
+    int64_t left = deadline_us - clock_now_us();
+    if (pause > left)
+        pause = left;
+    if (pause > 0)
+        usleep((useconds_t)pause);
+    *backoff_us = *backoff_us * 2 < BACKOFF_MAX_US ? *backoff_us * 2 : BACKOFF_MAX_US;
+}
+
+/*
+ * Stores a sorted batch, trying again until it is stored or its deliveries' time is up. A batch that fails for a reason
+ * of one row is split until that row alone fails: the others are stored.
+ */
+static void commit(struct thread *thread, struct delivery **batch, size_t count) {
+    struct store *store = thread->store;
+    int64_t backoff_us = BACKOFF_FIRST_US;
+    int conflicts = 0;
+    while ((count = expire(thread, batch, count)) > 0) {
+        int64_t deadline_us = earliest_deadline(batch, count);
+        switch (store->store(store, batch, count, deadline_us)) {
+        case STORE_OK:
+            store->failure = NULL;
+            store->sqlstate[0] = '\0';
+            finish(thread->committer, batch, count);
+            return;
+        case STORE_REFUSED:
+            if (count == 1) {
+                finish_unavailable(thread, batch[0]);
+                return;
+            }
+            commit(thread, batch, count / 2);
+            batch += count / 2;
+            count -= count / 2;
+            break;
+        case STORE_CONFLICT:
+            if (++conflicts < CONFLICT_TRIES)
+                break;
+            back_off(thread, &backoff_us, deadline_us);
+            break;
+        case STORE_FAILED:
+            back_off(thread, &backoff_us, deadline_us);
+            break;
+        }
+    }
+}
+
+static void *run_thread(void *argument) {
+    struct thread *thread = argument;
+    size_t count;
+    while ((count = take_batch(thread->committer, thread->batch)) > 0) {
+        qsort(thread->batch, count, sizeof(struct delivery *), compare_deliveries);
+        commit(thread, thread->batch, count);
+    }
+    return NULL;
+}
+
+static bool start_thread(struct committer *committer, struct store *store) {
+    struct thread *thread = &committer->threads[committer->thread_count];
+    thread->committer = committer;
+    thread->store = store;
+    thread->seed = (unsigned)clock_now_us() + (unsigned)committer->thread_count;
+    thread->batch = calloc(committer->options.batch_max, sizeof(struct delivery *));
+    if (!thread->batch)
+        return false;
+    if (pthread_create(&thread->id, NULL, run_thread, thread) != 0) {
+        free(thread->batch);
+        return false;
+    }
+    committer->thread_count++;
+    return true;
+}
+
+struct committer *committer_new(const struct committer_options *options, struct store *const *stores,
+                                size_t store_count, committer_done *done, void *context) {
+    struct committer *committer = calloc(1, sizeof *committer + store_count * sizeof committer->threads[0]);
+    size_t started = 0;
+    if (committer) {
+        committer->options = *options;
+        committer->done = done;
+        committer->context = context;
+        committer->last = &committer->first;
+        pthread_mutex_init(&committer->lock, NULL);
+        pthread_cond_init(&committer->filled, NULL);
+        while (started < store_count && start_thread(committer, stores[started]))
+            started++;
+        if (started == store_count)
+            return committer;
+    }
+    for (size_t i = started; i < store_count; i++)
+        stores[i]->free(stores[i]);
+    committer_free(committer);
+    return NULL;
+}
+
+void committer_free(struct committer *committer) {
+    if (!committer)
+        return;
+    pthread_mutex_lock(&committer->lock);
+    committer->stopping = true;
+    pthread_cond_broadcast(&committer->filled);
+    pthread_mutex_unlock(&committer->lock);
+    for (size_t i = 0; i < committer->thread_count; i++) {
+        struct thread *thread = &committer->threads[i];
+        pthread_join(thread->id, NULL);
+        thread->store->free(thread->store);
+        free(thread->batch);
+    }
+    pthread_cond_destroy(&committer->filled);
+    pthread_mutex_destroy(&committer->lock);
+    free(committer);
+}

@@ -1,0 +1,156 @@
+#include "config.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { PATH, NUMBER, WORD, CLIENTS };
+
+struct setting {
+    const char *name;
+    enum kind kind;
+    size_t offset;       /* in struct config */
+    const char *initial; /* the default; NULL: required */
+    unsigned min, max;   /* for NUMBER */
+    const char *words;   /* for WORD: the choices, separated by blanks; the value is the position of the choice */
+    const char *meaning;
+};
+
+/* A batch of 2,000 rows is near PostgreSQL's limit of 65,535 parameters in a statement. */
+static const struct setting settings[] = {
+    {"RECEIPTD_KEYS_FILE", PATH, offsetof(struct config, keys_file), NULL, 0, 0, NULL,
+     "file with the API keys' names and SHA-256 digests; made with receiptd key NAME"},
+    {"RECEIPTD_THREADS", NUMBER, offsetof(struct config, threads), "2", 1, 64, NULL,
+     "threads that read, check and answer requests; about one a core"},
+    {"RECEIPTD_COMMITTERS", NUMBER, offsetof(struct config, committers), "1", 1, 16, NULL,
+     "threads that store batches, each with a database connection of its own"},
+    {"RECEIPTD_BATCH_MAX", NUMBER, offsetof(struct config, batch_max), "64", 1, 2000, NULL,
+     "receipts in one transaction, at the most"},
+    {"RECEIPTD_QUEUE_MAX", NUMBER, offsetof(struct config, queue_max), "1024", 1, 1000000, NULL,
+     "deliveries waiting to be stored, at the most; beyond that the answer is 503 at once"},
+    {"RECEIPTD_DEADLINE_MS", NUMBER, offsetof(struct config, deadline_ms), "10000", 100, 600000, NULL,
+     "milliseconds after which a delivery that is not stored is answered 503; keep it below nginx's "
+     "fastcgi_read_timeout"},
+    {"RECEIPTD_LOG_LEVEL", WORD, offsetof(struct config, log_level), "info", 0, 0, "error warning info",
+     "least important lines to log; at info there is one a delivery"},
+    {"RECEIPTD_PREPARED_STATEMENTS", WORD, offsetof(struct config, prepared_statements), "on", 0, 0, "off on",
+     "off for a pooler that gives each transaction another session (pgbouncer in transaction mode)"},
+    /* Names that a client's environment has, see var/env: not the worker's, but no mistake either. */
+    {"RECEIPTD_URL", CLIENTS, 0, "", 0, 0, NULL, NULL},
+    {"RECEIPTD_API_KEY", CLIENTS, 0, "", 0, 0, NULL, NULL},
+    {"RECEIPTD_CACERT", CLIENTS, 0, "", 0, 0, NULL, NULL},
+};
+enum { SETTING_COUNT = sizeof settings / sizeof settings[0] };
+
+static bool parse_number(const struct setting *setting, const char *text, unsigned *number) {
+    char *end;
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (errno != 0 || *end != '\0' || value < setting->min || value > setting->max)
+        return false;
+    *number = (unsigned)value;
+    return true;
+}
+
+static bool parse_word(const struct setting *setting, const char *text, unsigned *position) {
+    size_t len = strlen(text);
+    const char *word = setting->words;
+    for (*position = 0; len > 0; ++*position) {
+        size_t word_len = strcspn(word, " ");
+        if (word_len == len && memcmp(word, text, len) == 0)
+            return true;
+        if (word[word_len] == '\0')
+            return false;
+        word += word_len + 1;
+    }
+    return false;
+}
+
+static bool set(struct config *config, const struct setting *setting, const char *text, FILE *errors) {
+    void *target = (char *)config + setting->offset;
+    unsigned value = 0;
+    switch (setting->kind) {
+    case CLIENTS:
+        return true;
+    case PATH:
+        *(const char **)target = text;
+        if (*text == '\0')
+            fprintf(errors, "%s is empty\n", setting->name);
+        return *text != '\0';
+    case NUMBER:
+        if (!parse_number(setting, text, &value)) {
+            fprintf(errors, "%s=%s: expected a whole number from %u to %u\n", setting->name, text, setting->min,
+                    setting->max);
+            return false;
+        }
+        *(unsigned *)target = value;
+        return true;
+    case WORD:
+        if (!parse_word(setting, text, &value)) {
+            fprintf(errors, "%s=%s: expected one of: %s\n", setting->name, text, setting->words);
+            return false;
+        }
+        if (setting->offset == offsetof(struct config, log_level))
+            config->log_level = (enum log_level)value;
+        else
+            *(bool *)target = value != 0;
+        return true;
+    }
+    return false;
+}
+
+static const struct setting *find(const char *name, size_t len) {
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if (strlen(settings[i].name) == len && memcmp(settings[i].name, name, len) == 0)
+            return &settings[i];
+    return NULL;
+}
+
+static const char *value_in(char *const *environment, const char *name) {
+    size_t len = strlen(name);
+    for (; *environment; environment++)
+        if (strncmp(*environment, name, len) == 0 && (*environment)[len] == '=')
+            return *environment + len + 1;
+    return NULL;
+}
+
+bool config_load(struct config *config, char *const *environment, FILE *errors) {
+    bool ok = true;
+    *config = (struct config){0};
+    for (char *const *variable = environment; *variable; variable++) {
+        size_t len = strcspn(*variable, "=");
+        if (strncmp(*variable, "RECEIPTD_", 9) == 0 && !find(*variable, len)) {
+            fprintf(errors, "%.*s: there is no such variable; receiptd --help lists them\n", (int)len, *variable);
+            ok = false;
+        }
+    }
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        const char *text = value_in(environment, settings[i].name);
+        if (!text)
+            text = settings[i].initial;
+        if (!text) {
+            fprintf(errors, "%s is not set: %s\n", settings[i].name, settings[i].meaning);
+            ok = false;
+        } else if (!set(config, &settings[i], text, errors)) {
+            ok = false;
+        }
+    }
+    return ok;
+}
+
+void config_describe(FILE *out) {
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        const struct setting *setting = &settings[i];
+        if (setting->kind == CLIENTS)
+            continue;
+        fprintf(out, "  %s\n      %s\n      ", setting->name, setting->meaning);
+        if (setting->kind == NUMBER)
+            fprintf(out, "%u to %u; ", setting->min, setting->max);
+        if (setting->kind == WORD)
+            fprintf(out, "one of: %s; ", setting->words);
+        fprintf(out, setting->initial ? "default %s\n" : "required\n", setting->initial);
+    }
+}

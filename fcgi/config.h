@@ -1,0 +1,34 @@
+/*
+ * The configuration: RECEIPTD_… environment variables, read and checked once, at the start.
+ *
+ * Threads: read by one, before the others start; constant from then on.
+ */
+#ifndef RECEIPTD_CONFIG_H
+#define RECEIPTD_CONFIG_H
+
+#include "log.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+struct config {
+    const char *keys_file; /* the environment's own memory */
+    unsigned threads;
+    unsigned committers;
+    unsigned batch_max;
+    unsigned queue_max;
+    unsigned deadline_ms;
+    enum log_level log_level;
+    bool prepared_statements;
+};
+
+/*
+ * Fills `config` from `environment` (as in environ). False when a value is bad, a required one is missing or a
+ * RECEIPTD_… variable is unknown; every such finding is written to `errors`, a line each, naming the variable.
+ */
+bool config_load(struct config *config, char *const *environment, FILE *errors);
+
+/* Writes every variable with its meaning, range and default. */
+void config_describe(FILE *out);
+
+#endif

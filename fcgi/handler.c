@@ -1,0 +1,170 @@
+#include "handler.h"
+
+#include "clock.h"
+#include "receipt_json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+
+static bool parse_request_id(const char *text, unsigned char id[REQUEST_ID_BYTES]) {
+    if (strlen(text) != REQUEST_ID_CHARS || strspn(text, "0123456789abcdef") != REQUEST_ID_CHARS)
+        return false;
+    for (size_t i = 0; i < REQUEST_ID_BYTES; i++) {
+        const char pair[3] = {text[2 * i], text[2 * i + 1], '\0'};
+        id[i] = (unsigned char)strtoul(pair, NULL, 16);
+    }
+    return true;
+}
+
+/*
+ * The id decides which delivery is told 201, so one that the web server did not make (32 hexadecimal digits) is
+ * replaced. False when the system has no randomness.
+ */
+static bool set_request_id(struct delivery *delivery, const char *given) {
+    if (given && parse_request_id(given, delivery->request_id)) {
+        memcpy(delivery->request_id_text, given, REQUEST_ID_CHARS + 1);
+        return true;
+    }
+    if (getrandom(delivery->request_id, REQUEST_ID_BYTES, 0) != REQUEST_ID_BYTES)
+        return false;
+    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
+        sprintf(delivery->request_id_text + 2 * i, "%02x", delivery->request_id[i]);
+    return true;
+}
+
+/* Decodes base64 (RFC 4648, section 4). Returns a heap block of *len bytes, or NULL with *invalid saying whose fault.
+ */
+static char *decode_base64(const char *text, size_t *len, bool *invalid) {
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t chars = strspn(text, alphabet);
+    size_t padding = strspn(text + chars, "=");
+    *invalid = text[chars + padding] != '\0' || padding > 2 || chars % 4 == 1;
+    if (*invalid)
+        return NULL;
+    char *bytes = malloc(chars + 1);
+    if (!bytes)
+        return NULL;
+    unsigned pending = 0, bits = 0;
+    *len = 0;
+    for (size_t i = 0; i < chars; i++) {
+        pending = pending << 6 | (unsigned)(strchr(alphabet, text[i]) - alphabet);
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            bytes[(*len)++] = (char)(pending >> bits);
+        }
+    }
+    return bytes;
+}
+
+/* Authorization: "Bearer KEY" or "Basic base64(anything:KEY)" (RFC 6750, RFC 7617); schemes in any case (RFC 9110). */
+static enum api_keys_result find_authorization(struct api_keys *keys, const char *value, char *name) {
+    size_t scheme_len = strcspn(value, " ");
+    const char *token = value + scheme_len + strspn(value + scheme_len, " ");
+    if (scheme_len == 6 && strncasecmp(value, "Bearer", 6) == 0)
+        return api_keys_find(keys, token, strlen(token), name);
+    if (scheme_len != 5 || strncasecmp(value, "Basic", 5) != 0)
+        return API_KEYS_UNKNOWN;
+
+    size_t len = 0;
+    bool invalid = false;
+    char *pair = decode_base64(token, &len, &invalid);
+    if (!pair)
+        return invalid ? API_KEYS_UNKNOWN : API_KEYS_FAILED;
+    enum api_keys_result result = API_KEYS_UNKNOWN;
+    const char *colon = memchr(pair, ':', len);
+    if (colon)
+        result = api_keys_find(keys, colon + 1, (size_t)(pair + len - colon - 1), name);
+    free(pair);
+    return result;
+}
+
+/* One credential may be sent in several headers, but all of them have to be the same valid key. */
+static enum api_keys_result authenticate(struct api_keys *keys, const struct request *request, char *name) {
+    if (request->credential_count == 0 || request->credential_count > REQUEST_MAX_CREDENTIALS)
+        return API_KEYS_UNKNOWN;
+    for (size_t i = 0; i < request->credential_count; i++) {
+        const struct request_credential *credential = &request->credentials[i];
+        char found[API_KEY_NAME_MAX + 1];
+        enum api_keys_result result = credential->authorization
+                                          ? find_authorization(keys, credential->value, found)
+                                          : api_keys_find(keys, credential->value, strlen(credential->value), found);
+        if (result != API_KEYS_VALID)
+            return result;
+        if (i > 0 && strcmp(name, found) != 0)
+            return API_KEYS_UNKNOWN;
+        strcpy(name, found);
+    }
+    return API_KEYS_VALID;
+}
+
+/* The media type without its parameters (RFC 9110, section 8.3). JSON has no charset: it is UTF-8 (RFC 8259,
+ * section 8.1). */
+static bool is_json(const char *content_type) {
+    static const char json[] = "application/json";
+    if (!content_type || strncasecmp(content_type, json, sizeof json - 1) != 0)
+        return false;
+    const char *rest = content_type + sizeof json - 1;
+    rest += strspn(rest, " \t");
+    return *rest == '\0' || *rest == ';';
+}
+
+static bool answer(struct delivery *delivery, enum outcome outcome) {
+    delivery->outcome = outcome;
+    return false;
+}
+
+static bool answer_malformed(struct delivery *delivery, const char *message) {
+    snprintf(delivery->message, sizeof delivery->message, "%s", message);
+    return answer(delivery, OUTCOME_MALFORMED);
+}
+
+static bool answer_unavailable(struct delivery *delivery, const char *failure) {
+    delivery->failure = failure;
+    return answer(delivery, OUTCOME_UNAVAILABLE);
+}
+
+static bool decode_body(const struct request *request, struct delivery *delivery) {
+    struct receipt_json_error error;
+    switch (receipt_json_decode(request->body, request->body_len, &delivery->receipt, &error)) {
+    case RECEIPT_JSON_OK:
+        break;
+    case RECEIPT_JSON_NO_MEMORY:
+        return answer_unavailable(delivery, "out of memory");
+    case RECEIPT_JSON_MALFORMED:
+        delivery->error_line = error.line;
+        delivery->error_column = error.column;
+        return answer_malformed(delivery, error.message);
+    }
+    if (!receipt_validate(&delivery->receipt, &delivery->errors))
+        return answer(delivery, OUTCOME_INVALID);
+    return true;
+}
+
+bool handler_handle(const struct handler *handler, const struct request *request, struct delivery *delivery) {
+    delivery->arrived_us = clock_now_us();
+    delivery->deadline_us = delivery->arrived_us + handler->deadline_us;
+    if (!set_request_id(delivery, request->request_id))
+        return answer_unavailable(delivery, "no randomness for a request id");
+    if (strcmp(request->method, "POST") != 0)
+        return answer(delivery, OUTCOME_NOT_POST);
+    switch (authenticate(handler->keys, request, delivery->api_key_name)) {
+    case API_KEYS_VALID:
+        break;
+    case API_KEYS_UNKNOWN:
+        delivery->api_key_name[0] = '\0';
+        return answer(delivery, OUTCOME_UNAUTHORIZED);
+    case API_KEYS_FAILED:
+        return answer_unavailable(delivery, "out of memory");
+    }
+    if (request->body_len > BODY_MAX_BYTES)
+        return answer(delivery, OUTCOME_TOO_LARGE);
+    if (!is_json(request->content_type))
+        return answer_malformed(delivery, "The Content-Type must be application/json.");
+    if (request->body_len == 0)
+        return answer_malformed(delivery, "The body is empty.");
+    return decode_body(request, delivery);
+}

@@ -1,0 +1,244 @@
+/* The command line, signals, and the wiring of the modules. Only this file ends the process. */
+#include "api_keys.h"
+#include "committer.h"
+#include "config.h"
+#include "handler.h"
+#include "listener.h"
+#include "log.h"
+#include "receipt_json.h"
+#include "server.h"
+#include "store_pg.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+enum {
+    MESSAGE_SIZE = 512,
+    DRAIN_EXTRA_MS = 8000, /* beyond the deadline of a delivery: the time a client may take to send or read */
+};
+
+enum { EXIT_USAGE = 2 };
+
+static int usage(FILE *out, int status) {
+    fprintf(out,
+            "Usage: receiptd [--listen PATH]   serve POST /inventory_receipt over FastCGI\n"
+            "       receiptd --check           say whether configuration, database and grants are fine\n"
+            "       receiptd key NAME          make a new API key\n"
+            "       receiptd --version | --help\n"
+            "\n"
+            "Without --listen the socket is taken from systemd or from descriptor 0.\n"
+            "SIGTERM: answer what was begun, then exit; once more: exit at once. SIGHUP: read the API keys again.\n"
+            "\n"
+            "Environment:\n");
+    config_describe(out);
+    fprintf(out, "  PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSFILE, PGTARGETSESSIONATTRS, ...\n"
+                 "      the database, as for every program with libpq\n");
+    return status;
+}
+
+static int make_key(const char *name) {
+    char key[API_KEY_TEXT_SIZE], line[API_KEY_LINE_SIZE];
+    if (!api_keys_name_valid(name)) {
+        fprintf(stderr, "receiptd: a key's name has 1 to %d of A-Z a-z 0-9 . _ @ -\n", API_KEY_NAME_MAX);
+        return EXIT_USAGE;
+    }
+    if (!api_keys_generate(name, key, line)) {
+        fprintf(stderr, "receiptd: the system has no randomness for a key\n");
+        return EXIT_FAILURE;
+    }
+    printf("API key (shown once; give it to the sender):\n  %s\n"
+           "Line for the key file (RECEIPTD_KEYS_FILE):\n  %s\n",
+           key, line);
+    return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int check(void) {
+    struct config config;
+    char error[MESSAGE_SIZE];
+    bool ok = config_load(&config, environ, stdout);
+    if (ok) {
+        struct api_keys *keys = api_keys_load(config.keys_file, error, sizeof error);
+        if (keys)
+            printf("API keys: %zu in %s\n", api_keys_count(keys), config.keys_file);
+        else
+            printf("API keys: %s\n", error);
+        ok = keys != NULL;
+        api_keys_free(keys);
+    }
+    ok = store_pg_check(stdout) && ok;
+    printf(ok ? "All is well.\n" : "Not ready to serve.\n");
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static void answer_stored(void *context, struct delivery *delivery) {
+    (void)context; /* the delivery knows its server */
+    server_answer(delivery);
+}
+
+static bool submit_to_committer(void *context, struct delivery *delivery) {
+    return committer_submit(context, delivery);
+}
+
+static struct committer *start_committer(const struct config *config) {
+    struct store_pg_options store_options = {.batch_max = config->batch_max,
+                                             .prepared_statements = config->prepared_statements};
+    struct committer_options options = {.batch_max = config->batch_max, .queue_max = config->queue_max};
+    struct store **stores = calloc(config->committers, sizeof(struct store *));
+    struct committer *committer = NULL;
+    unsigned count = 0;
+    while (stores && count < config->committers && (stores[count] = store_pg_new(&store_options)))
+        count++;
+    if (count == config->committers)
+        committer = committer_new(&options, stores, count, answer_stored, NULL);
+    else
+        while (count > 0) {
+            count--;
+            stores[count]->free(stores[count]);
+        }
+    free(stores);
+    return committer;
+}
+
+static void reload_keys(struct api_keys *keys) {
+    char error[MESSAGE_SIZE];
+    sd_notify(0, "RELOADING=1");
+    if (api_keys_reload(keys, error, sizeof error))
+        log_message(LOG_INFO, "read the API keys again: %zu", api_keys_count(keys));
+    else
+        log_message(LOG_ERROR, "the API keys stay as they were: %s", error);
+    sd_notify(0, "READY=1");
+}
+
+/* Returns when the process is asked to end. */
+static void wait_for_end(const sigset_t *signals, struct api_keys *keys) {
+    for (;;) {
+        int signal_number;
+        if (sigwait(signals, &signal_number) != 0)
+            continue;
+        if (signal_number != SIGHUP)
+            return;
+        reload_keys(keys);
+    }
+}
+
+/* Every connection is a descriptor; what the administrator allows at most is fine. */
+static void raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int serve(const char *path) {
+    struct config config;
+    char error[MESSAGE_SIZE];
+    if (!config_load(&config, environ, stderr))
+        return EXIT_FAILURE;
+    if (config.batch_max > store_pg_batch_limit()) {
+        fprintf(stderr, "RECEIPTD_BATCH_MAX: at most %zu\n", store_pg_batch_limit());
+        return EXIT_FAILURE;
+    }
+    log_set_level(config.log_level);
+    struct api_keys *keys = api_keys_load(config.keys_file, error, sizeof error);
+    if (!keys) {
+        fprintf(stderr, "receiptd: %s\n", error);
+        return EXIT_FAILURE;
+    }
+    int listener = path ? listener_open(path, error, sizeof error) : listener_inherit(error, sizeof error);
+    if (listener < 0) {
+        fprintf(stderr, "receiptd: %s\n", error);
+        api_keys_free(keys);
+        return EXIT_FAILURE;
+    }
+    raise_descriptor_limit();
+
+    /* Blocked here, hence in every thread; this one waits for them. */
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+
+    receipt_json_init();
+    struct handler handler = {.keys = keys, .deadline_us = (int64_t)config.deadline_ms * 1000};
+    struct committer *committer = start_committer(&config);
+    struct server *server = NULL;
+    if (committer) {
+        struct server_options options = {.listener = listener,
+                                         .socket_path = path,
+                                         .threads = config.threads,
+                                         .handler = &handler,
+                                         .submit = submit_to_committer,
+                                         .context = committer};
+        server = server_new(&options);
+    }
+    if (!server) {
+        fprintf(stderr, "receiptd: cannot start: %s\n", strerror(errno));
+        return EXIT_FAILURE;
+    }
+    /* FCGX_Init has put handlers of its own on these (libfcgi: OS_InstallSignalHandlers). */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    log_message(LOG_INFO, "receiptd %s serves on %s with %zu API keys", RECEIPTD_VERSION,
+                path ? path : "the socket it was given", api_keys_count(keys));
+    sd_notify(0, "READY=1");
+
+    wait_for_end(&signals, keys);
+    sd_notify(0, "STOPPING=1");
+    log_message(LOG_INFO, "draining");
+    /* A second SIGTERM ends the process; a SIGHUP is no reason to. */
+    sigdelset(&signals, SIGHUP);
+    pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    if (!server_drain(server, (int)config.deadline_ms + DRAIN_EXTRA_MS)) {
+        log_message(LOG_ERROR, "some connections could not be ended in time");
+        return EXIT_FAILURE;
+    }
+    server_free(server);
+    committer_free(committer);
+    api_keys_free(keys);
+    log_message(LOG_INFO, "drained");
+    return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv) {
+    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
+                                            {"check", no_argument, NULL, 'c'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {0}};
+    const char *path = NULL;
+    bool only_check = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case 'l':
+            path = optarg;
+            break;
+        case 'c':
+            only_check = true;
+            break;
+        case 'h':
+            return usage(stdout, EXIT_SUCCESS);
+        case 'v':
+            printf("receiptd %s\n", RECEIPTD_VERSION);
+            return EXIT_SUCCESS;
+        default:
+            return usage(stderr, EXIT_USAGE);
+        }
+    }
+    if (argc - optind == 2 && strcmp(argv[optind], "key") == 0)
+        return make_key(argv[optind + 1]);
+    if (optind < argc)
+        return usage(stderr, EXIT_USAGE);
+    return only_check ? check() : serve(path);
+}

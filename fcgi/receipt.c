@@ -1,0 +1,210 @@
+#include "receipt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const conditions[] = {"N", "R", "A", "B", "C", "X", "TT", NULL};
+static const char *const reference_types[] = {"StockTransferOrder", "RA", "RMA", "ForwardOrder", NULL};
+
+#define KEY(name_)                                                                                                     \
+    {                                                                                                                  \
+        .path = name_, .name = name_, .column = name_, .object = RECEIPT_BODY, .type = RECEIPT_TEXT, .required = true, \
+        .key = true, .max_chars = RECEIPT_KEY_MAX_CHARS                                                                \
+    }
+#define OBJECT(name_, opens_, required_)                                                                               \
+    {                                                                                                                  \
+        .path = name_, .name = name_, .object = RECEIPT_BODY, .type = RECEIPT_OBJECT, .opens = opens_,                 \
+        .required = required_                                                                                          \
+    }
+#define TEXT(name_, required_, ...)                                                                                    \
+    {                                                                                                                  \
+        .path = name_, .name = name_, .column = name_, .object = RECEIPT_BODY, .type = RECEIPT_TEXT,                   \
+        .required = required_, .max_chars = RECEIPT_TEXT_MAX_CHARS, __VA_ARGS__                                        \
+    }
+#define INNER(object_, prefix_, name_, type_, required_, ...)                                                          \
+    {                                                                                                                  \
+        .path = prefix_ "." name_, .name = name_, .column = prefix_ "_" name_, .object = object_, .type = type_,       \
+        .required = required_, .max_chars = RECEIPT_TEXT_MAX_CHARS, __VA_ARGS__                                        \
+    }
+
+/* clang-format off */
+const struct receipt_field receipt_fields[RECEIPT_FIELD_COUNT] = {
+    KEY("program_identifier"),
+    KEY("asn_number"),
+    TEXT("shipment_identifier", false),
+    OBJECT("from", RECEIPT_FROM, true),
+    INNER(RECEIPT_FROM, "from", "identifier", RECEIPT_TEXT, true),
+    INNER(RECEIPT_FROM, "from", "type", RECEIPT_TEXT, true),
+    OBJECT("to", RECEIPT_TO, true),
+    INNER(RECEIPT_TO, "to", "identifier", RECEIPT_INTEGER, true),
+    INNER(RECEIPT_TO, "to", "type", RECEIPT_TEXT, true),
+    INNER(RECEIPT_TO, "to", "original_identifier", RECEIPT_TEXT, true),
+    TEXT("carton_identifier", false),
+    OBJECT("reference", RECEIPT_REFERENCE, false),
+    INNER(RECEIPT_REFERENCE, "reference", "type", RECEIPT_TEXT, false, .values = reference_types),
+    INNER(RECEIPT_REFERENCE, "reference", "identifier", RECEIPT_TEXT, false),
+    INNER(RECEIPT_REFERENCE, "reference", "alternate_identifier", RECEIPT_TEXT, false),
+    TEXT("line_identifier", false),
+    KEY("unit_identifier"),
+    TEXT("reference_line_identifier", false),
+    TEXT("sku", true),
+    TEXT("upc", false),
+    TEXT("serial_number", false),
+    TEXT("initial_condition", true, .values = conditions),
+    TEXT("initial_channel", true),
+    TEXT("return_reason", false),
+    TEXT("ot_user_login", true),
+    TEXT("merchant", false),
+    TEXT("concept", false),
+    TEXT("asin", false),
+    TEXT("tracking_number", false),
+    TEXT("location_identifier", false),
+    TEXT("client_unit_identifier", false),
+    TEXT("reject_reason", false),
+};
+/* clang-format on */
+
+const unsigned char receipt_key_fields[RECEIPT_KEY_COUNT] = {0, 1, 16};
+
+const char *receipt_error_name(enum receipt_error_code code) {
+    switch (code) {
+    case RECEIPT_MISSING_FIELD:
+        return "missing_field";
+    case RECEIPT_INVALID_TYPE:
+        return "invalid_type";
+    case RECEIPT_INVALID_VALUE:
+        return "invalid_value";
+    case RECEIPT_TOO_LONG:
+        return "too_long";
+    case RECEIPT_OUT_OF_RANGE:
+        return "out_of_range";
+    }
+    return "";
+}
+
+int receipt_find_field(enum receipt_object object, const char *name, size_t len, int hint) {
+    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        int index = (hint + i) % RECEIPT_FIELD_COUNT;
+        const struct receipt_field *field = &receipt_fields[index];
+        if (field->object == object && strncmp(field->name, name, len) == 0 && field->name[len] == '\0')
+            return index;
+    }
+    return -1;
+}
+
+/* contract.md: "blank" is empty or ASCII white space only. */
+static bool is_blank(const struct receipt_value *value) {
+    for (uint32_t i = 0; i < value->len; i++)
+        if (!memchr(" \t\n\v\f\r", value->text[i], 6))
+            return false;
+    return true;
+}
+
+/* The text was checked to be UTF-8 when it was decoded, so counting the bytes that start a code point is exact. */
+static size_t count_chars(const struct receipt_value *value) {
+    size_t chars = 0;
+    for (uint32_t i = 0; i < value->len; i++)
+        chars += ((unsigned char)value->text[i] & 0xc0) != 0x80;
+    return chars;
+}
+
+static bool is_one_of(const struct receipt_value *value, const char *const *allowed) {
+    for (; *allowed; allowed++)
+        if (strlen(*allowed) == value->len && memcmp(*allowed, value->text, value->len) == 0)
+            return true;
+    return false;
+}
+
+/* `digits` is a JSON integer: an optional minus and digits. False when it needs more than 64 bits. */
+static bool parse_integer(const struct receipt_value *digits, int64_t *result) {
+    char text[24]; /* the longest in range, "-9223372036854775808", has 20 */
+    if (digits->len >= sizeof text)
+        return false;
+    memcpy(text, digits->text, digits->len);
+    text[digits->len] = '\0';
+    errno = 0;
+    *result = strtoll(text, NULL, 10);
+    return errno == 0;
+}
+
+/* Returns whether the value is fine; if not, `code` says why. */
+static bool check_value(struct receipt *receipt, const struct receipt_field *field, const struct receipt_value *value,
+                        enum receipt_error_code *code) {
+    switch (field->type) {
+    case RECEIPT_OBJECT:
+        *code = RECEIPT_INVALID_TYPE;
+        return value->kind == RECEIPT_VALUE_OBJECT;
+    case RECEIPT_INTEGER:
+        *code = value->kind == RECEIPT_VALUE_INTEGER ? RECEIPT_OUT_OF_RANGE : RECEIPT_INVALID_TYPE;
+        return value->kind == RECEIPT_VALUE_INTEGER && parse_integer(value, &receipt->to_identifier);
+    case RECEIPT_TEXT:
+        *code = RECEIPT_INVALID_TYPE;
+        if (value->kind != RECEIPT_VALUE_STRING && value->kind != RECEIPT_VALUE_INTEGER)
+            return false;
+        *code = RECEIPT_INVALID_VALUE;
+        if (field->values)
+            return is_one_of(value, field->values);
+        *code = RECEIPT_TOO_LONG;
+        return value->len <= field->max_chars || count_chars(value) <= field->max_chars;
+    }
+    return false;
+}
+
+/* FNV-1a. It only groups equal keys: a collision makes one delivery wait for the next batch, nothing else. */
+static uint64_t hash_key(const struct receipt *receipt) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (int k = 0; k < RECEIPT_KEY_COUNT; k++) {
+        const struct receipt_value *value = &receipt->values[receipt_key_fields[k]];
+        for (uint32_t i = 0; i < value->len; i++)
+            hash = (hash ^ (unsigned char)value->text[i]) * 0x100000001b3u;
+        hash = (hash ^ 0xff) * 0x100000001b3u; /* a byte that UTF-8 never has ends each part */
+    }
+    return hash;
+}
+
+bool receipt_validate(struct receipt *receipt, struct receipt_errors *errors) {
+    bool wrong_type[RECEIPT_OBJECT_COUNT] = {false};
+    errors->count = 0;
+    for (unsigned char i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        struct receipt_value *value = &receipt->values[i];
+        enum receipt_error_code code;
+
+        if (value->kind == RECEIPT_VALUE_STRING && is_blank(value))
+            *value = (struct receipt_value){0};
+        if (value->kind == RECEIPT_VALUE_ABSENT) {
+            /* What ought to be inside a `from` that is no object is not missing: there is nowhere it could be. */
+            if (!field->required || wrong_type[field->object])
+                continue;
+            code = RECEIPT_MISSING_FIELD;
+        } else if (check_value(receipt, field, value, &code)) {
+            continue;
+        } else if (field->type == RECEIPT_OBJECT) {
+            wrong_type[field->opens] = true;
+        }
+        errors->list[errors->count++] = (struct receipt_error){.field = i, .code = code};
+    }
+    if (errors->count > 0)
+        return false;
+    receipt->key_hash = hash_key(receipt);
+    return true;
+}
+
+int receipt_compare_keys(const struct receipt *a, const struct receipt *b) {
+    for (int k = 0; k < RECEIPT_KEY_COUNT; k++) {
+        const struct receipt_value *x = &a->values[receipt_key_fields[k]];
+        const struct receipt_value *y = &b->values[receipt_key_fields[k]];
+        int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+        if (order != 0)
+            return order;
+        if (x->len != y->len)
+            return x->len < y->len ? -1 : 1;
+    }
+    return 0;
+}
+
+void receipt_fini(struct receipt *receipt) {
+    free(receipt->block);
+    *receipt = (struct receipt){0};
+}

@@ -1,0 +1,114 @@
+/*
+ * The domain: what a receipt is, which fields it has, and which of them are wrong.
+ *
+ * One table, receipt_fields, describes every field of the vendor's request. Decoding, validation, error messages, the
+ * SQL and the tests walk that table, so a new field of the vendor's is one line there and one in a migration.
+ *
+ * Threads: everything here works on its arguments only; the table is constant.
+ */
+#ifndef RECEIPTD_RECEIPT_H
+#define RECEIPTD_RECEIPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The JSON objects that hold fields: the body itself and the three inside it. */
+enum receipt_object { RECEIPT_BODY, RECEIPT_FROM, RECEIPT_TO, RECEIPT_REFERENCE, RECEIPT_OBJECT_COUNT };
+
+enum receipt_type {
+    RECEIPT_TEXT,    /* a JSON string, or a JSON integer that is kept digit for digit */
+    RECEIPT_INTEGER, /* a JSON integer within a signed 64-bit range */
+    RECEIPT_OBJECT,  /* a JSON object; has no column of its own */
+};
+
+struct receipt_field {
+    const char *path;           /* as errors name it, e.g. "from.identifier" */
+    const char *name;           /* its name inside `object`, e.g. "identifier" */
+    const char *column;         /* NULL for RECEIPT_OBJECT */
+    enum receipt_object object; /* where the field stands */
+    enum receipt_type type;
+    enum receipt_object opens; /* for RECEIPT_OBJECT: the object it is */
+    bool required;
+    bool key;                  /* part of the natural key */
+    unsigned max_chars;        /* for RECEIPT_TEXT: Unicode code points */
+    const char *const *values; /* the only values allowed, ended by NULL; NULL: any */
+};
+
+enum {
+    RECEIPT_FIELD_COUNT = 32,
+    RECEIPT_KEY_COUNT = 3,
+    RECEIPT_KEY_MAX_CHARS = 255,
+    RECEIPT_TEXT_MAX_CHARS = 1000,
+};
+
+/* In the order of contract.md's table, which is the order of errors and of columns. */
+extern const struct receipt_field receipt_fields[RECEIPT_FIELD_COUNT];
+
+/* The positions of the natural key's fields in receipt_fields, in the order of the primary key. */
+extern const unsigned char receipt_key_fields[RECEIPT_KEY_COUNT];
+
+/* What stood in the body for a field. */
+enum receipt_value_kind {
+    RECEIPT_VALUE_ABSENT = 0, /* not there, or null; after validation also: blank */
+    RECEIPT_VALUE_STRING,     /* text and len are the string's */
+    RECEIPT_VALUE_INTEGER,    /* text and len are its digits, with the sign */
+    RECEIPT_VALUE_OBJECT,
+    RECEIPT_VALUE_OTHER, /* a number with fraction or exponent, a boolean, an array */
+};
+
+struct receipt_value {
+    const char *text; /* not NUL-terminated; points into receipt.block */
+    uint32_t len;     /* bytes */
+    enum receipt_value_kind kind;
+};
+
+struct receipt {
+    struct receipt_value values[RECEIPT_FIELD_COUNT];
+    int64_t to_identifier; /* the value of the one RECEIPT_INTEGER field; set by receipt_validate */
+    const char *extra;     /* JSON text of the members that no field describes; NULL when there are none */
+    size_t extra_len;
+    uint64_t key_hash; /* equal for equal natural keys; set by receipt_validate */
+    char *block;       /* one heap block with all the text above */
+};
+
+enum receipt_error_code {
+    RECEIPT_MISSING_FIELD,
+    RECEIPT_INVALID_TYPE,
+    RECEIPT_INVALID_VALUE,
+    RECEIPT_TOO_LONG,
+    RECEIPT_OUT_OF_RANGE,
+};
+
+struct receipt_error {
+    unsigned char field; /* index into receipt_fields */
+    enum receipt_error_code code;
+};
+
+struct receipt_errors {
+    size_t count;
+    struct receipt_error list[RECEIPT_FIELD_COUNT]; /* in the table's order; at most one a field */
+};
+
+/* The name of a code in the vendor's error envelope, e.g. "missing_field". Static storage. */
+const char *receipt_error_name(enum receipt_error_code code);
+
+/*
+ * Finds the field called `name` inside `object`. `hint` is where to look first: senders keep the table's order, so that
+ * starting behind the field found last hits at once. Returns its index, or -1 when the table has no such field.
+ */
+int receipt_find_field(enum receipt_object object, const char *name, size_t len, int hint);
+
+/*
+ * Judges every value by contract.md's rules and fills `errors` (count 0: valid). Blank values become absent. When it is
+ * valid, to_identifier and key_hash are set. Returns whether it is valid.
+ */
+bool receipt_validate(struct receipt *receipt, struct receipt_errors *errors);
+
+/* Orders receipts by their natural key, bytewise: the same in every worker, so that batches lock rows in one order. */
+int receipt_compare_keys(const struct receipt *a, const struct receipt *b);
+
+/* Frees the text and zeroes the receipt; harmless on a zeroed one. */
+void receipt_fini(struct receipt *receipt);
+
+#endif

@@ -1,0 +1,367 @@
+#include "receipt_json.h"
+
+#include "buffer.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Numbers are the difficulty. Jansson fails on integers over 64 bits and turns the rest into C numbers, which do not
+ * keep their digits; the contract wants both. So the text of every number is taken from the body: Jansson keeps the
+ * order of members (json_object_foreach, since 2.8), hence a walk through its tree meets the numbers in the order in
+ * which next_number finds them in the text. Those that Jansson could not represent are overwritten, in a copy, with
+ * zeros of the same length, so that it checks the grammar of everything else and reports unchanged positions.
+ */
+struct number {
+    const char *text;
+    size_t len;
+    bool integer; /* neither fraction nor exponent */
+};
+
+enum {
+    JANSSON_SAFE_DIGITS = 18,      /* any integer of so many characters fits json_int_t */
+    NUMERIC_SAFE_LENGTH = 1000,    /* PostgreSQL's numeric, behind jsonb, takes 131,072 digits; far below that ... */
+    NUMERIC_SAFE_EXPONENT_LEN = 5, /* ... and exponents like "e+999" are safe; other numbers become JSON strings */
+};
+
+static size_t skip_digits(const char *at, const char *end) {
+    size_t count = 0;
+    while (at + count < end && at[count] >= '0' && at[count] <= '9')
+        count++;
+    return count;
+}
+
+/* Reads the number that starts at `at`. False when it breaks RFC 8259's grammar; Jansson will then say so. */
+static bool read_number(const char *at, const char *end, struct number *number) {
+    const char *p = at;
+    if (*p == '-')
+        p++;
+    size_t digits = skip_digits(p, end);
+    if (digits == 0 || (digits > 1 && *p == '0'))
+        return false;
+    p += digits;
+    bool integer = true;
+    if (p < end && *p == '.') {
+        integer = false;
+        digits = skip_digits(++p, end);
+        if (digits == 0)
+            return false;
+        p += digits;
+    }
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        integer = false;
+        p++;
+        if (p < end && (*p == '+' || *p == '-'))
+            p++;
+        digits = skip_digits(p, end);
+        if (digits == 0)
+            return false;
+        p += digits;
+    }
+    *number = (struct number){.text = at, .len = (size_t)(p - at), .integer = integer};
+    return true;
+}
+
+/* Behind the closing quote of the string whose opening quote is at `at`, or `end`. */
+static const char *skip_string(const char *at, const char *end) {
+    const char *p = at + 1;
+    for (;;) {
+        const char *quote = memchr(p, '"', (size_t)(end - p));
+        if (!quote)
+            return end;
+        const char *backslash = quote;
+        while (backslash > p && backslash[-1] == '\\')
+            backslash--;
+        if ((quote - backslash) % 2 == 0)
+            return quote + 1;
+        p = quote + 1;
+    }
+}
+
+/* Finds the first number at or behind `*at` and moves `*at` behind it. False when there is none. */
+static bool next_number(const char **at, const char *end, struct number *number) {
+    const char *p = *at;
+    while (p < end) {
+        if (*p == '"') {
+            p = skip_string(p, end);
+        } else if ((*p >= '0' && *p <= '9') || *p == '-') {
+            if (read_number(p, end, number)) {
+                *at = p + number->len;
+                return true;
+            }
+            p++;
+        } else {
+            p++;
+        }
+    }
+    *at = end;
+    return false;
+}
+
+static bool jansson_takes(const struct number *number) {
+    return number->integer && number->len <= JANSSON_SAFE_DIGITS;
+}
+
+/* A copy of the body in which Jansson can represent every number; NULL when there is no memory. */
+static char *copy_with_safe_numbers(const char *body, size_t len) {
+    char *copy = malloc(len);
+    if (!copy)
+        return NULL;
+    memcpy(copy, body, len);
+    const char *at = body;
+    struct number number;
+    while (next_number(&at, body + len, &number)) {
+        if (jansson_takes(&number))
+            continue;
+        /* "0.00…" needs three characters; the shortest number that comes here ("1.5", "1e5") has them. */
+        char *zeros = copy + (number.text - body);
+        memset(zeros, '0', number.len);
+        zeros[1] = '.';
+    }
+    return copy;
+}
+
+static bool needs_safe_numbers(const char *body, size_t len) {
+    const char *at = body;
+    struct number number;
+    while (next_number(&at, body + len, &number))
+        if (!jansson_takes(&number))
+            return true;
+    return false;
+}
+
+struct decoder {
+    struct receipt *receipt;
+    const char *numbers; /* where in the body to look for the number met next */
+    const char *body_end;
+    struct buffer extra;
+    bool extra_open; /* the outer brace of extra was written */
+};
+
+/*
+ * Writes a value that no field describes as JSON text. With out == NULL it only passes its numbers, so that the walk
+ * stays in step with the text. The depth is bounded by Jansson's own limit (JSON_PARSER_MAX_DEPTH, 2048).
+ */
+static void write_value(struct decoder *decoder, const json_t *value, struct buffer *out);
+
+static void write_number(struct decoder *decoder, struct buffer *out) {
+    struct number number;
+    if (!next_number(&decoder->numbers, decoder->body_end, &number) || !out)
+        return;
+    const char *exponent = memchr(number.text, 'e', number.len);
+    if (!exponent)
+        exponent = memchr(number.text, 'E', number.len);
+    size_t exponent_len = exponent ? (size_t)(number.text + number.len - exponent) : 0;
+    if (number.len > NUMERIC_SAFE_LENGTH || exponent_len > NUMERIC_SAFE_EXPONENT_LEN)
+        buffer_append_json_string(out, number.text, number.len);
+    else
+        buffer_append(out, number.text, number.len);
+}
+
+static void write_object(struct decoder *decoder, const json_t *object, struct buffer *out) {
+    const char *separator = "{";
+    /* json_object_iter takes a json_t without const, though it changes nothing. */
+    json_t *readable = (json_t *)object;
+    for (void *at = json_object_iter(readable); at; at = json_object_iter_next(readable, at)) {
+        if (out) {
+            buffer_append_text(out, separator);
+            separator = ",";
+            buffer_append_json_string(out, json_object_iter_key(at), json_object_iter_key_len(at));
+            buffer_append_text(out, ":");
+        }
+        write_value(decoder, json_object_iter_value(at), out);
+    }
+    if (out)
+        buffer_append_text(out, json_object_size(object) == 0 ? "{}" : "}");
+}
+
+static void write_array(struct decoder *decoder, const json_t *array, struct buffer *out) {
+    if (out)
+        buffer_append_text(out, "[");
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        if (out && i > 0)
+            buffer_append_text(out, ",");
+        write_value(decoder, json_array_get(array, i), out);
+    }
+    if (out)
+        buffer_append_text(out, "]");
+}
+
+static void write_value(struct decoder *decoder, const json_t *value, struct buffer *out) {
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        write_object(decoder, value, out);
+        return;
+    case JSON_ARRAY:
+        write_array(decoder, value, out);
+        return;
+    case JSON_STRING:
+        if (out)
+            buffer_append_json_string(out, json_string_value(value), json_string_length(value));
+        return;
+    case JSON_INTEGER:
+    case JSON_REAL:
+        write_number(decoder, out);
+        return;
+    case JSON_TRUE:
+    case JSON_FALSE:
+    case JSON_NULL:
+        if (out)
+            buffer_append_text(out, json_is_true(value) ? "true" : json_is_false(value) ? "false" : "null");
+        return;
+    }
+}
+
+/* Sets the value of a field; its text still belongs to the tree or the body. Objects are decode_object's business. */
+static void read_value(struct decoder *decoder, const json_t *json, struct receipt_value *value) {
+    struct number number;
+    switch (json_typeof(json)) {
+    case JSON_NULL:
+        return;
+    case JSON_STRING:
+        value->kind = RECEIPT_VALUE_STRING;
+        value->text = json_string_value(json);
+        value->len = (uint32_t)json_string_length(json);
+        return;
+    case JSON_INTEGER:
+    case JSON_REAL:
+        value->kind = RECEIPT_VALUE_OTHER;
+        if (next_number(&decoder->numbers, decoder->body_end, &number) && number.integer) {
+            value->kind = RECEIPT_VALUE_INTEGER;
+            value->text = number.text;
+            value->len = (uint32_t)number.len;
+        }
+        return;
+    case JSON_OBJECT:
+    case JSON_ARRAY:
+    case JSON_TRUE:
+    case JSON_FALSE:
+        value->kind = RECEIPT_VALUE_OTHER;
+        write_value(decoder, json, NULL);
+        return;
+    }
+}
+
+/* Opens extra, or goes on in it, for a member of the body. */
+static void begin_extra_member(struct decoder *decoder, const char *name, size_t len) {
+    buffer_append_text(&decoder->extra, decoder->extra_open ? "," : "{");
+    decoder->extra_open = true;
+    buffer_append_json_string(&decoder->extra, name, len);
+    buffer_append_text(&decoder->extra, ":");
+}
+
+/* Reads the members of `object`; `name` is what the body calls it, NULL for the body itself. */
+static void decode_object(struct decoder *decoder, json_t *object, enum receipt_object which, const char *name) {
+    bool inner_open = false; /* this inner object was begun in extra */
+    int hint = 0;
+    for (void *at = json_object_iter(object); at; at = json_object_iter_next(object, at)) {
+        const char *member = json_object_iter_key(at);
+        size_t member_len = json_object_iter_key_len(at);
+        json_t *json = json_object_iter_value(at);
+        int index = receipt_find_field(which, member, member_len, hint);
+        if (index >= 0) {
+            const struct receipt_field *field = &receipt_fields[index];
+            hint = index + 1;
+            if (field->type == RECEIPT_OBJECT && json_is_object(json)) {
+                decoder->receipt->values[index].kind = RECEIPT_VALUE_OBJECT;
+                decode_object(decoder, json, field->opens, field->name);
+            } else {
+                read_value(decoder, json, &decoder->receipt->values[index]);
+            }
+            continue;
+        }
+        if (!name) {
+            begin_extra_member(decoder, member, member_len);
+        } else {
+            if (!inner_open)
+                begin_extra_member(decoder, name, strlen(name));
+            buffer_append_text(&decoder->extra, inner_open ? "," : "{");
+            inner_open = true;
+            buffer_append_json_string(&decoder->extra, member, member_len);
+            buffer_append_text(&decoder->extra, ":");
+        }
+        write_value(decoder, json, &decoder->extra);
+    }
+    if (inner_open)
+        buffer_append_text(&decoder->extra, "}");
+}
+
+/* Moves all text into one block, so that neither the tree nor the body has to live until the commit. */
+static bool own_text(struct receipt *receipt, const struct buffer *extra) {
+    size_t size = extra->len;
+    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++)
+        size += receipt->values[i].len;
+    char *block = malloc(size ? size : 1);
+    if (!block)
+        return false;
+    receipt->block = block;
+    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        struct receipt_value *value = &receipt->values[i];
+        if (value->len > 0)
+            memcpy(block, value->text, value->len);
+        value->text = block;
+        block += value->len;
+    }
+    if (extra->len > 0) {
+        memcpy(block, extra->data, extra->len);
+        receipt->extra = block;
+        receipt->extra_len = extra->len;
+    }
+    return true;
+}
+
+static enum receipt_json_status decode_tree(json_t *root, const char *body, size_t len, struct receipt *receipt) {
+    struct decoder decoder = {.receipt = receipt, .numbers = body, .body_end = body + len};
+    buffer_init(&decoder.extra);
+    decode_object(&decoder, root, RECEIPT_BODY, NULL);
+    if (decoder.extra_open)
+        buffer_append_text(&decoder.extra, "}");
+    bool ok = !decoder.extra.failed && own_text(receipt, &decoder.extra);
+    buffer_fini(&decoder.extra);
+    if (!ok)
+        *receipt = (struct receipt){0};
+    return ok ? RECEIPT_JSON_OK : RECEIPT_JSON_NO_MEMORY;
+}
+
+/* Jansson's text ends in " near '…'", which quotes the body; that part is left out. */
+static void describe_error(const json_error_t *jansson, struct receipt_json_error *error) {
+    const char *near = strstr(jansson->text, " near '");
+    int len = (int)(near ? (size_t)(near - jansson->text) : strlen(jansson->text));
+    error->line = jansson->line;
+    error->column = jansson->column;
+    snprintf(error->message, sizeof error->message, "Invalid JSON at line %d, column %d: %.*s.", jansson->line,
+             jansson->column, len < 80 ? len : 80, jansson->text);
+}
+
+enum receipt_json_status receipt_json_decode(const char *body, size_t len, struct receipt *receipt,
+                                             struct receipt_json_error *error) {
+    char *copy = NULL;
+    if (needs_safe_numbers(body, len)) {
+        copy = copy_with_safe_numbers(body, len);
+        if (!copy)
+            return RECEIPT_JSON_NO_MEMORY;
+    }
+    json_error_t jansson = {0};
+    json_t *root = json_loadb(copy ? copy : body, len, JSON_REJECT_DUPLICATES, &jansson);
+    free(copy);
+
+    enum receipt_json_status status = RECEIPT_JSON_MALFORMED;
+    *error = (struct receipt_json_error){0};
+    if (json_is_object(root))
+        status = decode_tree(root, body, len, receipt);
+    else if (root)
+        snprintf(error->message, sizeof error->message, "The body is not a JSON object.");
+    /* Where an allocation fails deep inside, Jansson returns NULL without filling in the error. */
+    else if (jansson.text[0] == '\0' || json_error_code(&jansson) == json_error_out_of_memory)
+        status = RECEIPT_JSON_NO_MEMORY;
+    else
+        describe_error(&jansson, error);
+    json_decref(root);
+    return status;
+}
+
+void receipt_json_init(void) {
+    json_object_seed(0);
+}
