@@ -180,8 +180,7 @@ enum api_keys_result api_keys_find(struct api_keys *keys, const char *key, size_
     return found ? API_KEYS_VALID : API_KEYS_UNKNOWN;
 }
 
-/* base64url without padding (RFC 4648, section 5): nothing that a header, a shell or a colon-separated pair could
- * break. */
+/* base64url without padding (RFC 4648, section 5): safe in a header, in a shell and behind a colon. */
 static void encode_key(const unsigned char bytes[API_KEY_BYTES], char *text) {
     static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     unsigned bits = 0, pending = 0;

@@ -35,8 +35,7 @@ static bool set_request_id(struct delivery *delivery, const char *given) {
     return true;
 }
 
-/* Decodes base64 (RFC 4648, section 4). Returns a heap block of *len bytes, or NULL with *invalid saying whose fault.
- */
+/* Decodes base64 (RFC 4648, section 4) into a heap block of *len bytes. NULL: *invalid says whose fault it is. */
 static char *decode_base64(const char *text, size_t *len, bool *invalid) {
     static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t chars = strspn(text, alphabet);
@@ -101,8 +100,7 @@ static enum api_keys_result authenticate(struct api_keys *keys, const struct req
     return API_KEYS_VALID;
 }
 
-/* The media type without its parameters (RFC 9110, section 8.3). JSON has no charset: it is UTF-8 (RFC 8259,
- * section 8.1). */
+/* The media type without its parameters (RFC 9110, section 8.3); JSON has no charset, it is UTF-8 (RFC 8259). */
 static bool is_json(const char *content_type) {
     static const char json[] = "application/json";
     if (!content_type || strncasecmp(content_type, json, sizeof json - 1) != 0)

@@ -29,9 +29,9 @@ enum {
     RETRY_ACCEPT_MS = 100,   /* after descriptors ran out */
     DRAIN_STEP_MS = 5,       /* how often the drain looks whether all is done */
     GRACE_MS = 50,           /* at the drain, for a request on its way on a connection that was just made */
-    FCGI_HEADER_BYTES =
-        8, /* FastCGI specification, section 3.3: version, type, id (2), length (2), padding, reserved */
-    FCGI_ABORT_REQUEST = 2, /* section 8 */
+    /* FastCGI specification, sections 3.3 and 8: a record starts with version, type, id (2), length (2), padding, 0. */
+    FCGI_HEADER_BYTES = 8,
+    FCGI_ABORT_REQUEST = 2,
     FCGI_STDIN = 5,
 };
 
@@ -67,8 +67,7 @@ struct workspace {
 };
 
 static void set_listening(struct server *server, bool on) {
-    /* EPOLLEXCLUSIVE: a socket that several workers share wakes one of them. It can be added and deleted, not modified.
-     */
+    /* EPOLLEXCLUSIVE: a socket that workers share wakes one of them. It can be added and deleted, but not modified. */
     struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = server};
     pthread_mutex_lock(&server->lock);
     if (atomic_load(&server->listening) != on && !(on && atomic_load(&server->draining))) {
@@ -183,8 +182,7 @@ static enum arrival peek_request(int fd) {
     return ARRIVED_PARTLY;
 }
 
-/* Reads the body to its end, keeping at most one byte more than the limit. False when the client did not send all of
- * it. */
+/* Reads the body to its end, keeping little more than the limit. False when the client did not send all of it. */
 static bool read_body(FCGX_Request *fcgi, const char *content_length, struct buffer *body) {
     size_t total = 0;
     body->len = 0;

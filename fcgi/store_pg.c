@@ -166,8 +166,7 @@ static bool ensure_connection(struct store_pg *pg) {
     return true;
 }
 
-/* Waits for the result of what was sent; NULL when the deadline passed or the connection broke. The caller clears it.
- */
+/* Waits for the result of what was sent, the caller's to clear; NULL: the deadline passed or the connection broke. */
 static PGresult *wait_for_result(struct store_pg *pg, int64_t deadline_us) {
     struct pollfd poll_fd = {.fd = PQsocket(pg->connection)};
     for (;;) {
@@ -211,15 +210,16 @@ static enum store_result explain(struct store_pg *pg, PGresult *result, int64_t 
              strncmp(sqlstate, "54", 2) == 0)
         outcome = STORE_REFUSED;
     else
-        /* Read-only after a failover, shutting down, prepared statements gone with another session behind a pooler, a
-         * changed schema, …: a new connection is the way out of all of them, and harmless where it is not needed. */
+        /*
+         * Read-only after a failover, shutting down, prepared statements gone behind a pooler, a changed schema, …:
+         * a new connection is the way out of all of them, and harmless where it is not needed.
+         */
         disconnect(pg);
     memcpy(pg->store.sqlstate, sqlstate, sizeof sqlstate);
     return outcome;
 }
 
-/* Runs a statement for `rows` rows with the parameters in pg->values; *result (PGRES_TUPLES_OK) is the caller's to
- * clear. */
+/* Runs a statement for `rows` rows with the parameters in pg->values. STORE_OK: *result is the caller's to clear. */
 static enum store_result run(struct store_pg *pg, const char *name, void write(struct buffer *, size_t), bool *prepared,
                              size_t rows, size_t row_parameters, int64_t deadline_us, PGresult **result) {
     char statement[32];
