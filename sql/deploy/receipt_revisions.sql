@@ -1,0 +1,234 @@
+-- Deploy receiptd:receipt_revisions to pg
+-- requires: receipts
+
+begin;
+
+set local role receiptd_owner;
+
+-- No checks: what is copied here has passed those of receipts, perhaps before they were narrowed.
+-- A deleted receipt takes its history with it. Were it left behind, a receipt that is delivered again after that would
+-- count from 0 again, and could never be revised, because its history would be there already.
+create table inventory.receipt_revisions (
+  program_identifier text collate "C" not null,
+  asn_number text collate "C" not null,
+  shipment_identifier text,
+  from_identifier text not null,
+  from_type text not null,
+  to_identifier bigint not null,
+  to_type text not null,
+  to_original_identifier text not null,
+  carton_identifier text,
+  reference_type text,
+  reference_identifier text,
+  reference_alternate_identifier text,
+  line_identifier text,
+  unit_identifier text collate "C" not null,
+  reference_line_identifier text,
+  sku text not null,
+  upc text,
+  serial_number text,
+  initial_condition text not null,
+  initial_channel text not null,
+  return_reason text,
+  ot_user_login text not null,
+  merchant text,
+  concept text,
+  asin text,
+  tracking_number text,
+  location_identifier text,
+  client_unit_identifier text,
+  reject_reason text,
+  extra jsonb,
+  revision integer not null,
+  request_id uuid,
+  api_key_name text not null,
+  received_at timestamptz not null,
+  replaced_at timestamptz not null default now(),
+  constraint receipt_revisions_pkey primary key (program_identifier, asn_number, unit_identifier, revision),
+  constraint receipt_revisions_receipts_fkey foreign key (program_identifier, asn_number, unit_identifier)
+    references inventory.receipts (program_identifier, asn_number, unit_identifier) on delete cascade
+);
+
+revoke all on inventory.receipt_revisions from public;
+grant select on inventory.receipt_revisions to receiptd_reader;
+
+create function inventory.number_revision()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Everything else in the row is content, also what a later change adds.
+  bookkeeping constant text[] := array[
+    'revision',
+    'request_id',
+    'revised_request_id',
+    'api_key_name',
+    'received_at',
+    'revised_at'
+  ];
+begin
+  if (new.program_identifier, new.asn_number, new.unit_identifier)
+    is distinct from (old.program_identifier, old.asn_number, old.unit_identifier)
+  then
+    raise exception 'the key of a receipt cannot be changed'
+      using errcode = 'integrity_constraint_violation',
+        hint = 'Insert a receipt with the other key, and delete this one.';
+  end if;
+
+  new.revision := old.revision;
+  if to_jsonb(new) - bookkeeping is distinct from to_jsonb(old) - bookkeeping then
+    new.revision := old.revision + 1;
+    new.revised_request_id := null;
+    new.revised_at := now();
+  end if;
+  return new;
+end
+$$;
+
+-- As its owner, since the service has no privilege on receipt_revisions.
+create function inventory.keep_revision()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into inventory.receipt_revisions (
+    program_identifier,
+    asn_number,
+    shipment_identifier,
+    from_identifier,
+    from_type,
+    to_identifier,
+    to_type,
+    to_original_identifier,
+    carton_identifier,
+    reference_type,
+    reference_identifier,
+    reference_alternate_identifier,
+    line_identifier,
+    unit_identifier,
+    reference_line_identifier,
+    sku,
+    upc,
+    serial_number,
+    initial_condition,
+    initial_channel,
+    return_reason,
+    ot_user_login,
+    merchant,
+    concept,
+    asin,
+    tracking_number,
+    location_identifier,
+    client_unit_identifier,
+    reject_reason,
+    extra,
+    revision,
+    request_id,
+    api_key_name,
+    received_at
+  )
+  values (
+    old.program_identifier,
+    old.asn_number,
+    old.shipment_identifier,
+    old.from_identifier,
+    old.from_type,
+    old.to_identifier,
+    old.to_type,
+    old.to_original_identifier,
+    old.carton_identifier,
+    old.reference_type,
+    old.reference_identifier,
+    old.reference_alternate_identifier,
+    old.line_identifier,
+    old.unit_identifier,
+    old.reference_line_identifier,
+    old.sku,
+    old.upc,
+    old.serial_number,
+    old.initial_condition,
+    old.initial_channel,
+    old.return_reason,
+    old.ot_user_login,
+    old.merchant,
+    old.concept,
+    old.asin,
+    old.tracking_number,
+    old.location_identifier,
+    old.client_unit_identifier,
+    old.reject_reason,
+    old.extra,
+    old.revision,
+    case when old.revision = 0 then old.request_id else old.revised_request_id end,
+    old.api_key_name,
+    coalesce(old.revised_at, old.received_at)
+  );
+  return null;
+end
+$$;
+
+revoke all on function inventory.number_revision() from public;
+revoke all on function inventory.keep_revision() from public;
+
+-- The service raises revision itself; every other update has it set here.
+create trigger receipts_number_revision
+before update on inventory.receipts
+for each row
+when (new.revision is distinct from old.revision + 1)
+execute function inventory.number_revision();
+
+create trigger receipts_keep_revision
+after update on inventory.receipts
+for each row
+when (new.revision is distinct from old.revision)
+execute function inventory.keep_revision();
+
+comment on function inventory.number_revision() is
+  'Before an update of receipts other than the service''s own: counts a correction by hand as a revision, keeps revision free of gaps, and refuses another key.';
+comment on function inventory.keep_revision() is
+  'After an update of receipts that raised revision: copies the version it replaced into receipt_revisions.';
+comment on trigger receipts_number_revision on inventory.receipts is
+  'Counts a correction by hand as a revision.';
+comment on trigger receipts_keep_revision on inventory.receipts is
+  'Keeps the version that an update has replaced.';
+
+comment on table inventory.receipt_revisions is
+  'What a receipt said before it was replaced: one row for each version that is no longer the present one, which is in receipts. A receipt with revision 3 has the rows 0, 1 and 2 here. Written by a trigger on receipts and by nothing else; deleting a receipt deletes its history.';
+comment on constraint receipt_revisions_receipts_fkey on inventory.receipt_revisions is
+  'A deleted receipt takes its history with it.';
+
+-- A field means the same in both tables.
+do $$
+declare
+  field record;
+begin
+  for field in
+    select attname, col_description(attrelid, attnum) as meaning
+    from pg_attribute
+    where attrelid = 'inventory.receipts'::regclass
+      and attnum > 0
+      and attname in (
+        select attname
+        from pg_attribute
+        where attrelid = 'inventory.receipt_revisions'::regclass
+      )
+  loop
+    execute format('comment on column inventory.receipt_revisions.%I is %L', field.attname, field.meaning);
+  end loop;
+end
+$$;
+comment on column inventory.receipt_revisions.revision is
+  'Which version this was: 0 as first received, then 1, 2, ... without a gap. Example: 0';
+comment on column inventory.receipt_revisions.request_id is
+  'The delivery that brought this version, as answered in X-Request-Id and written to the service''s log; null for a correction by hand. Example: 5f0c2b1e-7a3d-4c58-9a6b-1d2e3f405162';
+comment on column inventory.receipt_revisions.api_key_name is
+  'The name, in the service''s key file, of the API key with which this version was sent; of a correction by hand: that of the version before it. Example: optoro-2026';
+comment on column inventory.receipt_revisions.received_at is
+  'When this version arrived. Example: 2026-11-23 12:00:00.123456+00';
+comment on column inventory.receipt_revisions.replaced_at is
+  'When the version that replaced it arrived. Example: 2026-11-24 08:30:00.654321+00';
+
+commit;

@@ -1,0 +1,76 @@
+-- The roles of receiptd, and their settings. Roles belong to the whole cluster and take CREATEROLE to make, so an
+-- administrator runs this once, before the first sqitch deploy:
+--
+--   psql -d postgres -f roles.sql
+--
+-- Running it again is harmless: it makes what is missing and puts the settings below back to what stands here.
+--
+--   receiptd_owner     no login; owns the schema and everything in it
+--   receiptd_migrator  logs in to run sqitch; a member of receiptd_owner
+--   receiptd_writer    what the service logs in as: may read, insert and update receipts, and nothing else
+--   receiptd_reader    no login; grant it to whoever reports: grant receiptd_reader to NAME
+--
+-- No password is set here. How the two that log in prove who they are is for pg_hba.conf to say; where that is a
+-- password, set it with \password receiptd_writer, which keeps it out of the server's log.
+--
+-- A setting of a role holds for sessions that log in as that very role; neither its members nor "set role" get it, so
+-- receiptd_reader has none. That reporting users can write "receipts" instead of "inventory.receipts" is a setting of
+-- the database, once that is there:
+--
+--   alter database inventory set search_path = inventory, public;
+
+\set ON_ERROR_STOP on
+
+begin;
+
+-- "create role" has no "if not exists".
+select format('create role %I', name)
+from unnest(array['receiptd_owner', 'receiptd_migrator', 'receiptd_writer', 'receiptd_reader']) as wanted (name)
+where not exists (select from pg_catalog.pg_roles where rolname = name)
+\gexec
+
+alter role receiptd_owner nologin;
+alter role receiptd_migrator login inherit;
+alter role receiptd_writer login;
+alter role receiptd_reader nologin;
+
+-- Only where it is missing: granting it again is a notice.
+select 'grant receiptd_owner to receiptd_migrator'
+where not exists (
+  select
+  from pg_catalog.pg_auth_members
+  where roleid = 'receiptd_owner'::regrole and member = 'receiptd_migrator'::regrole
+)
+\gexec
+
+-- receiptd_writer: settings stand here and not in the connection, because pgbouncer drops or refuses those.
+
+alter role receiptd_writer set search_path = inventory;
+-- An answer to the sender is a promise: a commit waits until it is on disk (and on the standby, where there is one).
+alter role receiptd_writer set synchronous_commit = on;
+-- The batch statement relies on seeing a row as it is after waiting for another batch, not as it was before.
+alter role receiptd_writer set default_transaction_isolation = 'read committed';
+-- The worker gives a delivery 10 s: a lock that is not had by then is named in an error while the worker still listens.
+alter role receiptd_writer set lock_timeout = '8s';
+-- The worker drops the connection after 10 s: what it no longer waits for must not go on for long.
+alter role receiptd_writer set statement_timeout = '15s';
+-- The service leaves no transaction open; one that is left open all the same must not hold its row locks.
+alter role receiptd_writer set idle_in_transaction_session_timeout = '15s';
+-- One prepared statement per batch size, executed over and over: planning it each time would cost more than it finds.
+alter role receiptd_writer set plan_cache_mode = force_generic_plan;
+-- The service only ever looks up by key: a plan made while the table was small must not scan it when it is large.
+alter role receiptd_writer set enable_seqscan = off;
+-- For the same reason: a hash join would read the whole table.
+alter role receiptd_writer set enable_hashjoin = off;
+-- And so would a merge join.
+alter role receiptd_writer set enable_mergejoin = off;
+-- Compiling a statement that runs for a millisecond takes longer than running it.
+alter role receiptd_writer set jit = off;
+
+-- receiptd_migrator
+
+alter role receiptd_migrator set search_path = inventory;
+-- A change that waits for a lock makes every delivery wait behind it: it gives up instead, and is run again later.
+alter role receiptd_migrator set lock_timeout = '5s';
+
+commit;

@@ -1,0 +1,168 @@
+-- Verify receiptd:receipts on pg
+--
+-- What must be there; a later change may have added to it.
+
+begin;
+
+-- So that definitions are shown with every name qualified.
+set local search_path = pg_catalog;
+
+do $$
+declare
+  problems text;
+begin
+  -- A column's type, collation, nullability and default, and the most characters its check lets in.
+  select string_agg(
+    format(
+      '%s is %s with %s', expected.name, coalesce(actual.definition, 'missing'), coalesce(actual.limits, 'no check')
+    ),
+    '; '
+  )
+  into problems
+  from (
+    values
+      ('program_identifier', 'text collate "C" not null', 255),
+      ('asn_number', 'text collate "C" not null', 255),
+      ('shipment_identifier', 'text', 1000),
+      ('from_identifier', 'text not null', 1000),
+      ('from_type', 'text not null', 1000),
+      ('to_identifier', 'bigint not null', null),
+      ('to_type', 'text not null', 1000),
+      ('to_original_identifier', 'text not null', 1000),
+      ('carton_identifier', 'text', 1000),
+      ('reference_type', 'text', 1000),
+      ('reference_identifier', 'text', 1000),
+      ('reference_alternate_identifier', 'text', 1000),
+      ('line_identifier', 'text', 1000),
+      ('unit_identifier', 'text collate "C" not null', 255),
+      ('reference_line_identifier', 'text', 1000),
+      ('sku', 'text not null', 1000),
+      ('upc', 'text', 1000),
+      ('serial_number', 'text', 1000),
+      ('initial_condition', 'text not null', 1000),
+      ('initial_channel', 'text not null', 1000),
+      ('return_reason', 'text', 1000),
+      ('ot_user_login', 'text not null', 1000),
+      ('merchant', 'text', 1000),
+      ('concept', 'text', 1000),
+      ('asin', 'text', 1000),
+      ('tracking_number', 'text', 1000),
+      ('location_identifier', 'text', 1000),
+      ('client_unit_identifier', 'text', 1000),
+      ('reject_reason', 'text', 1000),
+      ('extra', 'jsonb', null),
+      ('revision', 'integer not null default 0', null),
+      ('request_id', 'uuid not null', null),
+      ('revised_request_id', 'uuid', null),
+      ('api_key_name', 'text not null', 1000),
+      ('received_at', 'timestamp with time zone not null default now()', null),
+      ('revised_at', 'timestamp with time zone', null)
+  ) as expected (name, definition, max_characters)
+  left join (
+    select
+      attname,
+      concat_ws(
+        ' ',
+        format_type(atttypid, atttypmod),
+        case when collname <> 'default' then format('collate %I', collname) end,
+        case when attnotnull then 'not null' end,
+        'default ' || pg_get_expr(adbin, adrelid)
+      ),
+      pg_get_constraintdef(pg_constraint.oid)
+    from pg_attribute
+    left join pg_collation on pg_collation.oid = attcollation
+    left join pg_attrdef on adrelid = attrelid and adnum = attnum
+    left join pg_constraint on conrelid = attrelid and conname = format('receipts_%s_check', attname)
+    where attrelid = 'inventory.receipts'::regclass and attnum > 0 and not attisdropped
+  ) as actual (name, definition, limits) using (name)
+  where actual.definition is distinct from expected.definition
+    or actual.limits is distinct from
+      'CHECK (((char_length(' || name || ') >= 1) AND (char_length(' || name || ') <= ' || max_characters || ')))';
+  if problems is not null then
+    raise exception 'receipts: %', problems;
+  end if;
+
+  select string_agg(problem, '; ')
+  into problems
+  from (
+    values
+      (
+        exists (
+          select
+          from pg_constraint
+          where conrelid = 'inventory.receipts'::regclass
+            and conname = 'receipts_pkey'
+            and pg_get_constraintdef(oid) = 'PRIMARY KEY (program_identifier, asn_number, unit_identifier)'
+        ),
+        'the primary key is not (program_identifier, asn_number, unit_identifier)'
+      ),
+      (
+        (select relowner from pg_class where oid = 'inventory.receipts'::regclass) = 'receiptd_owner'::regrole,
+        'the table does not belong to receiptd_owner'
+      ),
+      (
+        exists (
+          select
+          from pg_index
+          join pg_class on pg_class.oid = indexrelid
+          join pg_am on pg_am.oid = relam
+          where indrelid = 'inventory.receipts'::regclass
+            and indexrelid = to_regclass('inventory.receipts_received_at_idx')
+            and amname = 'brin'
+            and indisvalid
+            and pg_get_indexdef(indexrelid, 1, true) = 'received_at'
+        ),
+        'there is no BRIN index receipts_received_at_idx on received_at'
+      ),
+      (
+        has_table_privilege('receiptd_writer', 'inventory.receipts', 'select')
+        and has_table_privilege('receiptd_writer', 'inventory.receipts', 'insert')
+        and has_table_privilege('receiptd_writer', 'inventory.receipts', 'update'),
+        'receiptd_writer may not select, insert and update'
+      ),
+      (
+        not has_table_privilege('receiptd_writer', 'inventory.receipts', 'delete, truncate, references, trigger'),
+        'receiptd_writer may do more than select, insert and update'
+      ),
+      (
+        has_table_privilege('receiptd_reader', 'inventory.receipts', 'select'),
+        'receiptd_reader may not select'
+      ),
+      (
+        not has_table_privilege(
+          'receiptd_reader', 'inventory.receipts', 'insert, update, delete, truncate, references, trigger'
+        )
+        and not has_any_column_privilege('receiptd_reader', 'inventory.receipts', 'insert, update, references'),
+        'receiptd_reader may do more than select'
+      ),
+      (
+        not has_table_privilege(
+          'public', 'inventory.receipts', 'select, insert, update, delete, truncate, references, trigger'
+        )
+        and not has_any_column_privilege('public', 'inventory.receipts', 'select, insert, update, references'),
+        'public has privileges on the table'
+      ),
+      (
+        obj_description('inventory.receipts'::regclass, 'pg_class') <> '',
+        'the table has no comment'
+      ),
+      (
+        not exists (
+          select
+          from pg_attribute
+          where attrelid = 'inventory.receipts'::regclass
+            and attnum > 0
+            and not attisdropped
+            and col_description(attrelid, attnum) is null
+        ),
+        'a column has no comment'
+      )
+  ) as checks (ok, problem)
+  where ok is not true;
+  if problems is not null then
+    raise exception 'receipts: %', problems;
+  end if;
+end
+$$;
+
+rollback;
