@@ -1,0 +1,115 @@
+-- Who owns what, and that nobody has more than they need. The roles themselves try it in writer.sql and reader.sql.
+
+begin;
+set local search_path = inventory, tap;
+
+select plan(11);
+
+select schema_owner_is('inventory', 'receiptd_owner');
+select is_empty(
+  $$
+    select pg_class.oid::regclass::text
+    from pg_class
+    where relnamespace = 'inventory'::regnamespace and relowner <> 'receiptd_owner'::regrole
+    union all
+    select pg_proc.oid::regprocedure::text
+    from pg_proc
+    where pronamespace = 'inventory'::regnamespace and proowner <> 'receiptd_owner'::regrole
+  $$,
+  'everything in the schema belongs to receiptd_owner'
+);
+
+-- An empty list of privileges is the default one, which acldefault() shows.
+create temp view granted as
+select
+  object,
+  coalesce(rolname, 'public') as grantee,
+  lower(privilege_type) as privilege
+from (
+  select 'schema', coalesce(nspacl, acldefault('n', nspowner)), nspowner
+  from pg_namespace
+  where nspname = 'inventory'
+  union all
+  select relname, coalesce(relacl, acldefault('r', relowner)), relowner
+  from pg_class
+  where relnamespace = 'inventory'::regnamespace and relkind in ('r', 'p', 'v', 'm')
+  union all
+  select relname || '.' || attname, attacl, relowner
+  from pg_class
+  join pg_attribute on attrelid = pg_class.oid
+  where relnamespace = 'inventory'::regnamespace and attacl is not null
+  union all
+  select proname || '()', coalesce(proacl, acldefault('f', proowner)), proowner
+  from pg_proc
+  where pronamespace = 'inventory'::regnamespace
+) as object (object, acl, owner)
+cross join aclexplode(acl) as entry
+left join pg_roles on pg_roles.oid = entry.grantee
+where entry.grantee <> object.owner;
+
+select is_empty($$ select * from granted where grantee = 'public' $$, 'public has nothing');
+select set_eq(
+  'select object::text, grantee::text, privilege from granted',
+  $$
+    values
+      ('schema', 'receiptd_writer', 'usage'),
+      ('schema', 'receiptd_reader', 'usage'),
+      ('receipts', 'receiptd_writer', 'select'),
+      ('receipts', 'receiptd_writer', 'insert'),
+      ('receipts', 'receiptd_writer', 'update'),
+      ('receipts', 'receiptd_reader', 'select'),
+      ('receipt_revisions', 'receiptd_reader', 'select')
+  $$,
+  'all that is granted is what writer and reader need'
+);
+
+select results_eq(
+  $$
+    select
+      rolname::text collate "default",
+      rolcanlogin,
+      rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls
+    from pg_roles
+    where rolname like 'receiptd\_%'
+    order by 1
+  $$,
+  $$
+    values
+      ('receiptd_migrator', true, false),
+      ('receiptd_owner', false, false),
+      ('receiptd_reader', false, false),
+      ('receiptd_writer', true, false)
+  $$,
+  'migrator and writer log in, owner and reader do not, and none has powers of its own'
+);
+select is_empty(
+  $$ select from pg_authid where rolname like 'receiptd\_%' and rolpassword is not null $$, 'no role has a password'
+);
+select is_member_of('receiptd_owner', array['receiptd_migrator'], 'the migrator acts as the owner');
+select is_empty(
+  $$
+    select member::regrole, roleid::regrole
+    from pg_auth_members
+    where member::regrole::text in ('receiptd_writer', 'receiptd_reader', 'receiptd_owner')
+      or roleid = 'receiptd_writer'::regrole
+  $$,
+  'writer, reader and owner are members of nothing, and nobody is a member of the writer'
+);
+select is_empty(
+  $$ select from pg_db_role_setting where setrole in ('receiptd_owner'::regrole, 'receiptd_reader'::regrole) $$,
+  'a role that does not log in has no settings, which would have no effect'
+);
+select results_eq(
+  $$
+    select unnest(setconfig) collate "default"
+    from pg_db_role_setting
+    where setrole = 'receiptd_migrator'::regrole
+    order by 1
+  $$,
+  $$ values ('lock_timeout=5s'), ('search_path=inventory') $$,
+  'the settings of the migrator'
+);
+select is(current_setting('server_encoding'), 'UTF8', 'the database holds any text');
+
+select * from finish();
+rollback;

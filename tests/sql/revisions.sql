@@ -1,0 +1,185 @@
+-- Every version of a receipt is kept, whoever replaces it.
+
+set search_path = inventory, tap;
+set test.program = 'revisions';
+\ir include/deliver.psql
+
+select plan(26);
+
+-- By the service
+
+select is(pg_temp.deliver('{"request": 1, "unit_identifier": "U1", "api_key_name": "k0"}'), '{created}', 'revision 0');
+select is_empty('select from receipt_revisions', 'a new receipt has no history');
+create temp table seen as select * from receipts where program_identifier = 'revisions';
+
+select is(
+  pg_temp.deliver('{"request": 2, "unit_identifier": "U1", "api_key_name": "k1", "upc": null, "extra": {"a": [1, 2]}}'),
+  '{revised}',
+  'revision 1'
+);
+insert into seen select * from receipts where program_identifier = 'revisions';
+select is(
+  pg_temp.deliver('{"request": 3, "unit_identifier": "U1", "api_key_name": "k2", "sku": "S2"}'),
+  '{revised}',
+  'revision 2'
+);
+insert into seen select * from receipts where program_identifier = 'revisions';
+select is(
+  pg_temp.deliver('{"request": 4, "unit_identifier": "U1", "api_key_name": "k3", "sku": "S2"}'),
+  '{unchanged}',
+  'the same once more'
+);
+select is(pg_temp.deliver('{"request": 5, "unit_identifier": "U1", "api_key_name": "k4"}'), '{revised}', 'revision 3');
+
+prepare history as
+  select
+    to_jsonb(receipt_revisions) - 'replaced_at' as version
+  from receipt_revisions
+  where program_identifier = 'revisions' and unit_identifier = 'U1'
+  order by revision;
+select results_eq(
+  'history',
+  $$
+    select
+      to_jsonb(seen) - 'revised_request_id' - 'revised_at'
+      || jsonb_build_object(
+        'request_id', coalesce(revised_request_id, request_id),
+        'received_at', coalesce(revised_at, received_at)
+      )
+    from seen
+    order by revision
+  $$,
+  'the history is each version as it was seen before it was replaced'
+);
+select results_eq(
+  $$ select revision, request_id, api_key_name from receipt_revisions order by revision $$,
+  $$
+    values
+      (0, pg_temp.request(1), 'k0'),
+      (1, pg_temp.request(2), 'k1'),
+      (2, pg_temp.request(3), 'k2')
+  $$,
+  'the history says which delivery brought each version, and with which key'
+);
+select results_eq(
+  $$
+    select replaced_at
+    from receipt_revisions
+    order by revision
+  $$,
+  $$
+    select received_at from receipt_revisions where revision > 0
+    union all
+    select revised_at from receipts where program_identifier = 'revisions'
+    order by 1
+  $$,
+  'a version was replaced when the next one arrived'
+);
+
+-- By hand
+
+update receipts set sku = 'by hand', upc = '1' where program_identifier = 'revisions';
+select results_eq(
+  $$
+    select
+      revision,
+      sku,
+      request_id,
+      revised_request_id,
+      revised_at > received_at,
+      now() - revised_at < '1 min',
+      api_key_name
+    from receipts
+    where program_identifier = 'revisions'
+  $$,
+  $$ values (4, 'by hand', pg_temp.request(1), null::uuid, true, true, 'k4') $$,
+  'a correction by hand is a revision without a delivery'
+);
+select results_eq(
+  $$ select sku, request_id, api_key_name from receipt_revisions where revision = 3 $$,
+  $$ values ('S123456', pg_temp.request(5), 'k4') $$,
+  'what a correction by hand replaced is kept'
+);
+select cmp_ok(
+  revised_at,
+  '>',
+  (select received_at from receipt_revisions where revision = 3),
+  'a correction by hand has its own time'
+)
+from receipts
+where program_identifier = 'revisions';
+
+update receipts set extra = '{}' where program_identifier = 'revisions';
+update receipts set extra = null where program_identifier = 'revisions';
+select results_eq(
+  $$ select revision, sku, extra::text, request_id from receipt_revisions where revision > 3 order by revision $$,
+  $$ values (4, 'by hand', null, null::uuid), (5, 'by hand', '{}', null) $$,
+  'so is the correction itself, when another one replaces it'
+);
+
+update receipts set sku = sku, extra = extra where program_identifier = 'revisions';
+update receipts
+set
+  api_key_name = 'renamed',
+  request_id = pg_temp.request(99),
+  revised_request_id = pg_temp.request(98),
+  received_at = received_at - interval '1 d',
+  revised_at = revised_at - interval '1 h'
+where program_identifier = 'revisions';
+update receipts set revision = 9 where program_identifier = 'revisions';
+update receipts set revision = 0 where program_identifier = 'revisions';
+select is(
+  (select revision from receipts where program_identifier = 'revisions'),
+  6,
+  'an update that changes no content is no revision, and revision cannot be set by hand'
+);
+update receipts set revision = 99, sku = 'by hand 2' where program_identifier = 'revisions';
+select results_eq(
+  $$ select array_agg(revision order by revision) from receipt_revisions $$,
+  $$ values (array[0, 1, 2, 3, 4, 5, 6]) $$,
+  'revisions have no gap'
+);
+
+select is(
+  pg_temp.deliver('{"request": 6, "unit_identifier": "U1", "sku": "by hand 2", "upc": "1"}'),
+  '{unchanged}',
+  'a delivery that says what the correction says is unchanged'
+);
+select is(
+  pg_temp.deliver('{"request": 7, "unit_identifier": "U1"}'),
+  '{revised}',
+  'a delivery that says something else replaces a correction'
+);
+select results_eq(
+  $$ select revision, revised_request_id from receipts where program_identifier = 'revisions' $$,
+  $$ values (8, pg_temp.request(7)) $$,
+  'and is counted on from there'
+);
+
+select throws_ok(
+  $$ update receipts set $$ || key || $$ = 'other' where program_identifier = 'revisions' $$,
+  '23000',
+  'the key of a receipt cannot be changed',
+  key || ' cannot be changed'
+)
+from unnest(array['program_identifier', 'asn_number', 'unit_identifier']) as key;
+
+-- Deleted by hand
+
+select throws_ok(
+  'truncate receipts', '0A000', null, 'receipts cannot be truncated while there is a history to lose'
+);
+delete from receipts where program_identifier = 'revisions';
+select is_empty('select from receipt_revisions', 'a deleted receipt takes its history with it');
+select is(pg_temp.deliver('{"request": 8, "unit_identifier": "U1"}'), '{created}', 'it is created when delivered again');
+select is(
+  pg_temp.deliver('{"request": 9, "unit_identifier": "U1", "sku": "S2"}'), '{revised}', 'and revised after that'
+);
+select results_eq(
+  'select revision, request_id from receipt_revisions',
+  'values (0, pg_temp.request(8))',
+  'with a history of its own'
+);
+
+select * from finish();
+delete from receipts where program_identifier = 'revisions';

@@ -1,0 +1,236 @@
+-- What is in the schema, and that a DBA finds it explained there.
+
+begin;
+set local search_path = inventory, tap;
+
+select plan(26);
+
+select tables_are('inventory', array['receipts', 'receipt_revisions']);
+
+prepare columns_of (name) as
+  select
+    (attname || ' ' || format_type(atttypid, atttypmod) || case when attnotnull then ' not null' else '' end)
+      collate "default"
+  from pg_attribute
+  where attrelid = ('inventory.' || $1)::regclass and attnum > 0 and not attisdropped
+  order by attnum;
+
+create temp table content (line) as
+values
+  ('program_identifier text not null'),
+  ('asn_number text not null'),
+  ('shipment_identifier text'),
+  ('from_identifier text not null'),
+  ('from_type text not null'),
+  ('to_identifier bigint not null'),
+  ('to_type text not null'),
+  ('to_original_identifier text not null'),
+  ('carton_identifier text'),
+  ('reference_type text'),
+  ('reference_identifier text'),
+  ('reference_alternate_identifier text'),
+  ('line_identifier text'),
+  ('unit_identifier text not null'),
+  ('reference_line_identifier text'),
+  ('sku text not null'),
+  ('upc text'),
+  ('serial_number text'),
+  ('initial_condition text not null'),
+  ('initial_channel text not null'),
+  ('return_reason text'),
+  ('ot_user_login text not null'),
+  ('merchant text'),
+  ('concept text'),
+  ('asin text'),
+  ('tracking_number text'),
+  ('location_identifier text'),
+  ('client_unit_identifier text'),
+  ('reject_reason text'),
+  ('extra jsonb');
+
+select results_eq(
+  'execute columns_of (''receipts'')',
+  $$
+    select line from content
+    union all
+    values
+      ('revision integer not null'),
+      ('request_id uuid not null'),
+      ('revised_request_id uuid'),
+      ('api_key_name text not null'),
+      ('received_at timestamp with time zone not null'),
+      ('revised_at timestamp with time zone')
+  $$,
+  'receipts has the columns of the contract in its order, and those of the service'
+);
+select results_eq(
+  'execute columns_of (''receipt_revisions'')',
+  $$
+    select line from content
+    union all
+    values
+      ('revision integer not null'),
+      ('request_id uuid'),
+      ('api_key_name text not null'),
+      ('received_at timestamp with time zone not null'),
+      ('replaced_at timestamp with time zone not null')
+  $$,
+  'receipt_revisions has the same content, and when it was received and replaced'
+);
+
+select col_default_is('receipts', 'revision', '0', 'revision starts at 0');
+select col_default_is('receipts', 'received_at', 'now()', 'received_at is the time of arrival');
+select col_is_pk('receipts', array['program_identifier', 'asn_number', 'unit_identifier'], 'the key of receipts');
+select col_is_pk(
+  'receipt_revisions',
+  array['program_identifier', 'asn_number', 'unit_identifier', 'revision'],
+  'the key of receipt_revisions'
+);
+select fk_ok(
+  'inventory', 'receipt_revisions', array['program_identifier', 'asn_number', 'unit_identifier'],
+  'inventory', 'receipts', array['program_identifier', 'asn_number', 'unit_identifier'],
+  'a history is always that of a receipt'
+);
+
+-- Citus can then distribute both tables by unit_identifier.
+select is_empty(
+  $$
+    select indexrelid::regclass
+    from pg_index
+    join pg_class on pg_class.oid = indrelid
+    where relnamespace = 'inventory'::regnamespace
+      and indisunique
+      and not exists (
+        select
+        from pg_attribute
+        where attrelid = indrelid and attnum = any (indkey) and attname = 'unit_identifier'
+      )
+  $$,
+  'every unique constraint contains unit_identifier'
+);
+select is_empty(
+  $$
+    select conname
+    from pg_constraint
+    where connamespace = 'inventory'::regnamespace
+      and contype = 'c'
+      and (
+        cardinality(conkey) <> 1
+        or conname <> conrelid::regclass || '_'
+          || (select attname from pg_attribute where attrelid = conrelid and attnum = conkey[1]) || '_check'
+      )
+  $$,
+  'a check is named <table>_<column>_check'
+);
+select is_empty(
+  $$
+    select conname
+    from pg_constraint
+    where connamespace = 'inventory'::regnamespace
+      and contype in ('p', 'u', 'x', 'f')
+      and conname not in (conrelid::regclass || '_pkey', conrelid::regclass || '_' || confrelid::regclass || '_fkey')
+  $$,
+  'the other constraints are named <table>_pkey and <table>_<table>_fkey'
+);
+select results_eq(
+  $$
+    select attname::text collate "default"
+    from pg_attribute
+    where attrelid in ('receipts'::regclass, 'receipt_revisions'::regclass)
+      and attnum > 0
+      and attcollation = '"C"'::regcollation
+    order by attrelid, attnum
+  $$,
+  $$
+    select name
+    from unnest(array['program_identifier', 'asn_number', 'unit_identifier']) as name, generate_series(1, 2) as copy
+    order by copy, array_position(array['program_identifier', 'asn_number', 'unit_identifier'], name)
+  $$,
+  'the keys are compared byte by byte'
+);
+select index_is_type('receipts', 'receipts_received_at_idx', 'brin');
+select has_index('inventory', 'receipts', 'receipts_received_at_idx', 'received_at', 'the index is on received_at');
+select indexes_are(
+  'receipts', array['receipts_pkey', 'receipts_received_at_idx'], 'no other index makes deliveries slower'
+);
+
+-- Triggers
+
+select triggers_are('receipts', array['receipts_number_revision', 'receipts_keep_revision']);
+select triggers_are('receipt_revisions', '{}'::name[]);
+select functions_are('inventory', array['number_revision', 'keep_revision']);
+select is_definer('keep_revision', 'the history is written with the rights of its owner');
+select is_empty(
+  $$
+    select proname
+    from pg_proc
+    where pronamespace = 'inventory'::regnamespace
+      and (proconfig is null or not proconfig @> array['search_path=pg_catalog, pg_temp'])
+  $$,
+  'no function depends on its caller''s search_path'
+);
+
+-- Comments
+
+select is_empty(
+  $$
+    select format('%s.%s', attrelid::regclass, attname)
+    from pg_attribute
+    join pg_class on pg_class.oid = attrelid
+    where relnamespace = 'inventory'::regnamespace
+      and relkind in ('r', 'p', 'v', 'm')
+      and attnum > 0
+      and not attisdropped
+      and coalesce(col_description(attrelid, attnum), '') !~ '\mExample: .'
+  $$,
+  'every column has a comment with an example'
+);
+select is_empty(
+  $$
+    select pg_class.oid::regclass::text
+    from pg_class
+    where relnamespace = 'inventory'::regnamespace
+      and relkind in ('r', 'p', 'v', 'm')
+      and coalesce(obj_description(oid, 'pg_class'), '') = ''
+    union all
+    select pg_proc.oid::regprocedure::text
+    from pg_proc
+    where pronamespace = 'inventory'::regnamespace and coalesce(obj_description(oid, 'pg_proc'), '') = ''
+    union all
+    select tgname
+    from pg_trigger
+    where tgrelid = 'receipts'::regclass
+      and not tgisinternal
+      and coalesce(obj_description(oid, 'pg_trigger'), '') = ''
+    union all
+    select 'schema'
+    where coalesce(obj_description('inventory'::regnamespace, 'pg_namespace'), '') = ''
+  $$,
+  'the schema and every table, function and trigger have a comment'
+);
+
+create function pg_temp.comment_on(column_name name) returns text language sql as $$
+  select col_description(attrelid, attnum)
+  from pg_attribute
+  where attrelid = 'inventory.receipts'::regclass and attname = column_name
+$$;
+select matches(pg_temp.comment_on('ot_user_login'), 'PERSONAL DATA', 'personal data is marked');
+select matches(pg_temp.comment_on('initial_condition'), 'N, R, A, B, C, X, TT', 'the known conditions are named');
+select matches(
+  pg_temp.comment_on('reference_type'), 'StockTransferOrder, RA, RMA, ForwardOrder', 'the known references are named'
+);
+select is_empty(
+  $$
+    select new.attname
+    from pg_attribute as old
+    join pg_attribute as new using (attname)
+    where old.attrelid = 'receipts'::regclass
+      and new.attrelid = 'receipt_revisions'::regclass
+      and old.attnum between 1 and 30
+      and col_description(old.attrelid, old.attnum) is distinct from col_description(new.attrelid, new.attnum)
+  $$,
+  'a field is explained in the same words in both tables'
+);
+
+select * from finish();
+rollback;
