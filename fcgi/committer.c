@@ -11,6 +11,7 @@ enum {
     CONFLICT_TRIES = 5,
     BACKOFF_FIRST_US = 20 * US_PER_MS,
     BACKOFF_MAX_US = 2 * US_PER_S,
+    BATCH_MAX_BYTES = 4 * 1024 * 1024, /* of refused bodies and unknown fields, which can be large */
 };
 
 struct committer {
@@ -55,24 +56,42 @@ static bool batch_has_key(struct delivery *const *batch, size_t count, uint64_t 
     return false;
 }
 
+static bool is_refused(const struct delivery *delivery) {
+    return delivery->refusal != OUTCOME_UNAVAILABLE;
+}
+
+static size_t large_bytes(const struct delivery *delivery) {
+    return delivery->body_len + delivery->receipt.extra_len;
+}
+
+/* Whether a delivery may join the batch. Two of one key never share a batch (PostgreSQL: error 21000). */
+static bool may_join(struct delivery *const *batch, size_t count, const struct delivery *delivery) {
+    if (count == 0)
+        return true;
+    if (is_refused(delivery) != is_refused(batch[0]))
+        return false;
+    return is_refused(delivery) || !batch_has_key(batch, count, delivery->receipt.key_hash);
+}
+
 /*
- * Moves deliveries from the queue to the batch. Two of one key never share a batch (PostgreSQL: error 21000): the
- * second stays, in its place. Waits while the queue is empty; returns 0 when it is empty for good.
+ * Moves deliveries from the queue to the batch: receipts or refused ones, as the oldest is. Those that may not join
+ * stay in their place. Waits while the queue is empty; returns 0 when it is empty for good.
  */
 static size_t take_batch(struct committer *committer, struct delivery **batch) {
-    size_t count = 0;
+    size_t count = 0, bytes = 0;
     pthread_mutex_lock(&committer->lock);
     while (!committer->first && !committer->stopping)
         pthread_cond_wait(&committer->filled, &committer->lock);
     struct delivery **link = &committer->first;
-    while (*link && count < committer->options.batch_max) {
+    while (*link && count < committer->options.batch_max && bytes < BATCH_MAX_BYTES) {
         struct delivery *delivery = *link;
-        if (batch_has_key(batch, count, delivery->receipt.key_hash)) {
+        if (!may_join(batch, count, delivery)) {
             link = &delivery->next;
             continue;
         }
         *link = delivery->next;
         batch[count++] = delivery;
+        bytes += large_bytes(delivery);
     }
     if (!*link)
         committer->last = link;
@@ -143,7 +162,7 @@ static void commit(struct thread *thread, struct delivery **batch, size_t count)
     int conflicts = 0;
     while ((count = expire(thread, batch, count)) > 0) {
         int64_t deadline_us = earliest_deadline(batch, count);
-        switch (store->store(store, batch, count, deadline_us)) {
+        switch ((is_refused(batch[0]) ? store->reject : store->store)(store, batch, count, deadline_us)) {
         case STORE_OK:
             store->failure = NULL;
             store->sqlstate[0] = '\0';
@@ -174,7 +193,8 @@ static void *run_thread(void *argument) {
     struct thread *thread = argument;
     size_t count;
     while ((count = take_batch(thread->committer, thread->batch)) > 0) {
-        qsort(thread->batch, count, sizeof(struct delivery *), compare_deliveries);
+        if (!is_refused(thread->batch[0]))
+            qsort(thread->batch, count, sizeof(struct delivery *), compare_deliveries);
         commit(thread, thread->batch, count);
     }
     return NULL;

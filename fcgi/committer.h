@@ -31,8 +31,8 @@ struct committer *committer_new(const struct committer_options *options, struct 
                                 size_t store_count, committer_done *done, void *context);
 
 /*
- * Hands over a delivery with a valid receipt. False when the queue is full: then the delivery stays the caller's, to be
- * answered 503 at once.
+ * Hands over a delivery with a valid receipt, or with a refusal. False when the queue is full: then the delivery stays
+ * the caller's, to be answered 503 at once.
  */
 bool committer_submit(struct committer *committer, struct delivery *delivery);
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { PATH, NUMBER, WORD, CLIENTS };
+enum kind { PATH, NUMBER, WORD, LIST, CLIENTS };
 
 struct setting {
     const char *name;
@@ -36,6 +36,12 @@ static const struct setting settings[] = {
      "least important lines to log; at info there is one a delivery"},
     {"RECEIPTD_PREPARED_STATEMENTS", WORD, offsetof(struct config, prepared_statements), "on", 0, 0, "off on",
      "off for a pooler that gives each transaction another session (pgbouncer in transaction mode)"},
+    {"RECEIPTD_INVALID_POLICY", WORD, offsetof(struct config, accept_invalid), "reject", 0, 0, "reject accept",
+     "what an invalid delivery, which is kept in rejected_receipts, is answered: reject: 400 or 422; accept: 200"},
+    {"RECEIPTD_EXTRA_CONDITIONS", LIST, offsetof(struct config, extra_conditions), "", 0, 0, NULL,
+     "values of initial_condition to take besides N, R, A, B, C, X, TT; separated by commas"},
+    {"RECEIPTD_EXTRA_REFERENCE_TYPES", LIST, offsetof(struct config, extra_reference_types), "", 0, 0, NULL,
+     "values of reference.type to take besides StockTransferOrder, RA, RMA, ForwardOrder; separated by commas"},
     /* Names that a client's environment has, see var/env: not the worker's, but no mistake either. */
     {"RECEIPTD_URL", CLIENTS, 0, "", 0, 0, NULL, NULL},
     {"RECEIPTD_API_KEY", CLIENTS, 0, "", 0, 0, NULL, NULL},
@@ -69,6 +75,14 @@ static bool parse_word(const struct setting *setting, const char *text, unsigned
     return false;
 }
 
+/* Items between commas, none of them empty or with a blank, which could only be a slip. */
+static bool is_list(const char *text) {
+    size_t len = strlen(text);
+    if (len == 0)
+        return true;
+    return !strpbrk(text, " \t") && text[0] != ',' && text[len - 1] != ',' && !strstr(text, ",,");
+}
+
 static bool set(struct config *config, const struct setting *setting, const char *text, FILE *errors) {
     void *target = (char *)config + setting->offset;
     unsigned value = 0;
@@ -80,6 +94,13 @@ static bool set(struct config *config, const struct setting *setting, const char
         if (*text == '\0')
             fprintf(errors, "%s is empty\n", setting->name);
         return *text != '\0';
+    case LIST:
+        if (!is_list(text)) {
+            fprintf(errors, "%s=%s: expected values separated by commas, without blanks\n", setting->name, text);
+            return false;
+        }
+        *(const char **)target = text;
+        return true;
     case NUMBER:
         if (!parse_number(setting, text, &value)) {
             fprintf(errors, "%s=%s: expected a whole number from %u to %u\n", setting->name, text, setting->min,
@@ -151,6 +172,9 @@ void config_describe(FILE *out) {
             fprintf(out, "%u to %u; ", setting->min, setting->max);
         if (setting->kind == WORD)
             fprintf(out, "one of: %s; ", setting->words);
-        fprintf(out, setting->initial ? "default %s\n" : "required\n", setting->initial);
+        if (!setting->initial)
+            fprintf(out, "required\n");
+        else
+            fprintf(out, "default %s\n", *setting->initial ? setting->initial : "none");
     }
 }

@@ -20,6 +20,9 @@ struct config {
     unsigned deadline_ms;
     enum log_level log_level;
     bool prepared_statements;
+    bool accept_invalid;
+    const char *extra_conditions; /* separated by commas; the environment's own memory, as the next */
+    const char *extra_reference_types;
 };
 
 /*

@@ -19,11 +19,7 @@ static bool parse_request_id(const char *text, unsigned char id[REQUEST_ID_BYTES
     return true;
 }
 
-/*
- * The id decides which delivery is told 201, so one that the web server did not make (32 hexadecimal digits) is
- * replaced. False when the system has no randomness.
- */
-static bool set_request_id(struct delivery *delivery, const char *given) {
+bool handler_set_request_id(struct delivery *delivery, const char *given) {
     if (given && parse_request_id(given, delivery->request_id)) {
         memcpy(delivery->request_id_text, given, REQUEST_ID_CHARS + 1);
         return true;
@@ -115,19 +111,22 @@ static bool answer(struct delivery *delivery, enum outcome outcome) {
     return false;
 }
 
-static bool answer_malformed(struct delivery *delivery, const char *message) {
-    snprintf(delivery->message, sizeof delivery->message, "%s", message);
-    return answer(delivery, OUTCOME_MALFORMED);
-}
-
 static bool answer_unavailable(struct delivery *delivery, const char *failure) {
     delivery->failure = failure;
     return answer(delivery, OUTCOME_UNAVAILABLE);
 }
 
-static bool decode_body(const struct request *request, struct delivery *delivery) {
+static bool refuse_malformed(struct delivery *delivery, const char *message) {
+    snprintf(delivery->message, sizeof delivery->message, "%s", message);
+    delivery->refusal = OUTCOME_MALFORMED;
+    return false;
+}
+
+bool handler_read_body(const struct handler *handler, const char *body, size_t len, struct delivery *delivery) {
     struct receipt_json_error error;
-    switch (receipt_json_decode(request->body, request->body_len, &delivery->receipt, &error)) {
+    if (len == 0)
+        return refuse_malformed(delivery, "The body is empty.");
+    switch (receipt_json_decode(body, len, &delivery->receipt, &error)) {
     case RECEIPT_JSON_OK:
         break;
     case RECEIPT_JSON_NO_MEMORY:
@@ -135,17 +134,30 @@ static bool decode_body(const struct request *request, struct delivery *delivery
     case RECEIPT_JSON_MALFORMED:
         delivery->error_line = error.line;
         delivery->error_column = error.column;
-        return answer_malformed(delivery, error.message);
+        return refuse_malformed(delivery, error.message);
     }
-    if (!receipt_validate(&delivery->receipt, &delivery->errors))
-        return answer(delivery, OUTCOME_INVALID);
+    if (receipt_validate(&delivery->receipt, &handler->rules, &delivery->errors))
+        return true;
+    delivery->refusal = OUTCOME_INVALID;
+    return false;
+}
+
+/* Readies a refused delivery for being stored: the body, which is the server's, is copied. */
+static bool keep_refused(const struct handler *handler, const struct request *request, struct delivery *delivery) {
+    delivery->body = malloc(request->body_len ? request->body_len : 1);
+    if (!delivery->body)
+        return answer_unavailable(delivery, "out of memory");
+    if (request->body_len > 0)
+        memcpy(delivery->body, request->body, request->body_len);
+    delivery->body_len = request->body_len;
+    delivery->refusal_answer = handler->accept_invalid ? OUTCOME_QUARANTINED : delivery->refusal;
     return true;
 }
 
 bool handler_handle(const struct handler *handler, const struct request *request, struct delivery *delivery) {
     delivery->arrived_us = clock_now_us();
     delivery->deadline_us = delivery->arrived_us + handler->deadline_us;
-    if (!set_request_id(delivery, request->request_id))
+    if (!handler_set_request_id(delivery, request->request_id))
         return answer_unavailable(delivery, "no randomness for a request id");
     if (strcmp(request->method, "POST") != 0)
         return answer(delivery, OUTCOME_NOT_POST);
@@ -161,8 +173,8 @@ bool handler_handle(const struct handler *handler, const struct request *request
     if (request->body_len > BODY_MAX_BYTES)
         return answer(delivery, OUTCOME_TOO_LARGE);
     if (!is_json(request->content_type))
-        return answer_malformed(delivery, "The Content-Type must be application/json.");
-    if (request->body_len == 0)
-        return answer_malformed(delivery, "The body is empty.");
-    return decode_body(request, delivery);
+        refuse_malformed(delivery, "The Content-Type must be application/json.");
+    else if (handler_read_body(handler, request->body, request->body_len, delivery))
+        return true;
+    return delivery->refusal != OUTCOME_UNAVAILABLE && keep_refused(handler, request, delivery);
 }

@@ -1,6 +1,7 @@
 /*
- * One request in, and either an answer at once or a receipt to be stored: method, key, size, content type, JSON,
- * fields, checked in that order (contract.md).
+ * * One request in, and either an answer at once or something to be stored: method, key, size, content type, JSON,
+ * fields, checked in that order (contract.md). Stored before it is answered is a receipt, and also what is refused as
+ * malformed or invalid, since the sender will not send it again.
  *
  * Threads: any number at a time on one handler.
  */
@@ -36,12 +37,26 @@ struct request {
 struct handler {
     struct api_keys *keys;
     int64_t deadline_us; /* how long a delivery may take */
+    struct receipt_rules rules;
+    bool accept_invalid; /* what is refused is answered 200 once it is stored */
 };
 
 /*
- * Fills in the zeroed `delivery`. True: its receipt is valid and has to be stored. False: its outcome is the answer. In
- * both cases the caller frees delivery->receipt with receipt_fini in the end.
+ * Fills in the zeroed `delivery`. True: it has to be stored, as a receipt or, with a refusal set, as a rejected one.
+ * False: its outcome is the answer. In both cases the caller calls delivery_fini in the end.
  */
 bool handler_handle(const struct handler *handler, const struct request *request, struct delivery *delivery);
+
+/*
+ * Sets the delivery's request id: the one given when it is 32 hexadecimal digits, as nginx makes them, else a random
+ * one, since it decides which delivery is told 201. False when the system has no randomness.
+ */
+bool handler_set_request_id(struct delivery *delivery, const char *given);
+
+/*
+ * Only the last two steps, JSON and fields, of a body that was stored. True: delivery->receipt is valid. False: either
+ * refusal or, with that unset, failure says why.
+ */
+bool handler_read_body(const struct handler *handler, const char *body, size_t len, struct delivery *delivery);
 
 #endif

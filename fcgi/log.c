@@ -112,9 +112,9 @@ void log_delivery(const struct delivery *delivery) {
         append_value(&line, "key", delivery->api_key_name, strlen(delivery->api_key_name));
     double ms = (double)(clock_now_us() - delivery->arrived_us) / US_PER_MS;
     buffer_append_format(&line, " ms=%.3f", ms);
-    if (delivery->outcome == OUTCOME_MALFORMED)
+    if (delivery->refusal == OUTCOME_MALFORMED)
         buffer_append_format(&line, " line=%d column=%d", delivery->error_line, delivery->error_column);
-    if (delivery->outcome == OUTCOME_INVALID)
+    if (delivery->refusal == OUTCOME_INVALID)
         append_errors(&line, &delivery->errors);
     if (delivery->outcome == OUTCOME_UNAVAILABLE && delivery->failure)
         append_value(&line, "failure", delivery->failure, strlen(delivery->failure));

@@ -1,11 +1,12 @@
 /* The command line, signals, and the wiring of the modules. Only this file ends the process. */
 #include "api_keys.h"
+#include "check_pg.h"
 #include "committer.h"
 #include "config.h"
 #include "handler.h"
 #include "listener.h"
 #include "log.h"
-#include "receipt_json.h"
+#include "reprocess.h"
 #include "server.h"
 #include "store_pg.h"
 
@@ -31,6 +32,8 @@ static int usage(FILE *out, int status) {
             "Usage: receiptd [--listen PATH]   serve POST /inventory_receipt over FastCGI\n"
             "       receiptd --check           say whether configuration, database and grants are fine\n"
             "       receiptd key NAME          make a new API key\n"
+            "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION]\n"
+            "                                  make receipts of the rejected deliveries that are valid by now\n"
             "       receiptd --version | --help\n"
             "\n"
             "Without --listen the socket is taken from systemd or from descriptor 0.\n"
@@ -72,8 +75,34 @@ static int check(void) {
         ok = keys != NULL;
         api_keys_free(keys);
     }
-    ok = store_pg_check(stdout) && ok;
+    ok = check_pg(stdout) && ok;
     printf(ok ? "All is well.\n" : "Not ready to serve.\n");
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static struct handler make_handler(const struct config *config, struct api_keys *keys) {
+    return (struct handler){.keys = keys,
+                            .deadline_us = (int64_t)config->deadline_ms * 1000,
+                            .rules.more_values = {[RECEIPT_CONDITIONS] = config->extra_conditions,
+                                                  [RECEIPT_REFERENCE_TYPES] = config->extra_reference_types},
+                            .accept_invalid = config->accept_invalid};
+}
+
+static int reprocess_rejections(struct reprocess_options *options) {
+    struct config config;
+    if (!config_load(&config, environ, stderr))
+        return EXIT_FAILURE;
+    log_set_level(LOG_WARNING);
+    struct store_pg_options store_options = {.batch_max = 1, .prepared_statements = config.prepared_statements};
+    struct handler handler = make_handler(&config, NULL);
+    options->handler = &handler;
+    options->store = store_pg_new(&store_options);
+    if (!options->store) {
+        fprintf(stderr, "receiptd: out of memory\n");
+        return EXIT_FAILURE;
+    }
+    bool ok = reprocess(options, stdout, stderr);
+    options->store->free(options->store);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -168,8 +197,7 @@ static int serve(const char *path) {
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
 
-    receipt_json_init();
-    struct handler handler = {.keys = keys, .deadline_us = (int64_t)config.deadline_ms * 1000};
+    struct handler handler = make_handler(&config, keys);
     struct committer *committer = start_committer(&config);
     struct server *server = NULL;
     if (committer) {
@@ -211,11 +239,12 @@ static int serve(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
-                                            {"check", no_argument, NULL, 'c'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {0}};
+    static const struct option options[] = {
+        {"listen", required_argument, NULL, 'l'}, {"check", no_argument, NULL, 'c'},
+        {"dry-run", no_argument, NULL, 'd'},      {"since", required_argument, NULL, 's'},
+        {"id", required_argument, NULL, 'i'},     {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},      {0}};
+    struct reprocess_options reprocessing = {0};
     const char *path = NULL;
     bool only_check = false;
     int option;
@@ -227,6 +256,15 @@ int main(int argc, char **argv) {
         case 'c':
             only_check = true;
             break;
+        case 'd':
+            reprocessing.dry_run = true;
+            break;
+        case 's':
+            reprocessing.since = optarg;
+            break;
+        case 'i':
+            reprocessing.id = optarg;
+            break;
         case 'h':
             return usage(stdout, EXIT_SUCCESS);
         case 'v':
@@ -236,9 +274,15 @@ int main(int argc, char **argv) {
             return usage(stderr, EXIT_USAGE);
         }
     }
-    if (argc - optind == 2 && strcmp(argv[optind], "key") == 0)
+    const char *command = optind < argc ? argv[optind] : "";
+    int arguments = argc - optind;
+    bool serving = path || only_check;
+    bool reprocess_options_given = reprocessing.dry_run || reprocessing.since || reprocessing.id;
+    if (arguments == 1 && strcmp(command, "reprocess") == 0 && !serving && !(reprocessing.since && reprocessing.id))
+        return reprocess_rejections(&reprocessing);
+    if (arguments == 2 && strcmp(command, "key") == 0 && !serving && !reprocess_options_given)
         return make_key(argv[optind + 1]);
-    if (optind < argc)
+    if (arguments > 0 || reprocess_options_given || (path && only_check))
         return usage(stderr, EXIT_USAGE);
     return only_check ? check() : serve(path);
 }

@@ -42,7 +42,8 @@ const struct receipt_field receipt_fields[RECEIPT_FIELD_COUNT] = {
     INNER(RECEIPT_TO, "to", "original_identifier", RECEIPT_TEXT, true),
     TEXT("carton_identifier", false),
     OBJECT("reference", RECEIPT_REFERENCE, false),
-    INNER(RECEIPT_REFERENCE, "reference", "type", RECEIPT_TEXT, false, .values = reference_types),
+    INNER(RECEIPT_REFERENCE, "reference", "type", RECEIPT_TEXT, false, .values = reference_types,
+          .list = RECEIPT_REFERENCE_TYPES),
     INNER(RECEIPT_REFERENCE, "reference", "identifier", RECEIPT_TEXT, false),
     INNER(RECEIPT_REFERENCE, "reference", "alternate_identifier", RECEIPT_TEXT, false),
     TEXT("line_identifier", false),
@@ -51,7 +52,7 @@ const struct receipt_field receipt_fields[RECEIPT_FIELD_COUNT] = {
     TEXT("sku", true),
     TEXT("upc", false),
     TEXT("serial_number", false),
-    TEXT("initial_condition", true, .values = conditions),
+    TEXT("initial_condition", true, .values = conditions, .list = RECEIPT_CONDITIONS),
     TEXT("initial_channel", true),
     TEXT("return_reason", false),
     TEXT("ot_user_login", true),
@@ -116,6 +117,17 @@ static bool is_one_of(const struct receipt_value *value, const char *const *allo
     return false;
 }
 
+/* `allowed` is separated by commas. */
+static bool is_in(const struct receipt_value *value, const char *allowed) {
+    while (allowed && *allowed) {
+        size_t len = strcspn(allowed, ",");
+        if (len == value->len && memcmp(allowed, value->text, len) == 0)
+            return true;
+        allowed += len + (allowed[len] == ',');
+    }
+    return false;
+}
+
 /* `digits` is a JSON integer: an optional minus and digits. False when it needs more than 64 bits. */
 static bool parse_integer(const struct receipt_value *digits, int64_t *result) {
     char text[24]; /* the longest in range, "-9223372036854775808", has 20 */
@@ -129,8 +141,8 @@ static bool parse_integer(const struct receipt_value *digits, int64_t *result) {
 }
 
 /* Returns whether the value is fine; if not, `code` says why. */
-static bool check_value(struct receipt *receipt, const struct receipt_field *field, const struct receipt_value *value,
-                        enum receipt_error_code *code) {
+static bool check_value(struct receipt *receipt, const struct receipt_rules *rules, const struct receipt_field *field,
+                        const struct receipt_value *value, enum receipt_error_code *code) {
     switch (field->type) {
     case RECEIPT_OBJECT:
         *code = RECEIPT_INVALID_TYPE;
@@ -144,7 +156,7 @@ static bool check_value(struct receipt *receipt, const struct receipt_field *fie
             return false;
         *code = RECEIPT_INVALID_VALUE;
         if (field->values)
-            return is_one_of(value, field->values);
+            return is_one_of(value, field->values) || is_in(value, rules->more_values[field->list]);
         *code = RECEIPT_TOO_LONG;
         return value->len <= field->max_chars || count_chars(value) <= field->max_chars;
     }
@@ -163,7 +175,7 @@ static uint64_t hash_key(const struct receipt *receipt) {
     return hash;
 }
 
-bool receipt_validate(struct receipt *receipt, struct receipt_errors *errors) {
+bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules, struct receipt_errors *errors) {
     bool wrong_type[RECEIPT_OBJECT_COUNT] = {false};
     errors->count = 0;
     for (unsigned char i = 0; i < RECEIPT_FIELD_COUNT; i++) {
@@ -178,7 +190,7 @@ bool receipt_validate(struct receipt *receipt, struct receipt_errors *errors) {
             if (!field->required || wrong_type[field->object])
                 continue;
             code = RECEIPT_MISSING_FIELD;
-        } else if (check_value(receipt, field, value, &code)) {
+        } else if (check_value(receipt, rules, field, value, &code)) {
             continue;
         } else if (field->type == RECEIPT_OBJECT) {
             wrong_type[field->opens] = true;

@@ -22,6 +22,14 @@ enum receipt_type {
     RECEIPT_OBJECT,  /* a JSON object; has no column of its own */
 };
 
+/* Lists of values that an operator may lengthen, since the vendor adds to them. */
+enum receipt_list { RECEIPT_LIST_NONE, RECEIPT_CONDITIONS, RECEIPT_REFERENCE_TYPES, RECEIPT_LIST_COUNT };
+
+/* What the operator may change of the rules. */
+struct receipt_rules {
+    const char *more_values[RECEIPT_LIST_COUNT]; /* separated by commas; NULL or empty: none */
+};
+
 struct receipt_field {
     const char *path;           /* as errors name it, e.g. "from.identifier" */
     const char *name;           /* its name inside `object`, e.g. "identifier" */
@@ -33,6 +41,7 @@ struct receipt_field {
     bool key;                  /* part of the natural key */
     unsigned max_chars;        /* for RECEIPT_TEXT: Unicode code points */
     const char *const *values; /* the only values allowed, ended by NULL; NULL: any */
+    enum receipt_list list;    /* which list of the rules adds to them */
 };
 
 enum {
@@ -103,7 +112,7 @@ int receipt_find_field(enum receipt_object object, const char *name, size_t len,
  * Judges every value by contract.md's rules and fills `errors` (count 0: valid). Blank values become absent. When it is
  * valid, to_identifier and key_hash are set. Returns whether it is valid.
  */
-bool receipt_validate(struct receipt *receipt, struct receipt_errors *errors);
+bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules, struct receipt_errors *errors);
 
 /* Orders receipts by their natural key, bytewise: the same in every worker, so that batches lock rows in one order. */
 int receipt_compare_keys(const struct receipt *a, const struct receipt *b);

@@ -3,6 +3,8 @@
 #include "buffer.h"
 
 #include <jansson.h>
+#include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,67 @@ struct number {
     size_t len;
     bool integer; /* neither fraction nor exponent */
 };
+
+/*
+ * Jansson allocates a tree in a hundred small pieces, and where one can't be had it may go on without it: its lexer
+ * drops a character (strbuf_append_byte's result is ignored) or calls the token invalid. So it gets an allocator of
+ * ours, which remembers that memory ran out, and which is as quick as adding to a pointer: a tree is given back as a
+ * whole.
+ */
+struct arena {
+    char *at;
+    size_t left;
+    struct chunk *chunks; /* what did not fit into the first block */
+    bool failed;
+};
+
+struct chunk {
+    struct chunk *next;
+    max_align_t data[];
+};
+
+enum { ALIGNMENT = _Alignof(max_align_t), FIRST_BLOCK_BYTES = 24 * 1024, CHUNK_BYTES = 128 * 1024 };
+
+/* Of the decoding in this thread; json_set_alloc_funcs has no argument for it. */
+static _Thread_local struct arena *current_arena;
+
+static void *arena_malloc(size_t size) {
+    struct arena *arena = current_arena;
+    size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (size > arena->left) {
+        size_t room = size > CHUNK_BYTES ? size : CHUNK_BYTES;
+        struct chunk *chunk = malloc(sizeof *chunk + room);
+        if (!chunk) {
+            arena->failed = true;
+            return NULL;
+        }
+        chunk->next = arena->chunks;
+        arena->chunks = chunk;
+        arena->at = (char *)chunk->data;
+        arena->left = room;
+    }
+    void *block = arena->at;
+    arena->at += size;
+    arena->left -= size;
+    return block;
+}
+
+static void arena_free(void *block) {
+    (void)block;
+}
+
+static void arena_fini(struct arena *arena) {
+    while (arena->chunks) {
+        struct chunk *chunk = arena->chunks;
+        arena->chunks = chunk->next;
+        free(chunk);
+    }
+}
+
+static void set_up_jansson(void) {
+    json_set_alloc_funcs(arena_malloc, arena_free);
+    json_object_seed(0); /* from the system's randomness: no sender can choose names that collide */
+}
 
 enum {
     JANSSON_SAFE_DIGITS = 18,      /* any integer of so many characters fits json_int_t */
@@ -335,33 +398,40 @@ static void describe_error(const json_error_t *jansson, struct receipt_json_erro
              jansson->column, len < 80 ? len : 80, jansson->text);
 }
 
-enum receipt_json_status receipt_json_decode(const char *body, size_t len, struct receipt *receipt,
-                                             struct receipt_json_error *error) {
+/* json_loadb, with numbers made safe first; positions in errors are those of the body. False: no memory. */
+static bool load(const char *body, size_t len, struct arena *arena, json_t **root, json_error_t *error) {
     char *copy = NULL;
     if (needs_safe_numbers(body, len)) {
         copy = copy_with_safe_numbers(body, len);
         if (!copy)
-            return RECEIPT_JSON_NO_MEMORY;
+            return false;
     }
-    json_error_t jansson = {0};
-    json_t *root = json_loadb(copy ? copy : body, len, JSON_REJECT_DUPLICATES, &jansson);
+    *root = json_loadb(copy ? copy : body, len, JSON_REJECT_DUPLICATES, error);
     free(copy);
+    return !arena->failed;
+}
 
+enum receipt_json_status receipt_json_decode(const char *body, size_t len, struct receipt *receipt,
+                                             struct receipt_json_error *error) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    max_align_t first_block[FIRST_BLOCK_BYTES / sizeof(max_align_t)];
+    struct arena arena = {.at = (char *)first_block, .left = sizeof first_block};
+    json_error_t jansson = {0};
+    json_t *root = NULL; /* never given back with json_decref: the arena is */
     enum receipt_json_status status = RECEIPT_JSON_MALFORMED;
     *error = (struct receipt_json_error){0};
-    if (json_is_object(root))
+    pthread_once(&once, set_up_jansson);
+    current_arena = &arena;
+
+    if (!load(body, len, &arena, &root, &jansson))
+        status = RECEIPT_JSON_NO_MEMORY;
+    else if (json_is_object(root))
         status = decode_tree(root, body, len, receipt);
     else if (root)
         snprintf(error->message, sizeof error->message, "The body is not a JSON object.");
-    /* Where an allocation fails deep inside, Jansson returns NULL without filling in the error. */
-    else if (jansson.text[0] == '\0' || json_error_code(&jansson) == json_error_out_of_memory)
-        status = RECEIPT_JSON_NO_MEMORY;
     else
         describe_error(&jansson, error);
-    json_decref(root);
+    current_arena = NULL;
+    arena_fini(&arena);
     return status;
-}
-
-void receipt_json_init(void) {
-    json_object_seed(0);
 }

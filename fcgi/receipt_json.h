@@ -1,7 +1,7 @@
 /*
  * From the bytes of a body to a struct receipt: the only reader through Jansson.
  *
- * Threads: any number at a time; call json_object_seed once before the first (receipt_json_init does).
+ * Threads: any number at a time. Nobody else in the process may use Jansson: its allocator is set here.
  */
 #ifndef RECEIPTD_RECEIPT_JSON_H
 #define RECEIPTD_RECEIPT_JSON_H
@@ -19,9 +19,6 @@ struct receipt_json_error {
     int line;          /* 1-based; 0 when the error has no position */
     int column;        /* 1-based, in characters */
 };
-
-/* Seeds Jansson's hash tables from the system's randomness, so that no sender can choose names that collide. */
-void receipt_json_init(void);
 
 /*
  * Decodes `body` into the zeroed `receipt`: the value of every field and, as JSON text in `extra`, every member that no

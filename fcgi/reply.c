@@ -15,6 +15,7 @@ int reply_status(enum outcome outcome) {
         return 201;
     case OUTCOME_UNCHANGED:
     case OUTCOME_REVISED:
+    case OUTCOME_QUARANTINED:
         return 200;
     case OUTCOME_MALFORMED:
         return 400;
@@ -38,6 +39,8 @@ const char *reply_result(enum outcome outcome) {
         return "unchanged";
     case OUTCOME_REVISED:
         return "revised";
+    case OUTCOME_QUARANTINED:
+        return "quarantined";
     case OUTCOME_UNAVAILABLE:
     case OUTCOME_MALFORMED:
     case OUTCOME_UNAUTHORIZED:
@@ -70,8 +73,8 @@ static const char *reason_phrase(int status) {
     }
 }
 
-static const char *message(const struct delivery *delivery) {
-    switch (delivery->outcome) {
+const char *reply_message(const struct delivery *delivery, enum outcome outcome) {
+    switch (outcome) {
     case OUTCOME_UNAVAILABLE:
         return "The receipt could not be stored; please send it again later.";
     case OUTCOME_CREATED:
@@ -90,6 +93,8 @@ static const char *message(const struct delivery *delivery) {
         return "The body is larger than 1 MiB.";
     case OUTCOME_INVALID:
         return "Validation Failed";
+    case OUTCOME_QUARANTINED:
+        return "The delivery is no valid receipt; it was kept for inspection.";
     }
     return "";
 }
@@ -106,23 +111,28 @@ static const char *extra_headers(enum outcome outcome) {
     case OUTCOME_MALFORMED:
     case OUTCOME_TOO_LARGE:
     case OUTCOME_INVALID:
+    case OUTCOME_QUARANTINED:
     case OUTCOME_UNAVAILABLE:
         return "";
     }
     return "";
 }
 
+void reply_write_errors(struct buffer *out, const struct receipt_errors *errors) {
+    buffer_append_text(out, "[");
+    for (size_t i = 0; i < errors->count; i++)
+        buffer_append_format(out, "%s{\"field\":\"%s\",\"code\":\"%s\"}", i == 0 ? "" : ",",
+                             receipt_fields[errors->list[i].field].path, receipt_error_name(errors->list[i].code));
+    buffer_append_text(out, "]");
+}
+
 static void write_body(struct buffer *body, const struct delivery *delivery) {
-    const char *text = message(delivery);
+    const char *text = reply_message(delivery, delivery->outcome);
     buffer_append_text(body, "{\"message\":");
     buffer_append_json_string(body, text, strlen(text));
     if (delivery->outcome == OUTCOME_INVALID) {
-        for (size_t i = 0; i < delivery->errors.count; i++) {
-            const struct receipt_error *error = &delivery->errors.list[i];
-            buffer_append_format(body, "%s{\"field\":\"%s\",\"code\":\"%s\"}", i == 0 ? ",\"errors\":[" : ",",
-                                 receipt_fields[error->field].path, receipt_error_name(error->code));
-        }
-        buffer_append_text(body, "]");
+        buffer_append_text(body, ",\"errors\":");
+        reply_write_errors(body, &delivery->errors);
     }
     const char *result = reply_result(delivery->outcome);
     if (result)

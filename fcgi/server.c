@@ -251,7 +251,7 @@ void server_answer(struct delivery *delivery) {
         FCGX_PutStr(reply.data, (int)reply.len, connection->fcgi.out);
     FCGX_Finish_r(&connection->fcgi);
     log_delivery(delivery);
-    receipt_fini(&delivery->receipt);
+    delivery_fini(delivery);
 
     if (connection->fcgi.ipcFd >= 0 && !atomic_load(&server->draining)) {
         wait_for_bytes(connection, false);

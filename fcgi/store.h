@@ -29,6 +29,12 @@ struct store {
      */
     enum store_result (*store)(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us);
+    /*
+     * The same for deliveries with a refusal, in any order and with any keys: each becomes a rejected receipt. They
+     * have their outcome (refusal_answer) when the result is STORE_OK.
+     */
+    enum store_result (*reject)(struct store *store, struct delivery *const *deliveries, size_t count,
+                                int64_t deadline_us);
     void (*free)(struct store *store);
     const char *failure;
     char sqlstate[6];

@@ -3,6 +3,8 @@
 #include "buffer.h"
 #include "clock.h"
 #include "log.h"
+#include "pg.h"
+#include "reply.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -12,38 +14,40 @@
 #include <string.h>
 
 /* Types by their fixed OIDs (PostgreSQL's pg_type.dat). */
-enum { OID_INT8 = 20, OID_TEXT = 25, OID_UUID = 2950, OID_JSONB = 3802 };
+enum { OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2950, OID_JSONB = 3802 };
 
 enum {
     COLUMN_COUNT = RECEIPT_FIELD_COUNT - 3, /* the three objects have none */
-    ROW_PARAMETERS = COLUMN_COUNT + 3,      /* and extra, request_id, api_key_name */
+    UPSERT_PARAMETERS = COLUMN_COUNT + 3,   /* of a row; and extra, request_id, api_key_name */
+    REJECT_PARAMETERS = 6 + RECEIPT_KEY_COUNT,
     PARAMETERS_MAX = 65535,
-    JSONB_VERSION = 1, /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
+    ERRORS_MAX_BYTES = RECEIPT_FIELD_COUNT * 96, /* {"field":…,"code":…} takes up to 82 */
+    JSONB_VERSION = 1,                           /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
 };
 
-#define CONNECT_TIMEOUT_S "3" /* for each host; libpq takes 2 at least */
+enum statement { UPSERT, LOOKUP, REJECT, STATEMENT_COUNT };
 
 struct store_pg {
     struct store store;
     struct store_pg_options options;
-    PGconn *connection;                      /* NULL while there is none */
-    bool warned;                             /* the server sent a warning during this batch */
-    bool *upsert_prepared, *lookup_prepared; /* by batch size, on this connection */
+    PGconn *connection;              /* NULL while there is none */
+    bool warned;                     /* the server sent a warning during this batch */
+    bool *prepared[STATEMENT_COUNT]; /* by number of rows, on this connection */
 
     /* Room for the parameters of one batch. */
     const char **values;
     int *lengths;
     int *formats; /* all 1: binary */
     Oid *types;
-    int64_t *integers;            /* one a row: to_identifier in network byte order */
-    struct buffer json;           /* extra, with jsonb's version byte */
+    int64_t *integers;            /* one a row: to_identifier, or the status, in network byte order */
+    struct buffer json;           /* extra, or the errors, with jsonb's version byte */
     enum outcome *outcomes;       /* of the batch's deliveries; OUTCOME_UNAVAILABLE while open */
     struct delivery **unreturned; /* those whose rows the upsert left alone, */
     enum outcome *found;          /* and what the look-up said of them */
 };
 
 size_t store_pg_batch_limit(void) {
-    return PARAMETERS_MAX / ROW_PARAMETERS;
+    return PARAMETERS_MAX / UPSERT_PARAMETERS;
 }
 
 static struct store_pg *pg_of(struct store *store) {
@@ -71,8 +75,6 @@ static void append_columns(struct buffer *sql, const char *prefix, bool keys, co
     }
 }
 
-#define NATURAL_KEY "program_identifier, asn_number, unit_identifier"
-
 /*
  * What the row holds stays unless it differs. A delivery that comes again with the request_id that the row carries was
  * stored before (its acknowledgement was lost): it changes nothing, even if the row has been revised since.
@@ -86,9 +88,9 @@ static void write_upsert(struct buffer *sql, size_t rows) {
     for (size_t row = 0; row < rows; row++) {
         if (row > 0)
             buffer_append_text(sql, ",");
-        append_parameters(sql, &parameter, ROW_PARAMETERS);
+        append_parameters(sql, &parameter, UPSERT_PARAMETERS);
     }
-    buffer_append_text(sql, " on conflict (" NATURAL_KEY ") do update set ");
+    buffer_append_text(sql, " on conflict (" PG_NATURAL_KEY ") do update set ");
     append_columns(sql, "", false, "excluded.");
     buffer_append_text(sql, ", extra = excluded.extra, api_key_name = excluded.api_key_name, revision = r.revision + 1,"
                             " revised_request_id = excluded.request_id, revised_at = excluded.received_at"
@@ -109,8 +111,35 @@ static void write_lookup(struct buffer *sql, size_t rows) {
                              parameter + 3);
         parameter += RECEIPT_KEY_COUNT;
     }
-    buffer_append_text(sql, ") as v (i, " NATURAL_KEY ") join inventory.receipts as r using (" NATURAL_KEY ")");
+    buffer_append_text(sql, ") as v (i, " PG_NATURAL_KEY ") join inventory.receipts as r using (" PG_NATURAL_KEY ")");
 }
+
+/*
+ * A second try after a lost acknowledgement finds the row. It is written once more, not left alone: only a transaction
+ * that has written waits for its commit to be durable, here and on a standby.
+ */
+static void write_reject(struct buffer *sql, size_t rows) {
+    size_t parameter = 0;
+    buffer_append_text(sql, "insert into inventory.rejected_receipts"
+                            " (request_id, api_key_name, status, message, errors, body, " PG_NATURAL_KEY ") values ");
+    for (size_t row = 0; row < rows; row++) {
+        if (row > 0)
+            buffer_append_text(sql, ",");
+        append_parameters(sql, &parameter, REJECT_PARAMETERS);
+    }
+    buffer_append_text(sql, " on conflict (request_id) do update set request_id = excluded.request_id"
+                            " returning request_id");
+}
+
+static const struct {
+    const char *name;
+    void (*write)(struct buffer *sql, size_t rows);
+    size_t row_parameters;
+} statements[STATEMENT_COUNT] = {
+    [UPSERT] = {"upsert", write_upsert, UPSERT_PARAMETERS},
+    [LOOKUP] = {"lookup", write_lookup, RECEIPT_KEY_COUNT},
+    [REJECT] = {"reject", write_reject, REJECT_PARAMETERS},
+};
 
 /* --- the connection --- */
 
@@ -138,30 +167,19 @@ static void receive_notice(void *context, const PGresult *result) {
     log_message(LOG_WARNING, "PostgreSQL: %s", PQresultErrorMessage(result));
 }
 
-static PGconn *connect_to_database(void) {
-    /* The environment has the last word, except where only one value is right. */
-    const char *timeout = getenv("PGCONNECT_TIMEOUT");
-    const char *session = getenv("PGTARGETSESSIONATTRS");
-    const char *const names[] = {"fallback_application_name", "client_encoding", "connect_timeout",
-                                 "target_session_attrs", NULL};
-    const char *const values[] = {"receiptd", "UTF8", timeout ? timeout : CONNECT_TIMEOUT_S,
-                                  session ? session : "read-write", NULL};
-    return PQconnectdbParams(names, values, 0);
-}
-
 /* Connects unless there is a connection. The blocking call is bounded by libpq's own time-out for each host. */
 static bool ensure_connection(struct store_pg *pg) {
     if (pg->connection)
         return true;
-    pg->connection = connect_to_database();
+    pg->connection = pg_connect();
     if (PQstatus(pg->connection) != CONNECTION_OK || PQsetnonblocking(pg->connection, 1) != 0) {
         log_message(LOG_ERROR, "cannot connect to PostgreSQL: %s", PQerrorMessage(pg->connection));
         fail(pg, "no connection to PostgreSQL");
         return false;
     }
     PQsetNoticeReceiver(pg->connection, receive_notice, pg);
-    memset(pg->upsert_prepared, 0, pg->options.batch_max + 1);
-    memset(pg->lookup_prepared, 0, pg->options.batch_max + 1);
+    for (int i = 0; i < STATEMENT_COUNT; i++)
+        memset(pg->prepared[i], 0, pg->options.batch_max + 1);
     log_message(LOG_INFO, "connected to PostgreSQL");
     return true;
 }
@@ -220,50 +238,47 @@ static enum store_result explain(struct store_pg *pg, PGresult *result, int64_t 
 }
 
 /* Runs a statement for `rows` rows with the parameters in pg->values. STORE_OK: *result is the caller's to clear. */
-static enum store_result run(struct store_pg *pg, const char *name, void write(struct buffer *, size_t), bool *prepared,
-                             size_t rows, size_t row_parameters, int64_t deadline_us, PGresult **result) {
-    char statement[32];
+static enum store_result run(struct store_pg *pg, enum statement statement, size_t rows, int64_t deadline_us,
+                             PGresult **result) {
+    char name[32];
     struct buffer sql;
-    int parameters = (int)(rows * row_parameters);
+    bool *prepared = &pg->prepared[statement][rows];
+    int parameters = (int)(rows * statements[statement].row_parameters);
     int sent = 0;
-    snprintf(statement, sizeof statement, "%s_%zu", name, rows);
-    buffer_init(&sql);
+    snprintf(name, sizeof name, "%s_%zu", statements[statement].name, rows);
     *result = NULL;
-    if (!pg->options.prepared_statements || !prepared[rows]) {
-        write(&sql, rows);
+    buffer_init(&sql);
+    if (!*prepared) {
+        statements[statement].write(&sql, rows);
         buffer_append(&sql, "", 1);
-        if (sql.failed)
-            goto no_memory;
+        if (sql.failed) {
+            buffer_fini(&sql);
+            pg->store.failure = "out of memory";
+            return STORE_FAILED;
+        }
     }
     if (!pg->options.prepared_statements) {
         sent =
             PQsendQueryParams(pg->connection, sql.data, parameters, pg->types, pg->values, pg->lengths, pg->formats, 1);
     } else {
-        if (!prepared[rows]) {
-            if (PQsendPrepare(pg->connection, statement, sql.data, parameters, pg->types))
-                *result = wait_for_result(pg, deadline_us);
-            if (!*result || PQresultStatus(*result) != PGRES_COMMAND_OK)
-                goto out;
+        if (!*prepared && PQsendPrepare(pg->connection, name, sql.data, parameters, pg->types)) {
+            *result = wait_for_result(pg, deadline_us);
+            *prepared = PQresultStatus(*result) == PGRES_COMMAND_OK;
+        }
+        if (*prepared) {
             PQclear(*result);
             *result = NULL;
-            prepared[rows] = true;
+            sent = PQsendQueryPrepared(pg->connection, name, parameters, pg->values, pg->lengths, pg->formats, 1);
         }
-        sent = PQsendQueryPrepared(pg->connection, statement, parameters, pg->values, pg->lengths, pg->formats, 1);
     }
+    buffer_fini(&sql);
     if (sent)
         *result = wait_for_result(pg, deadline_us);
-out:
-    buffer_fini(&sql);
-    if (*result && PQresultStatus(*result) == PGRES_TUPLES_OK)
+    if (PQresultStatus(*result) == PGRES_TUPLES_OK)
         return STORE_OK;
     PGresult *failed = *result;
     *result = NULL;
     return explain(pg, failed, deadline_us);
-
-no_memory:
-    buffer_fini(&sql);
-    pg->store.failure = "out of memory";
-    return STORE_FAILED;
 }
 
 /* --- a batch --- */
@@ -279,26 +294,30 @@ static void set_text(struct store_pg *pg, size_t index, const struct receipt_val
     set_parameter(pg, index, OID_TEXT, present ? value->text : NULL, present ? value->len : 0);
 }
 
-static bool write_json(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
-    static const char version = JSONB_VERSION;
+/* Empties pg->json and makes room, so that what points into it stays good while more is appended. */
+static bool reserve_json(struct store_pg *pg, size_t size) {
     pg->json.len = 0;
     pg->json.failed = false;
-    for (size_t i = 0; i < count; i++) {
-        const struct receipt *receipt = &deliveries[i]->receipt;
-        if (!receipt->extra)
-            continue;
-        buffer_append(&pg->json, &version, 1);
-        buffer_append(&pg->json, receipt->extra, receipt->extra_len);
-    }
-    return !pg->json.failed;
+    return buffer_reserve(&pg->json, size);
+}
+
+/* Ends the value that was begun at `start` of pg->json, and makes it a parameter; null when nothing was appended. */
+static void set_json(struct store_pg *pg, size_t index, size_t start) {
+    size_t len = pg->json.len - start;
+    set_parameter(pg, index, OID_JSONB, len > 0 ? pg->json.data + start : NULL, len);
+}
+
+static void begin_json(struct store_pg *pg) {
+    static const char version = JSONB_VERSION;
+    buffer_append(&pg->json, &version, 1);
 }
 
 static bool set_upsert_parameters(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
-    size_t at = 0;
-    const char *json = NULL;
-    if (!write_json(pg, deliveries, count))
+    size_t at = 0, json_size = 0;
+    for (size_t row = 0; row < count; row++)
+        json_size += deliveries[row]->receipt.extra_len + 1;
+    if (!reserve_json(pg, json_size))
         return false;
-    json = pg->json.data;
     for (size_t row = 0; row < count; row++) {
         const struct delivery *delivery = deliveries[row];
         const struct receipt *receipt = &delivery->receipt;
@@ -315,10 +334,12 @@ static bool set_upsert_parameters(struct store_pg *pg, struct delivery *const *d
                 break;
             }
         }
-        size_t json_len = receipt->extra ? receipt->extra_len + 1 : 0;
-        set_parameter(pg, at++, OID_JSONB, json_len ? json : NULL, json_len);
-        if (json_len)
-            json += json_len;
+        size_t json_start = pg->json.len;
+        if (receipt->extra) {
+            begin_json(pg);
+            buffer_append(&pg->json, receipt->extra, receipt->extra_len);
+        }
+        set_json(pg, at++, json_start);
         set_parameter(pg, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
         set_parameter(pg, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
     }
@@ -330,6 +351,13 @@ static void set_lookup_parameters(struct store_pg *pg, struct delivery *const *d
     for (size_t row = 0; row < count; row++)
         for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
             set_text(pg, at++, &deliveries[row]->receipt.values[receipt_key_fields[k]]);
+}
+
+/* Of a refused delivery: null where it could not be a key. */
+static void set_key(struct store_pg *pg, size_t index, const struct receipt_value *value) {
+    static const struct receipt_value absent = {0};
+    bool text = value->kind == RECEIPT_VALUE_STRING || value->kind == RECEIPT_VALUE_INTEGER;
+    set_text(pg, index, text && value->len <= RECEIPT_KEY_MAX_CHARS ? value : &absent);
 }
 
 static bool is_request(const PGresult *result, int row, int column, const struct delivery *delivery) {
@@ -373,8 +401,7 @@ static enum outcome outcome_of_row(const PGresult *result, int row, const struct
 static enum store_result look_up(struct store_pg *pg, size_t count, size_t batch_count, int64_t deadline_us) {
     PGresult *result;
     set_lookup_parameters(pg, pg->unreturned, count);
-    enum store_result stored =
-        run(pg, "lookup", write_lookup, pg->lookup_prepared, count, RECEIPT_KEY_COUNT, deadline_us, &result);
+    enum store_result stored = run(pg, LOOKUP, count, deadline_us, &result);
     if (stored != STORE_OK)
         return stored;
     memset(pg->found, 0, count * sizeof *pg->found);
@@ -399,19 +426,22 @@ static enum store_result look_up(struct store_pg *pg, size_t count, size_t batch
     return STORE_OK;
 }
 
+static enum store_result fail_for_memory(struct store_pg *pg) {
+    pg->store.failure = "out of memory";
+    pg->store.sqlstate[0] = '\0';
+    return STORE_FAILED;
+}
+
 static enum store_result store_batch(struct store *store, struct delivery *const *deliveries, size_t count,
                                      int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
+    PGresult *result;
     if (!ensure_connection(pg))
         return STORE_FAILED;
-    if (!set_upsert_parameters(pg, deliveries, count)) {
-        store->failure = "out of memory";
-        return STORE_FAILED;
-    }
+    if (!set_upsert_parameters(pg, deliveries, count))
+        return fail_for_memory(pg);
     pg->warned = false;
-    PGresult *result;
-    enum store_result stored =
-        run(pg, "upsert", write_upsert, pg->upsert_prepared, count, ROW_PARAMETERS, deadline_us, &result);
+    enum store_result stored = run(pg, UPSERT, count, deadline_us, &result);
     if (stored != STORE_OK)
         return stored;
     size_t unreturned = read_upsert(pg, result, deliveries, count);
@@ -427,13 +457,62 @@ static enum store_result store_batch(struct store *store, struct delivery *const
     return STORE_OK;
 }
 
+/* --- a batch of refused deliveries --- */
+
+static bool set_reject_parameters(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
+    size_t at = 0;
+    if (!reserve_json(pg, count * ERRORS_MAX_BYTES))
+        return false;
+    for (size_t row = 0; row < count; row++) {
+        const struct delivery *delivery = deliveries[row];
+        const char *message = reply_message(delivery, delivery->refusal);
+        size_t json_start = pg->json.len;
+        int16_t *status = (int16_t *)&pg->integers[row];
+        *status = (int16_t)htobe16((uint16_t)reply_status(delivery->refusal));
+        set_parameter(pg, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
+        set_parameter(pg, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
+        set_parameter(pg, at++, OID_INT2, status, sizeof *status);
+        set_parameter(pg, at++, OID_TEXT, message, strlen(message));
+        if (delivery->refusal == OUTCOME_INVALID) {
+            begin_json(pg);
+            reply_write_errors(&pg->json, &delivery->errors);
+        }
+        set_json(pg, at++, json_start);
+        set_parameter(pg, at++, OID_BYTEA, delivery->body, delivery->body_len);
+        for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
+            set_key(pg, at++, &delivery->receipt.values[receipt_key_fields[k]]);
+    }
+    return !pg->json.failed;
+}
+
+static enum store_result reject_batch(struct store *store, struct delivery *const *deliveries, size_t count,
+                                      int64_t deadline_us) {
+    struct store_pg *pg = pg_of(store);
+    PGresult *result;
+    if (!ensure_connection(pg))
+        return STORE_FAILED;
+    if (!set_reject_parameters(pg, deliveries, count))
+        return fail_for_memory(pg);
+    pg->warned = false;
+    enum store_result stored = run(pg, REJECT, count, deadline_us, &result);
+    if (stored != STORE_OK)
+        return stored;
+    bool complete = PQntuples(result) == (int)count;
+    PQclear(result);
+    if (pg->warned || !complete)
+        return fail(pg, complete ? "committed, but not on the standby" : "not all rejections were stored");
+    for (size_t i = 0; i < count; i++)
+        deliveries[i]->outcome = deliveries[i]->refusal_answer;
+    return STORE_OK;
+}
+
 /* --- life --- */
 
 static void store_pg_free(struct store *store) {
     struct store_pg *pg = pg_of(store);
     disconnect(pg);
-    free(pg->upsert_prepared);
-    free(pg->lookup_prepared);
+    for (int i = 0; i < STATEMENT_COUNT; i++)
+        free(pg->prepared[i]);
     free(pg->values);
     free(pg->lengths);
     free(pg->formats);
@@ -450,120 +529,26 @@ struct store *store_pg_new(const struct store_pg_options *options) {
     struct store_pg *pg = calloc(1, sizeof *pg);
     if (!pg)
         return NULL;
-    size_t parameters = options->batch_max * ROW_PARAMETERS;
-    pg->store = (struct store){.store = store_batch, .free = store_pg_free};
+    size_t parameters = options->batch_max * UPSERT_PARAMETERS;
+    pg->store = (struct store){.store = store_batch, .reject = reject_batch, .free = store_pg_free};
     pg->options = *options;
-    pg->upsert_prepared = calloc(options->batch_max + 1, sizeof *pg->upsert_prepared);
-    pg->lookup_prepared = calloc(options->batch_max + 1, sizeof *pg->lookup_prepared);
-    pg->values = calloc(parameters, sizeof *pg->values);
-    pg->lengths = calloc(parameters, sizeof *pg->lengths);
-    pg->formats = calloc(parameters, sizeof *pg->formats);
-    pg->types = calloc(parameters, sizeof *pg->types);
-    pg->integers = calloc(options->batch_max, sizeof *pg->integers);
-    pg->outcomes = calloc(options->batch_max, sizeof *pg->outcomes);
-    pg->unreturned = calloc(options->batch_max, sizeof(struct delivery *));
-    pg->found = calloc(options->batch_max, sizeof *pg->found);
+    bool ok = true;
+    for (int i = 0; i < STATEMENT_COUNT; i++)
+        ok &= (pg->prepared[i] = calloc(options->batch_max + 1, sizeof *pg->prepared[i])) != NULL;
+    ok &= (pg->values = calloc(parameters, sizeof *pg->values)) != NULL;
+    ok &= (pg->lengths = calloc(parameters, sizeof *pg->lengths)) != NULL;
+    ok &= (pg->formats = calloc(parameters, sizeof *pg->formats)) != NULL;
+    ok &= (pg->types = calloc(parameters, sizeof *pg->types)) != NULL;
+    ok &= (pg->integers = calloc(options->batch_max, sizeof *pg->integers)) != NULL;
+    ok &= (pg->outcomes = calloc(options->batch_max, sizeof *pg->outcomes)) != NULL;
+    ok &= (pg->unreturned = calloc(options->batch_max, sizeof(struct delivery *))) != NULL;
+    ok &= (pg->found = calloc(options->batch_max, sizeof *pg->found)) != NULL;
     buffer_init(&pg->json);
-    if (!pg->upsert_prepared || !pg->lookup_prepared || !pg->values || !pg->lengths || !pg->formats || !pg->types ||
-        !pg->integers || !pg->outcomes || !pg->unreturned || !pg->found) {
+    if (!ok) {
         store_pg_free(&pg->store);
         return NULL;
     }
     for (size_t i = 0; i < parameters; i++)
         pg->formats[i] = 1;
     return &pg->store;
-}
-
-/* --- receiptd --check --- */
-
-struct requirement {
-    const char *query;   /* one boolean: whether it is met */
-    const char *problem; /* in words, when it is not */
-};
-
-/* In this order: where one fails, those behind it would only repeat it. */
-static const struct requirement requirements[] = {
-    {"select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'",
-     "this server takes no writes (a standby, or default_transaction_read_only)"},
-    {"select current_setting('server_encoding') = 'UTF8'", "the database's encoding is not UTF8"},
-    {"select current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'",
-     "fsync or full_page_writes is off: a crash of the server would lose receipts"},
-    {"select current_setting('synchronous_commit') <> 'off'",
-     "synchronous_commit is off: a crash would lose acknowledged receipts"},
-    {"select coalesce(has_schema_privilege(to_regnamespace('inventory'), 'usage'), false)",
-     "there is no schema inventory, or no usage on it: run sql/roles.sql and sqitch deploy"},
-    {"select to_regclass('inventory.receipts') is not null",
-     "there is no table inventory.receipts: run sqitch deploy in sql/"},
-    {"select has_table_privilege('inventory.receipts', 'select') and has_table_privilege('inventory.receipts', "
-     "'insert')"
-     " and has_table_privilege('inventory.receipts', 'update')",
-     "select, insert and update on inventory.receipts are not all granted"},
-    {"select exists (select from pg_index i where i.indrelid = 'inventory.receipts'::regclass and i.indisunique"
-     " and i.indisvalid and i.indpred is null and"
-     " (select array_agg(a.attname::text order by a.attname) from pg_attribute a"
-     "   where a.attrelid = i.indrelid and a.attnum = any (i.indkey))"
-     " = array['asn_number', 'program_identifier', 'unit_identifier'])",
-     "inventory.receipts has no unique constraint on (" NATURAL_KEY ")"},
-};
-
-/* The columns that are not a field of the request. */
-static const char *const service_columns[][2] = {
-    {"extra", "jsonb"},
-    {"revision", "integer"},
-    {"request_id", "uuid"},
-    {"revised_request_id", "uuid"},
-    {"api_key_name", "text"},
-    {"received_at", "timestamp with time zone"},
-    {"revised_at", "timestamp with time zone"},
-};
-
-static bool is_met(PGconn *connection, const char *query, FILE *out, const char *problem) {
-    PGresult *result = PQexec(connection, query);
-    bool answered = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
-    bool met = answered && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
-    if (!answered)
-        fprintf(out, "Database: %s", PQresultErrorMessage(result));
-    else if (!met)
-        fprintf(out, "Database: %s\n", problem);
-    PQclear(result);
-    return met;
-}
-
-static bool has_column(PGconn *connection, const char *column, const char *type, FILE *out) {
-    char query[512], problem[256];
-    snprintf(query, sizeof query,
-             "select exists (select from pg_attribute where attrelid = 'inventory.receipts'::regclass"
-             " and attname = '%s' and not attisdropped and format_type(atttypid, null) = '%s')",
-             column, type);
-    snprintf(problem, sizeof problem, "inventory.receipts has no column %s of type %s: run sqitch deploy in sql/",
-             column, type);
-    return is_met(connection, query, out, problem);
-}
-
-static bool check_columns(PGconn *connection, FILE *out) {
-    bool ok = true;
-    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
-        const struct receipt_field *field = &receipt_fields[i];
-        if (field->column)
-            ok &= has_column(connection, field->column, field->type == RECEIPT_INTEGER ? "bigint" : "text", out);
-    }
-    for (size_t i = 0; i < sizeof service_columns / sizeof service_columns[0]; i++)
-        ok &= has_column(connection, service_columns[i][0], service_columns[i][1], out);
-    return ok;
-}
-
-bool store_pg_check(FILE *out) {
-    PGconn *connection = connect_to_database();
-    bool ok = PQstatus(connection) == CONNECTION_OK;
-    if (ok)
-        fprintf(out, "Database: %s at %s port %s as %s\n", PQdb(connection), PQhost(connection), PQport(connection),
-                PQuser(connection));
-    else
-        fprintf(out, "Database: cannot connect: %s", PQerrorMessage(connection));
-    for (size_t i = 0; ok && i < sizeof requirements / sizeof requirements[0]; i++)
-        ok = is_met(connection, requirements[i].query, out, requirements[i].problem);
-    if (ok)
-        ok = check_columns(connection, out);
-    PQfinish(connection);
-    return ok;
 }

@@ -1,5 +1,5 @@
 /*
- * The store in PostgreSQL: the only module that knows <libpq-fe.h>.
+ * The store in PostgreSQL.
  *
  * A batch is one multi-row upsert and one commit. "Created" is told by the row's request_id: it is the delivery's own,
  * or it is not. A connection is made when it is needed and dropped after any doubt; its parameters are libpq's own PG…
@@ -13,7 +13,6 @@
 #include "store.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 
 struct store_pg_options {
     size_t batch_max;         /* the largest count passed to store() */
@@ -25,12 +24,5 @@ size_t store_pg_batch_limit(void);
 
 /* A store that connects at its first use. NULL when there is no memory; freed with its own free function. */
 struct store *store_pg_new(const struct store_pg_options *options);
-
-/*
- * Connects and looks whether the database is as the worker needs it: columns and their types, the unique constraint on
- * the natural key, grants, synchronous_commit. Writes one line per finding to `out`, fit for a person. True: all is
- * well.
- */
-bool store_pg_check(FILE *out);
 
 #endif

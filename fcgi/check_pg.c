@@ -1,0 +1,107 @@
+#include "check_pg.h"
+
+#include "pg.h"
+#include "receipt.h"
+
+#include <string.h>
+
+struct requirement {
+    const char *query;   /* one boolean: whether it is met */
+    const char *problem; /* in words, when it is not */
+};
+
+/* In this order: where one fails, those behind it would only repeat it. */
+static const struct requirement requirements[] = {
+    {"select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'",
+     "this server takes no writes (a standby, or default_transaction_read_only)"},
+    {"select current_setting('server_encoding') = 'UTF8'", "the database's encoding is not UTF8"},
+    {"select current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'",
+     "fsync or full_page_writes is off: a crash of the server would lose receipts"},
+    {"select current_setting('synchronous_commit') <> 'off'",
+     "synchronous_commit is off: a crash would lose acknowledged receipts"},
+    {"select coalesce(has_schema_privilege(to_regnamespace('inventory'), 'usage'), false)",
+     "there is no schema inventory, or no usage on it: run sql/roles.sql and sqitch deploy"},
+    {"select to_regclass('inventory.receipts') is not null",
+     "there is no table inventory.receipts: run sqitch deploy in sql/"},
+    {"select has_table_privilege('inventory.receipts', 'select') and has_table_privilege('inventory.receipts', "
+     "'insert')"
+     " and has_table_privilege('inventory.receipts', 'update')",
+     "select, insert and update on inventory.receipts are not all granted"},
+    {"select exists (select from pg_index i where i.indrelid = 'inventory.receipts'::regclass and i.indisunique"
+     " and i.indisvalid and i.indpred is null and"
+     " (select array_agg(a.attname::text order by a.attname) from pg_attribute a"
+     "   where a.attrelid = i.indrelid and a.attnum = any (i.indkey))"
+     " = array['asn_number', 'program_identifier', 'unit_identifier'])",
+     "inventory.receipts has no unique constraint on (" PG_NATURAL_KEY ")"},
+    {"select to_regclass('inventory.rejected_receipts') is not null",
+     "there is no table inventory.rejected_receipts: run sqitch deploy in sql/"},
+    {"select has_table_privilege('inventory.rejected_receipts', 'select')"
+     " and has_table_privilege('inventory.rejected_receipts', 'insert')"
+     " and has_column_privilege('inventory.rejected_receipts', 'request_id', 'update')"
+     " and has_column_privilege('inventory.rejected_receipts', 'resolution', 'update')"
+     " and has_column_privilege('inventory.rejected_receipts', 'resolved_at', 'update')",
+     "select, insert and update (request_id, resolved_at, resolution) on inventory.rejected_receipts are not all "
+     "granted"},
+};
+
+/* The columns that are not a field of the request. */
+static const char *const service_columns[][2] = {
+    {"extra", "jsonb"},
+    {"revision", "integer"},
+    {"request_id", "uuid"},
+    {"revised_request_id", "uuid"},
+    {"api_key_name", "text"},
+    {"received_at", "timestamp with time zone"},
+    {"revised_at", "timestamp with time zone"},
+};
+
+static bool is_met(PGconn *connection, const char *query, FILE *out, const char *problem) {
+    PGresult *result = PQexec(connection, query);
+    bool answered = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
+    bool met = answered && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    if (!answered)
+        fprintf(out, "Database: %s", PQresultErrorMessage(result));
+    else if (!met)
+        fprintf(out, "Database: %s\n", problem);
+    PQclear(result);
+    return met;
+}
+
+static bool has_column(PGconn *connection, const char *column, const char *type, FILE *out) {
+    char query[512], problem[256];
+    snprintf(query, sizeof query,
+             "select exists (select from pg_attribute where attrelid = 'inventory.receipts'::regclass"
+             " and attname = '%s' and not attisdropped and format_type(atttypid, null) = '%s')",
+             column, type);
+    snprintf(problem, sizeof problem, "inventory.receipts has no column %s of type %s: run sqitch deploy in sql/",
+             column, type);
+    return is_met(connection, query, out, problem);
+}
+
+static bool check_columns(PGconn *connection, FILE *out) {
+    bool ok = true;
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        if (field->column)
+            ok &= has_column(connection, field->column, field->type == RECEIPT_INTEGER ? "bigint" : "text", out);
+    }
+    for (size_t i = 0; i < sizeof service_columns / sizeof service_columns[0]; i++)
+        ok &= has_column(connection, service_columns[i][0], service_columns[i][1], out);
+    return ok;
+}
+
+bool check_pg(FILE *out) {
+    PGconn *connection = pg_connect();
+    bool ok = PQstatus(connection) == CONNECTION_OK;
+    if (ok)
+        fprintf(out, "Database: %s at %s port %s as %s\n", PQdb(connection), PQhost(connection), PQport(connection),
+                PQuser(connection));
+    else
+        fprintf(out, "Database: cannot connect: %s", PQerrorMessage(connection));
+    for (size_t i = 0; ok && i < sizeof requirements / sizeof requirements[0]; i++)
+        ok = is_met(connection, requirements[i].query, out, requirements[i].problem);
+    if (ok)
+        ok = check_columns(connection, out);
+    PQfinish(connection);
+    return ok;
+}

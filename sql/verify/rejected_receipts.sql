@@ -1,0 +1,147 @@
+-- Verify receiptd:rejected_receipts on pg
+--
+-- What must be there; a later change may have added to it.
+
+begin;
+
+-- So that definitions are shown with every name qualified.
+set local search_path = pg_catalog;
+
+do $$
+declare
+  problems text;
+begin
+  select string_agg(format('%s is %s', expected.name, coalesce(actual.definition, 'missing')), '; ')
+  into problems
+  from (
+    values
+      ('rejection_id', 'uuid not null default gen_random_uuid()'),
+      ('received_at', 'timestamp with time zone not null default now()'),
+      ('request_id', 'uuid not null'),
+      ('api_key_name', 'text not null'),
+      ('status', 'smallint not null'),
+      ('message', 'text not null'),
+      ('errors', 'jsonb'),
+      ('body', 'bytea not null'),
+      ('program_identifier', 'text collate "C"'),
+      ('asn_number', 'text collate "C"'),
+      ('unit_identifier', 'text collate "C"'),
+      ('resolved_at', 'timestamp with time zone'),
+      ('resolution', 'text')
+  ) as expected (name, definition)
+  left join (
+    select
+      attname,
+      concat_ws(
+        ' ',
+        format_type(atttypid, atttypmod),
+        case when collname <> 'default' then format('collate %I', collname) end,
+        case when attnotnull then 'not null' end,
+        'default ' || pg_get_expr(adbin, adrelid)
+      )
+    from pg_attribute
+    left join pg_collation on pg_collation.oid = attcollation
+    left join pg_attrdef on adrelid = attrelid and adnum = attnum
+    where attrelid = 'inventory.rejected_receipts'::regclass and attnum > 0 and not attisdropped
+  ) as actual (name, definition) using (name)
+  where actual.definition is distinct from expected.definition;
+  if problems is not null then
+    raise exception 'rejected_receipts: %', problems;
+  end if;
+
+  select string_agg(format('constraint %s is %s', name, coalesce(pg_get_constraintdef(oid), 'missing')), '; ')
+  into problems
+  from (
+    values
+      ('rejected_receipts_pkey', 'PRIMARY KEY (rejection_id)'),
+      ('rejected_receipts_request_id_key', 'UNIQUE (request_id)'),
+      ('rejected_receipts_status_check', 'CHECK ((status = ANY (ARRAY[400, 422])))'),
+      ('rejected_receipts_resolution_check', 'CHECK (((resolved_at IS NULL) = (resolution IS NULL)))')
+  ) as expected (name, definition)
+  left join pg_constraint on conname = name and conrelid = 'inventory.rejected_receipts'::regclass
+  where pg_get_constraintdef(oid) is distinct from definition;
+  if problems is not null then
+    raise exception 'rejected_receipts: %', problems;
+  end if;
+
+  select string_agg(problem, '; ')
+  into problems
+  from (
+    values
+      (
+        (select relowner from pg_class where oid = 'inventory.rejected_receipts'::regclass)
+        = 'receiptd_owner'::regrole,
+        'the table does not belong to receiptd_owner'
+      ),
+      (
+        exists (
+          select
+          from pg_index
+          where indrelid = 'inventory.rejected_receipts'::regclass
+            and indexrelid = to_regclass('inventory.rejected_receipts_unresolved_idx')
+            and indisvalid
+            and pg_get_indexdef(indexrelid, 1, true) = 'received_at'
+            and pg_get_expr(indpred, indrelid) = '(resolved_at IS NULL)'
+        ),
+        'there is no index rejected_receipts_unresolved_idx on what is not resolved'
+      ),
+      (
+        has_table_privilege('receiptd_writer', 'inventory.rejected_receipts', 'select')
+        and has_table_privilege('receiptd_writer', 'inventory.rejected_receipts', 'insert')
+        and has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'request_id', 'update')
+        and has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'resolved_at', 'update')
+        and has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'resolution', 'update'),
+        'receiptd_writer may not select, insert, and update request_id, resolved_at and resolution'
+      ),
+      (
+        not has_table_privilege(
+          'receiptd_writer', 'inventory.rejected_receipts', 'update, delete, truncate, references, trigger'
+        )
+        and not has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'body', 'update')
+        and not has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'received_at', 'update'),
+        'receiptd_writer may change what was received'
+      ),
+      (
+        has_table_privilege('receiptd_reader', 'inventory.rejected_receipts', 'select'),
+        'receiptd_reader may not select'
+      ),
+      (
+        not has_table_privilege(
+          'receiptd_reader', 'inventory.rejected_receipts', 'insert, update, delete, truncate, references, trigger'
+        )
+        and not has_any_column_privilege('receiptd_reader', 'inventory.rejected_receipts', 'insert, update, references'),
+        'receiptd_reader may do more than select'
+      ),
+      (
+        not has_table_privilege(
+          'public', 'inventory.rejected_receipts', 'select, insert, update, delete, truncate, references, trigger'
+        )
+        and not has_any_column_privilege(
+          'public', 'inventory.rejected_receipts', 'select, insert, update, references'
+        ),
+        'public has privileges on the table'
+      ),
+      (
+        obj_description('inventory.rejected_receipts'::regclass, 'pg_class') <> '',
+        'the table has no comment'
+      ),
+      (
+        not exists (
+          select
+          from pg_attribute
+          where attrelid = 'inventory.rejected_receipts'::regclass
+            and attnum > 0
+            and not attisdropped
+            and col_description(attrelid, attnum) is null
+        ),
+        'a column has no comment'
+      )
+  ) as checks (ok, problem)
+  where ok is not true;
+  if problems is not null then
+    raise exception 'rejected_receipts: %', problems;
+  end if;
+end
+$$;
+
+rollback;
