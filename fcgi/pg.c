@@ -12,5 +12,8 @@ PGconn *pg_connect(void) {
                                  "target_session_attrs", NULL};
     const char *const values[] = {"receiptd", "UTF8", timeout ? timeout : CONNECT_TIMEOUT_S,
                                   session ? session : "read-write", NULL};
-    return PQconnectdbParams(names, values, 0);
+    PGconn *connection = PQconnectdbParams(names, values, 0);
+    /* Without DETAIL, which can show a whole row, and that names people. Harmless on NULL. */
+    PQsetErrorVerbosity(connection, PQERRORS_TERSE);
+    return connection;
 }
