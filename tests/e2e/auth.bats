@@ -1,0 +1,90 @@
+# Who may call.
+
+setup() {
+    load common
+    use_instance shared
+    unit=auth-$BATS_TEST_NUMBER
+}
+
+# call HEADER...: a delivery with these headers.
+call() {
+    local header headers=()
+    for header in "$@"; do
+        headers+=(-H "$header")
+    done
+    request -H 'Content-Type: application/json' "${headers[@]}" --data-binary "$(receipt "$unit")" "$RECEIPTD_URL"
+}
+
+# basic USER:PASSWORD
+basic() {
+    printf 'Authorization: Basic %s' "$(printf %s "$1" | base64 -w 0)"
+}
+
+# unauthorized HEADER...: is answered 401, without a body, and nothing of it is stored.
+unauthorized() {
+    local stored
+    stored=$(rows)
+    call "$@"
+    expect 401
+    [[ ! -s $body && $(header Content-Length) == 0 && -z $(header Content-Type) ]]
+    [[ $(header WWW-Authenticate) == *Bearer* ]]
+    [[ $(rows) == "$stored" ]]
+}
+
+rows() {
+    sql 'select (select count(*) from inventory.receipts), (select count(*) from inventory.rejected_receipts)'
+}
+
+@test "the key is taken from each of the four headers" {
+    local header
+    for header in "X-Api-Key: $RECEIPTD_API_KEY" "api_key: $RECEIPTD_API_KEY" \
+        "Authorization: Bearer $RECEIPTD_API_KEY" "authorization: bearer $RECEIPTD_API_KEY" \
+        "$(basic "optoro:$RECEIPTD_API_KEY")" "$(basic ":$RECEIPTD_API_KEY")"; do
+        call "$header"
+        [[ $code == 20[01] ]]
+    done
+    [[ $(count "$unit") == 1 ]]
+}
+
+@test "the same key in several headers is one key" {
+    call "X-Api-Key: $RECEIPTD_API_KEY" "api_key: $RECEIPTD_API_KEY" "$(basic "x:$RECEIPTD_API_KEY")"
+    expect 201 created
+}
+
+@test "401: no key, a wrong one, or what is no key" {
+    local wrong=rk_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG
+    unauthorized
+    unauthorized 'X-Api-Key;'
+    unauthorized "X-Api-Key: $wrong"
+    unauthorized "api_key: $wrong"
+    unauthorized "X-Api-Key: ${RECEIPTD_API_KEY%?}"
+    unauthorized "X-Api-Key: ${RECEIPTD_API_KEY}x"
+    unauthorized "X-Api-Key: ${RECEIPTD_API_KEY^^}"
+    unauthorized "Authorization: $RECEIPTD_API_KEY"
+    unauthorized "Authorization: Token $RECEIPTD_API_KEY"
+    unauthorized 'Authorization: Bearer'
+    unauthorized "$(basic "$RECEIPTD_API_KEY")"
+    unauthorized "$(basic "$RECEIPTD_API_KEY:")"
+    unauthorized "$(basic "x:$wrong")"
+    unauthorized 'Authorization: Basic !!!'
+    unauthorized "X-Api-Key: $(head -c 4000 /dev/zero | tr '\0' k)"
+}
+
+@test "401: keys that differ, also where one of them is right" {
+    unauthorized "X-Api-Key: $RECEIPTD_API_KEY" 'api_key: other'
+    unauthorized "X-Api-Key: $RECEIPTD_API_KEY" 'Authorization: Bearer other'
+    unauthorized 'X-Api-Key: other' "$(basic "x:$RECEIPTD_API_KEY")"
+}
+
+@test "a key in the query string is none" {
+    local name
+    for name in api_key x-api-key key access_token; do
+        request -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" \
+            "$RECEIPTD_URL?$name=$RECEIPTD_API_KEY"
+        expect 401
+    done
+}
+
+@test "the digest of a key, which the key file holds, is no key" {
+    unauthorized "X-Api-Key: $(awk 'END { print $2 }' "$state/keys")"
+}

@@ -1,0 +1,224 @@
+# The program's command line and environment.
+
+setup() {
+    load common
+    use_instance shared
+    set_worker_env
+    socket=$BATS_TEST_TMPDIR/socket
+}
+
+# receiptd [NAME=VALUE...] -- ARGUMENT...: sets status and output (both streams).
+receiptd() {
+    local settings=()
+    while [[ $1 != -- ]]; do
+        settings+=("$1")
+        shift
+    done
+    shift
+    run timeout 20 "${worker_env[@]}" "${settings[@]}" "$WORKER" "$@" </dev/null
+}
+
+# says TEXT...: the last output has all of them.
+says() {
+    local text
+    for text in "$@"; do
+        [[ $output == *"$text"* ]] || { echo "does not say: $text"; return 1; }
+    done
+}
+
+@test "--help and --version" {
+    local name
+    receiptd -- --help
+    [[ $status == 0 ]]
+    says Usage: 'receiptd key NAME' --check --listen reprocess PGHOST
+    # The README's table, --help and what deploy/local hands on name the same variables.
+    for name in $(grep -o '^| `RECEIPTD_[A-Z_]*`' "$root/README.md" | tr -d '|` '); do
+        says "  $name"
+        [[ $name == RECEIPTD_KEYS_FILE ]] || grep -qw "$name" "$root/deploy/local"
+    done
+    [[ $(grep -c '^  RECEIPTD_' <<<"$output") == "$(grep -c '^| `RECEIPTD_' "$root/README.md")" ]]
+    receiptd -- --version
+    [[ $status == 0 && $output =~ ^receiptd\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+}
+
+@test "what is no valid command line shows the usage and ends with status 2" {
+    local arguments
+    for arguments in --nonsense 'key' 'key a b' 'serve' '--check --listen x' '--since 1' 'reprocess --since 1 --id 2'; do
+        # shellcheck disable=SC2086 # several words
+        receiptd -- $arguments
+        [[ $status == 2 ]]
+        says Usage:
+    done
+    receiptd -- key 'a b'
+    [[ $status == 2 ]]
+    says "key's name"
+}
+
+@test "key NAME makes another key each time, with the line for the key file" {
+    local first
+    receiptd -- key optoro-2026
+    [[ $status == 0 && ${#lines[@]} == 4 ]]
+    [[ ${lines[1]} =~ ^\ \ rk_[A-Za-z0-9_-]{43}$ ]]
+    [[ ${lines[3]} == "  optoro-2026 $(printf %s "${lines[1]#  }" | sha256sum | cut -d ' ' -f 1)" ]]
+    first=${lines[1]}
+    receiptd -- key optoro-2026
+    [[ ${lines[1]} != "$first" ]]
+}
+
+@test "a variable that is misspelt or has a bad value ends the start, and is named" {
+    local setting
+    for setting in RECEIPTD_THREAD=2 RECEIPTD_THREADS=0 RECEIPTD_THREADS=65 RECEIPTD_THREADS=two RECEIPTD_THREADS= \
+        RECEIPTD_COMMITTERS=17 RECEIPTD_BATCH_MAX=2001 RECEIPTD_QUEUE_MAX=-1 RECEIPTD_DEADLINE_MS=99 \
+        RECEIPTD_LOG_LEVEL=debug RECEIPTD_PREPARED_STATEMENTS=yes RECEIPTD_INVALID_POLICY=drop \
+        RECEIPTD_EXTRA_CONDITIONS=A,,B RECEIPTD_KEYS_FILE= RECEIPTD_KEYS_FILE=/nonexistent/keys; do
+        receiptd "$setting" -- --listen "$socket"
+        [[ $status == 1 && ! -e $socket ]]
+        says "$(if [[ $setting == *nonexistent* ]]; then echo /nonexistent/keys; else echo "${setting%%=*}"; fi)"
+        receiptd "$setting" -- --check
+        [[ $status == 1 ]]
+    done
+    receiptd -- --listen
+    [[ $status == 2 ]]
+}
+
+@test "what a client's environment holds is no mistake" {
+    receiptd "RECEIPTD_URL=$RECEIPTD_URL" "RECEIPTD_API_KEY=$RECEIPTD_API_KEY" "RECEIPTD_CACERT=$RECEIPTD_CACERT" \
+        -- --check
+    [[ $status == 0 ]]
+}
+
+@test "without a valid key it does not start" {
+    : >"$BATS_TEST_TMPDIR/keys"
+    receiptd "RECEIPTD_KEYS_FILE=$BATS_TEST_TMPDIR/keys" -- --listen "$socket"
+    [[ $status == 1 ]]
+    says "$BATS_TEST_TMPDIR/keys" 'holds no key'
+    echo "name $(printf '0%.0s' {1..63})" >"$BATS_TEST_TMPDIR/keys"
+    receiptd "RECEIPTD_KEYS_FILE=$BATS_TEST_TMPDIR/keys" -- --listen "$socket"
+    [[ $status == 1 ]]
+    says 'line 1'
+}
+
+@test "--check: all is well" {
+    receiptd -- --check
+    [[ $status == 0 ]]
+    says 'All is well'
+}
+
+# checks_badly TEXT [NAME=VALUE...]: --check says so, and ends with status 1.
+checks_badly() {
+    local text=$1
+    shift
+    receiptd "$@" -- --check
+    [[ $status == 1 ]]
+    says "$text" 'Not ready'
+}
+
+@test "--check: no server, no database, no role, a server that takes no writes" {
+    checks_badly "$BATS_TEST_TMPDIR" "PGHOST=$BATS_TEST_TMPDIR"
+    checks_badly 'database "nowhere" does not exist' PGDATABASE=nowhere
+    checks_badly 'nobody' PGUSER=nobody
+    checks_badly 'no schema inventory' PGDATABASE=postgres
+    sql 'alter role receiptd_writer set default_transaction_read_only = on'
+    checks_badly '' || { sql 'alter role receiptd_writer reset default_transaction_read_only'; return 1; }
+    sql 'alter role receiptd_writer reset default_transaction_read_only'
+    sql 'alter role receiptd_writer set synchronous_commit = off'
+    checks_badly 'synchronous_commit' || { sql 'alter role receiptd_writer set synchronous_commit = on'; return 1; }
+    sql 'alter role receiptd_writer set synchronous_commit = on'
+}
+
+@test "--check: what is missing of the schema or its grants" {
+    local broken said schema
+    schema=$(pg_dump --schema-only 3>&-)
+    sql "create database broken owner receiptd_owner template template0"
+    PGDATABASE=broken sql "$schema" >/dev/null
+    receiptd PGDATABASE=broken -- --check
+    [[ $status == 0 ]]
+    while IFS='|' read -r said broken; do
+        PGDATABASE=broken sql "$broken"
+        checks_badly "$said" PGDATABASE=broken
+    done <<'END'
+no column merchant|alter table inventory.receipts rename column merchant to dealer
+rejected_receipts are not all granted|revoke insert on inventory.rejected_receipts from receiptd_writer
+no unique constraint on request_id|alter table inventory.rejected_receipts drop constraint rejected_receipts_request_id_key
+no table inventory.rejected_receipts|drop table inventory.rejected_receipts
+no unique constraint on (program|alter table inventory.receipts drop constraint receipts_pkey cascade
+inventory.receipts are not all granted|revoke update on inventory.receipts from receiptd_writer
+no table inventory.receipts|drop table inventory.receipts cascade
+no usage on it|revoke usage on schema inventory from receiptd_writer
+END
+}
+
+@test "a socket that another worker listens on, or a file, is left alone; one that nobody listens on is replaced" {
+    start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$socket"
+    [[ $(stat -c %a "$socket") == 660 ]]
+    receiptd -- --listen "$socket"
+    [[ $status == 1 ]]
+    says 'another process listens'
+    connects "$socket"
+    kill -KILL "$worker"
+    wait "$worker" || :
+    start_worker "$BATS_TEST_TMPDIR/log2" -- --listen "$socket"
+    end_worker
+    [[ ! -e $socket ]]
+    echo text >"$socket"
+    receiptd -- --listen "$socket"
+    [[ $status == 1 && $(<"$socket") == text ]]
+    says 'is no socket'
+    receiptd -- --listen "$BATS_TEST_TMPDIR/$(printf 'x%.0s' {1..108})"
+    [[ $status == 1 ]]
+    says 'at most 107'
+}
+
+# handed_over HOW: starts a worker with a listening socket on descriptor 0, or 3 as systemd hands it over.
+handed_over() {
+    "${worker_env[@]}" python3 - "$1" "$socket" "$WORKER" <<'END' >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
+import os, socket, sys
+how, path, worker = sys.argv[1:]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+descriptor = 0 if how == "stdin" else 3
+os.dup2(listener.fileno(), descriptor)
+os.set_inheritable(descriptor, True)
+if how == "systemd":
+    os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(worker, [worker])
+END
+    worker=$!
+    eventually 10 grep -q ' serves on the socket it was given' "$BATS_TEST_TMPDIR/log"
+}
+
+@test "the socket is taken from descriptor 0 or from systemd, and stays when the worker ends" {
+    local how
+    for how in stdin systemd; do
+        handed_over "$how"
+        connects "$socket"
+        end_worker
+        [[ -S $socket ]]
+        rm "$socket"
+    done
+    receiptd --
+    [[ $status == 1 ]]
+    says 'no listening socket' --listen
+}
+
+@test "SIGTERM: ends with status 0; a second one while a delivery waits: at once" {
+    start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$socket"
+    end_worker
+    grep -q 'msg=drained' "$BATS_TEST_TMPDIR/log"
+
+    start_worker "$BATS_TEST_TMPDIR/log" PGHOST=/nonexistent -- --listen "$socket"
+    receipt "stuck-$BATS_TEST_NUMBER" |
+        python3 "$root/tests/faults/sockets.py" "$socket" deliver 1 >/dev/null 2>&1 3>&- &
+    local delivery=$!
+    eventually 10 grep -q 'cannot connect' "$BATS_TEST_TMPDIR/log"
+    kill "$worker"
+    eventually 5 grep -q 'msg=draining' "$BATS_TEST_TMPDIR/log"
+    kill -0 "$worker"
+    kill "$worker"
+    eventually 1 ended "$worker"
+    local ended_with=0
+    wait "$worker" || ended_with=$?
+    [[ $ended_with == 143 ]]
+    wait "$delivery" || :
+}

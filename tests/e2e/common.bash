@@ -1,0 +1,194 @@
+# What the tests share. Loaded by every file.
+# shellcheck shell=bash
+
+bats_require_minimum_version 1.5.0
+
+e2e=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
+root=$(realpath "$e2e/../..")
+
+# --- Instances
+
+# local_instance NAME COMMAND... [NAME=VALUE...]: deploy/local in the state folder of that name.
+local_instance() {
+    local state=$E2E_SCRATCH/instances/$1 command=$2
+    shift 2
+    mkdir -p "$state"
+    env RECEIPTD_VAR="$state" PORT=0 "$@" "$root/deploy/local" "$command" </dev/null 3>&-
+}
+
+# start_instance NAME [NAME=VALUE...]: an instance with these settings.
+start_instance() {
+    local name=$1
+    shift
+    local_instance "$name" start "$@"
+}
+
+# use_instance NAME: sets what a client needs, and state, the folder.
+use_instance() {
+    state=$E2E_SCRATCH/instances/$1
+    set -a
+    # shellcheck source=/dev/null
+    source "$state/env"
+    set +a
+}
+
+stop_instance() {
+    local_instance "$1" stop
+}
+
+# worker_pid N: the process id of a worker of the instance in use.
+worker_pid() {
+    local pid
+    read -r pid <"$state/run/worker-$1.pid" && echo "$pid"
+}
+
+# eventually SECONDS COMMAND...: tries until it succeeds.
+eventually() {
+    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000))
+    shift
+    until "$@"; do
+        if ((${EPOCHREALTIME/[.,]/} > deadline)); then
+            echo "not within time: $*"
+            return 1
+        fi
+        sleep 0.02
+    done
+}
+
+# new_worker N OLD_PID: whether worker N is another process by now, and serves.
+new_worker() {
+    local pid
+    pid=$(worker_pid "$1" 2>/dev/null) && [[ $pid != "$2" ]] && connects "$state/run/worker-$1.sock"
+}
+
+connects() {
+    python3 -c 'import socket, sys
+socket.socket(socket.AF_UNIX).connect(sys.argv[1])' "$1" 2>/dev/null
+}
+
+ended() {
+    ! kill -0 "$1" 2>/dev/null
+}
+
+# --- Requests
+
+# receipt UNIT [JQ FILTER]: the vendor's example under that unit_identifier, changed by the filter.
+receipt() {
+    jq -c --arg unit "$1" '.unit_identifier = $unit | '"${2:-.}" "$root/deploy/sample.json"
+}
+
+# request [CURL ARGUMENT...]: sets code and result, and leaves the answer in the files head and body.
+request() {
+    head=$BATS_TEST_TMPDIR/head body=$BATS_TEST_TMPDIR/body
+    rm -f "$head" "$body"
+    code=$(curl -q -sS --noproxy '*' --max-time 60 --cacert "$RECEIPTD_CACERT" -D "$head" -o "$body" -w '%{http_code}' \
+        -H 'Expect:' "$@" 3>&-)
+    [[ -e $body ]] || : >"$body"
+    result=$(jq -r '.result // empty' "$body" 2>/dev/null || :)
+}
+
+# post BODY [CURL ARGUMENT...]: a delivery with the key.
+post() {
+    local data=$1
+    shift
+    request -H "X-Api-Key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$data" "$@" \
+        "$RECEIPTD_URL"
+}
+
+# header NAME: its value in the last answer.
+header() {
+    sed -n "s/^$1: *\(.*\)\r\$/\1/Ip" "$head"
+}
+
+# expect CODE [RESULT]: of the last answer; shows it when it is another. Also what every answer has to be like.
+expect() {
+    if [[ $code != "$1" || $result != "${2-}" ]]; then
+        echo "expected $*, got $code $result:"
+        cat "$head" "$body"
+        return 1
+    fi
+    [[ $(header X-Request-Id) =~ ^[0-9a-f]{32}$ ]]
+    if [[ -s $body ]]; then
+        [[ $(header Content-Type) == application/json ]]
+        [[ $(header Content-Length) == $(wc -c <"$body") ]]
+        jq -e 'type == "object" and (.message | type == "string")' "$body"
+        [[ $(jq -r '.request_id // empty' "$body") == @(|"$(header X-Request-Id)") ]]
+    fi
+    [[ $code != 503 ]] || [[ $(header Retry-After) =~ ^[1-9][0-9]*$ ]]
+}
+
+# --- The database
+
+# sql QUERY [NAME=VALUE...]: as the administrator; :'NAME' in the query is the value.
+sql() {
+    local query=$1 assignment variables=()
+    shift
+    for assignment in "$@"; do
+        variables+=(-v "$assignment")
+    done
+    psql -XAtq -v ON_ERROR_STOP=1 "${variables[@]}" <<<"$query" 3>&-
+}
+
+# count UNIT: how many receipts have that unit_identifier.
+count() {
+    sql "select count(*) from inventory.receipts where unit_identifier = :'unit'" unit="$1"
+}
+
+# --- Load
+
+# deliver OPTION...: a load, and the check of what came of it. Its record is of this test.
+deliver() {
+    load_in_background "$@"
+    finish_load
+}
+
+# load_in_background OPTION...: finish_load waits for it and checks.
+load_in_background() {
+    record=$(mktemp "$BATS_TEST_TMPDIR/record.XXXXXX")
+    python3 "$e2e/deliver.py" load "$record" "$@" >"$record.out" 2>&1 3>&- &
+    load=$!
+}
+
+finish_load() {
+    local status=0
+    wait "$load" || status=$?
+    cat "$record.out"
+    python3 "$e2e/deliver.py" check "$record" || status=1
+    return "$status"
+}
+
+# told RESULT: how many deliveries of the last load were answered so.
+told() {
+    sed -n "s/.* $1=\([0-9]*\) .*/\1/p" "$record.out"
+}
+
+# --- Workers of a test's own
+
+# Sets worker_env, which starts a program in the environment of the instance's workers; more NAME=VALUE can follow it.
+set_worker_env() {
+    worker_env=(
+        env -i "PATH=$PATH" LC_ALL=C.UTF-8 "PGHOST=$PGHOST" "PGPORT=$PGPORT" "PGDATABASE=$PGDATABASE"
+        PGUSER=receiptd_writer "RECEIPTD_KEYS_FILE=$state/keys"
+        "ASAN_OPTIONS=${ASAN_OPTIONS-}" "UBSAN_OPTIONS=${UBSAN_OPTIONS-}" "TSAN_OPTIONS=${TSAN_OPTIONS-}"
+    )
+}
+
+# start_worker LOG [NAME=VALUE...] -- ARGUMENT...: sets worker, the process id, as soon as it serves.
+start_worker() {
+    local log=$1 settings=()
+    shift
+    while [[ $1 != -- ]]; do
+        settings+=("$1")
+        shift
+    done
+    shift
+    "${worker_env[@]}" "${settings[@]}" "$WORKER" "$@" </dev/null >/dev/null 2>"$log" 3>&- &
+    worker=$!
+    eventually 10 grep -q ' serves on ' "$log"
+}
+
+# end_worker: SIGTERM to the worker that start_worker started; its exit status.
+end_worker() {
+    kill "$worker"
+    wait "$worker"
+}

@@ -1,0 +1,172 @@
+# What is behind "make run", "make stop", "make status" and "make psql".
+
+setup() {
+    load common
+}
+
+# local_run NAME [NAME=VALUE...]: deploy/local run, with its output in lines.
+local_run() {
+    local name=$1
+    shift
+    run local_instance "$name" run "$@"
+}
+
+@test "run ends with the example stored, and keeps running; a second run changes nothing that is stored" {
+    local before
+    local_run one
+    [[ $status == 0 ]]
+    [[ $output == *'HTTP/1.1 201 Created'*'"result":"created"'*'HTTP/1.1 200 OK'*'"result":"unchanged"'* ]]
+    [[ $output == *'RECORD 1'*unit_identifier*123456891011* && $output == *'curl -i --cacert'* && $output == *'make stop'* ]]
+    run local_instance one status
+    [[ $status == 0 && $output == *'receipts     1 '* ]]
+    use_instance one
+    before=$(sql 'select * from inventory.receipts' && cat "$state/env" "$state/keys" && cat "$state"/run/*.pid)
+
+    local_run one
+    [[ $status == 0 && $output != *'201 Created'* ]]
+    [[ $(sql 'select * from inventory.receipts' && cat "$state/env" "$state/keys" && cat "$state"/run/*.pid) == "$before" ]]
+
+    # The line to try next is one that can be pasted.
+    run bash -c "$(sed -n '/^  curl -i/,/^$/p' <<<"$output")" 3>&-
+    [[ $output == *'HTTP/1.1 200 OK'* ]]
+
+    run local_instance one psql <<<'select count(*) from receipts'
+    local_instance one stop
+    run local_instance one status
+    [[ $status == 3 && $output == *'is down'* ]]
+
+    # What was stored is there again.
+    local_run one
+    [[ $status == 0 && $output != *'201 Created'* ]]
+    local_instance one stop
+}
+
+@test "psql opens the database as its administrator" {
+    use_instance shared
+    [[ $(RECEIPTD_VAR=$state "$root/deploy/local" psql -XAtc 'select current_user, current_database()' 3>&-) == 'postgres|inventory' ]]
+}
+
+@test "stop ends all of an instance and nothing of another" {
+    local pids
+    use_instance shared
+    pids=$(cat "$state"/run/*.pid)
+    start_instance two
+    use_instance two
+    pids=$(cat "$state"/run/*.pid "$state/pgdata/postmaster.pid" | grep -E '^[0-9]+$')
+    stop_instance two
+    run pgrep -F /dev/stdin <<<"$pids"
+    local pid
+    for pid in $(head -n 1 <<<"$pids") $pids; do
+        ! kill -0 "$pid" 2>/dev/null || [[ $(readlink "/proc/$pid/cwd") != "$state"* ]]
+    done
+    [[ -z $(find "$state/run" -type s) ]]
+    use_instance shared
+    post "$(receipt "local-$BATS_TEST_NUMBER")"
+    expect 201 created
+    run local_instance shared status
+    [[ $status == 0 ]]
+}
+
+@test "a port in use is told before anything is started" {
+    use_instance shared
+    local port=${RECEIPTD_URL##*:} taken=$E2E_SCRATCH/instances/taken
+    port=${port%%/*}
+    mkdir "$taken"
+    run env RECEIPTD_VAR="$taken" PORT="$port" "$root/deploy/local" run 3>&-
+    [[ $status == 1 && $output == *"$port"*'in use'* ]]
+    [[ ! -e $taken/pgdata && -z $(find "$taken" -name '*.pid') ]]
+}
+
+@test "env: the names that it promises, for its owner only, fit for a shell" {
+    use_instance shared
+    [[ $(sed 's/=.*//' "$state/env" | tr '\n' ' ') == \
+        'RECEIPTD_URL RECEIPTD_API_KEY RECEIPTD_CACERT PGHOST PGPORT PGDATABASE PGUSER ' ]]
+    [[ $RECEIPTD_URL == https://127.0.0.1:*/inventory_receipt ]]
+    [[ $(sql 'select rolsuper from pg_roles where rolname = current_user') == t ]]
+    local file
+    for file in env auth-header keys tls/server.key; do
+        [[ $(stat -c %a "$state/$file") =~ ^[46][04]?0$ ]]
+    done
+}
+
+@test "the key is in the arguments of no process, also while run posts the example" {
+    use_instance shared
+    python3 - <<'END' 3>&- &
+import glob, os, sys, time
+key, end = os.environ["RECEIPTD_API_KEY"].encode(), time.time() + 3
+while time.time() < end:
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(path, "rb") as file:
+                if key in file.read():
+                    sys.exit(1)
+        except OSError:
+            pass
+END
+    local watch=$!
+    local_run shared RECEIPTD_THREADS=2
+    [[ $status == 0 ]]
+    wait "$watch"
+}
+
+@test "PostgreSQL is reached by its UNIX socket only" {
+    use_instance shared
+    [[ -z $(sql 'show listen_addresses') ]]
+}
+
+@test "the database holds what survives a crash" {
+    use_instance shared
+    [[ $(sql "select string_agg(name || '=' || setting, ' ' order by name) from pg_settings
+        where name in ('fsync', 'full_page_writes')") == 'fsync=on full_page_writes=on' ]]
+    [[ $(sql "select count(*) from pg_roles, unnest(rolconfig) as setting
+        where rolname = 'receiptd_writer' and setting = 'synchronous_commit=on'") == 1 ]]
+}
+
+@test "a state folder with a blank in its path, and a long one" {
+    local name
+    for name in 'a blank' "$(printf 'long%.0s' {1..30})"; do
+        start_instance "$name"
+        use_instance "$name"
+        post "$(receipt "local-$BATS_TEST_NUMBER")"
+        expect 201 created
+        stop_instance "$name"
+    done
+}
+
+@test "a setting that changed is put in place without a failed request" {
+    start_instance three
+    use_instance three
+    load_in_background --seconds 4 --connections 4 --flawless
+    eventually 10 test -s "$record"
+    start_instance three RECEIPTD_THREADS=3
+    [[ $(grep -c 'msg=drained' "$state/log/worker-1.log") == 1 ]]
+    finish_load
+    stop_instance three
+}
+
+@test "the two files for an existing nginx fit into a server of another company" {
+    local folder=$BATS_TEST_TMPDIR
+    mkdir "$folder/log"
+    sed "s,/run/receiptd,$folder," "$root/nginx/receiptd-http.conf" >"$folder/receiptd-http.conf"
+    sed "s,/var/log/nginx,$folder/log," "$root/nginx/receiptd-server.conf" >"$folder/receiptd-server.conf"
+    cat >"$folder/nginx.conf" <<END
+pid $folder/nginx.pid;
+error_log $folder/log/error.log;
+events { }
+http {
+    access_log off;
+    limit_req_zone \$binary_remote_addr zone=all:1m rate=100r/s;
+    include $folder/receiptd-http.conf;
+    server {
+        listen unix:$folder/socket;
+        root $folder;
+        limit_req zone=all;
+        include $folder/receiptd-server.conf;
+        location / { return 200 shop; }
+        location ~ \.php\$ { return 403; }
+    }
+}
+END
+    run nginx -t -p "$folder" -c "$folder/nginx.conf" 3>&-
+    [[ $status == 0 && $output != *'[warn]'* && $output != *'[emerg]'* ]]
+}

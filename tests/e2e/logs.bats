@@ -1,0 +1,98 @@
+# What is in the logs, and what must never be.
+
+setup() {
+    load common
+    use_instance shared
+    unit=logs-$BATS_TEST_NUMBER
+}
+
+# line_of: the worker's log line of the last answer.
+line_of() {
+    cat "$state"/log/worker-?.log | grep "request_id=$(header X-Request-Id)"
+}
+
+# logs PATTERN...: the last answer has exactly one line, which matches all of them (extended expressions).
+logs() {
+    local pattern line
+    eventually 3 line_of >/dev/null
+    line=$(line_of)
+    [[ $(wc -l <<<"$line") == 1 ]]
+    for pattern in '^time=20[0-9-]+T[0-9:.]+Z level=' "$@" ' ms=[0-9]+\.[0-9]{3}( |$)'; do
+        grep -Eq -- "$pattern" <<<"$line" || { echo "does not match $pattern: $line"; return 1; }
+    done
+}
+
+@test "one line a delivery, with its id, status, result, key fields and key name" {
+    local keys=" program_identifier=returns asn_number=SO00001234 unit_identifier=$unit key=local "
+    post "$(receipt "$unit")"
+    logs level=info msg=delivery 'status=201 result=created' "$keys"
+    post "$(receipt "$unit")"
+    logs 'status=200 result=unchanged' "$keys"
+    post "$(receipt "$unit" '.sku = "other"')"
+    logs 'status=200 result=revised' "$keys"
+}
+
+@test "of a refused delivery: the parser's position, or the fields and codes" {
+    post '{"sku": tru'
+    logs status=400 'key=local' 'line=1 column=[1-9]'
+    post "$(receipt "$unit" '.sku = "" | .to.identifier = "x"')"
+    logs status=422 "unit_identifier=$unit" 'errors=to.identifier:invalid_type,sku:missing_field'
+    request -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" "$RECEIPTD_URL"
+    logs status=401
+    ! line_of | grep -E 'key=|unit_identifier'
+    request "$RECEIPTD_URL"
+    logs status=405
+}
+
+@test "a failure has its SQLSTATE" {
+    sql "alter table inventory.receipts add constraint refused check (unit_identifier <> '$unit')"
+    post "$(receipt "$unit")"
+    sql "alter table inventory.receipts drop constraint refused"
+    expect 503
+    logs level=warning status=503 "unit_identifier=$unit" sqlstate=23514 failure=
+}
+
+@test "text of the sender cannot forge a line or a field" {
+    post "$(receipt "$unit" '.asn_number = "x status=500\ntime=now \"\\"')"
+    expect 201 created
+    logs 'status=201' 'asn_number="x status=500\\u000atime=now \\"\\\\" unit_identifier='
+}
+
+# The logs of all of this suite so far, of the worker, nginx and PostgreSQL.
+@test "no key, no body and no ot_user_login is in any log, whatever became of the delivery" {
+    local secret=4f1c9d7e word="body-$RANDOM$RANDOM" login="somebody-$RANDOM@example.com" filter
+    filter=".return_reason = \"$word\" | .ot_user_login = \"$login\""
+    post "$(receipt "$unit" "$filter")"
+    expect 201 created
+    post "$(receipt "$unit" "$filter | .sku = 1.5")"
+    expect 422
+    post "$(receipt "$unit" "$filter")}"
+    expect 400
+    post "{\"$word\": \"$login\", \"$word\": 1}"
+    expect 400
+    post "$(receipt "$unit" "$filter")" -H 'Content-Type: text/plain' -H 'Content-Type:'
+    sql "alter table inventory.receipts add constraint refused check (return_reason <> '$word') not valid"
+    post "$(receipt "$unit" "$filter | .sku = \"other\"")"
+    sql "alter table inventory.receipts drop constraint refused"
+    expect 503
+    request -H "X-Api-Key: $secret" -H "Authorization: Bearer $secret" "$RECEIPTD_URL?api_key=$secret"
+    request -H "api_key: $secret" --data-binary "$(receipt "$unit" "$filter")" "$RECEIPTD_URL?api_key=$secret"
+    expect 401
+    sleep 1.2 # nginx writes its log every second
+    ! grep -rF -e "$secret" -e "$word" -e "$login" -e "$RECEIPTD_API_KEY" "$state/log"
+}
+
+@test "log levels: warning leaves out what went well" {
+    set_worker_env
+    start_worker_quietly
+    python3 "$root/tests/faults/sockets.py" "$BATS_TEST_TMPDIR/socket" deliver 1 3>&-
+    end_worker
+    ! grep -q msg=delivery "$BATS_TEST_TMPDIR/log"
+}
+
+start_worker_quietly() {
+    "${worker_env[@]}" RECEIPTD_LOG_LEVEL=warning "$WORKER" --listen "$BATS_TEST_TMPDIR/socket" </dev/null \
+        >/dev/null 2>"$BATS_TEST_TMPDIR/log" 3>&- &
+    worker=$!
+    eventually 10 connects "$BATS_TEST_TMPDIR/socket"
+}
