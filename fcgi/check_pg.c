@@ -35,6 +35,11 @@ static const struct requirement requirements[] = {
      "inventory.receipts has no unique constraint on (" PG_NATURAL_KEY ")"},
     {"select to_regclass('inventory.rejected_receipts') is not null",
      "there is no table inventory.rejected_receipts: run sqitch deploy in sql/"},
+    {"select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any "
+     "(i.indkey)"
+     " where i.indrelid = 'inventory.rejected_receipts'::regclass and i.indisunique and i.indisvalid"
+     " and i.indpred is null and i.indnkeyatts = 1 and a.attname = 'request_id')",
+     "inventory.rejected_receipts has no unique constraint on request_id"},
     {"select has_table_privilege('inventory.rejected_receipts', 'select')"
      " and has_table_privilege('inventory.rejected_receipts', 'insert')"
      " and has_column_privilege('inventory.rejected_receipts', 'request_id', 'update')"
@@ -45,14 +50,29 @@ static const struct requirement requirements[] = {
 };
 
 /* The columns that are not a field of the request. */
-static const char *const service_columns[][2] = {
-    {"extra", "jsonb"},
-    {"revision", "integer"},
-    {"request_id", "uuid"},
-    {"revised_request_id", "uuid"},
-    {"api_key_name", "text"},
-    {"received_at", "timestamp with time zone"},
-    {"revised_at", "timestamp with time zone"},
+static const struct column {
+    const char *table, *name, *type;
+} service_columns[] = {
+    {"receipts", "extra", "jsonb"},
+    {"receipts", "revision", "integer"},
+    {"receipts", "request_id", "uuid"},
+    {"receipts", "revised_request_id", "uuid"},
+    {"receipts", "api_key_name", "text"},
+    {"receipts", "received_at", "timestamp with time zone"},
+    {"receipts", "revised_at", "timestamp with time zone"},
+    {"rejected_receipts", "rejection_id", "uuid"},
+    {"rejected_receipts", "received_at", "timestamp with time zone"},
+    {"rejected_receipts", "request_id", "uuid"},
+    {"rejected_receipts", "api_key_name", "text"},
+    {"rejected_receipts", "status", "smallint"},
+    {"rejected_receipts", "message", "text"},
+    {"rejected_receipts", "errors", "jsonb"},
+    {"rejected_receipts", "body", "bytea"},
+    {"rejected_receipts", "program_identifier", "text"},
+    {"rejected_receipts", "asn_number", "text"},
+    {"rejected_receipts", "unit_identifier", "text"},
+    {"rejected_receipts", "resolved_at", "timestamp with time zone"},
+    {"rejected_receipts", "resolution", "text"},
 };
 
 static bool is_met(PGconn *connection, const char *query, FILE *out, const char *problem) {
@@ -67,14 +87,14 @@ static bool is_met(PGconn *connection, const char *query, FILE *out, const char 
     return met;
 }
 
-static bool has_column(PGconn *connection, const char *column, const char *type, FILE *out) {
+static bool has_column(PGconn *connection, const struct column *column, FILE *out) {
     char query[512], problem[256];
     snprintf(query, sizeof query,
-             "select exists (select from pg_attribute where attrelid = 'inventory.receipts'::regclass"
+             "select exists (select from pg_attribute where attrelid = 'inventory.%s'::regclass"
              " and attname = '%s' and not attisdropped and format_type(atttypid, null) = '%s')",
-             column, type);
-    snprintf(problem, sizeof problem, "inventory.receipts has no column %s of type %s: run sqitch deploy in sql/",
-             column, type);
+             column->table, column->name, column->type);
+    snprintf(problem, sizeof problem, "inventory.%s has no column %s of type %s: run sqitch deploy in sql/",
+             column->table, column->name, column->type);
     return is_met(connection, query, out, problem);
 }
 
@@ -82,11 +102,12 @@ static bool check_columns(PGconn *connection, FILE *out) {
     bool ok = true;
     for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
         const struct receipt_field *field = &receipt_fields[i];
+        struct column column = {"receipts", field->column, field->type == RECEIPT_INTEGER ? "bigint" : "text"};
         if (field->column)
-            ok &= has_column(connection, field->column, field->type == RECEIPT_INTEGER ? "bigint" : "text", out);
+            ok &= has_column(connection, &column, out);
     }
     for (size_t i = 0; i < sizeof service_columns / sizeof service_columns[0]; i++)
-        ok &= has_column(connection, service_columns[i][0], service_columns[i][1], out);
+        ok &= has_column(connection, &service_columns[i], out);
     return ok;
 }
 

@@ -6,6 +6,7 @@
 #include "handler.h"
 #include "listener.h"
 #include "log.h"
+#include "rejections_pg.h"
 #include "reprocess.h"
 #include "server.h"
 #include "store_pg.h"
@@ -36,6 +37,7 @@ static int usage(FILE *out, int status) {
             "                                  make receipts of the rejected deliveries that are valid by now\n"
             "       receiptd --version | --help\n"
             "\n"
+            "Exit status: 0 done, 1 failed (reprocess: or not everything could be stored), 2 wrong usage.\n"
             "Without --listen the socket is taken from systemd or from descriptor 0.\n"
             "SIGTERM: answer what was begun, then exit; once more: exit at once. SIGHUP: read the API keys again.\n"
             "\n"
@@ -64,9 +66,9 @@ static int make_key(const char *name) {
 
 static int check(void) {
     struct config config;
-    char error[MESSAGE_SIZE];
     bool ok = config_load(&config, environ, stdout);
     if (ok) {
+        char error[MESSAGE_SIZE];
         struct api_keys *keys = api_keys_load(config.keys_file, error, sizeof error);
         if (keys)
             printf("API keys: %zu in %s\n", api_keys_count(keys), config.keys_file);
@@ -88,21 +90,22 @@ static struct handler make_handler(const struct config *config, struct api_keys 
                             .accept_invalid = config->accept_invalid};
 }
 
-static int reprocess_rejections(struct reprocess_options *options) {
+static int reprocess_rejections(struct reprocess_options options) {
     struct config config;
     if (!config_load(&config, environ, stderr))
         return EXIT_FAILURE;
     log_set_level(LOG_WARNING);
-    struct store_pg_options store_options = {.batch_max = 1, .prepared_statements = config.prepared_statements};
+    struct store_pg_options store_options = {
+        .batch_max = 1, .prepared_statements = config.prepared_statements, .keep_when = REJECTIONS_SUPERSEDED};
     struct handler handler = make_handler(&config, NULL);
-    options->handler = &handler;
-    options->store = store_pg_new(&store_options);
-    if (!options->store) {
+    options.handler = &handler;
+    options.store = store_pg_new(&store_options);
+    if (!options.store) {
         fprintf(stderr, "receiptd: out of memory\n");
         return EXIT_FAILURE;
     }
-    bool ok = reprocess(options, stdout, stderr);
-    options->store->free(options->store);
+    bool ok = reprocess(&options, stdout, stderr);
+    options.store->free(options.store);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -279,7 +282,7 @@ int main(int argc, char **argv) {
     bool serving = path || only_check;
     bool reprocess_options_given = reprocessing.dry_run || reprocessing.since || reprocessing.id;
     if (arguments == 1 && strcmp(command, "reprocess") == 0 && !serving && !(reprocessing.since && reprocessing.id))
-        return reprocess_rejections(&reprocessing);
+        return reprocess_rejections(reprocessing);
     if (arguments == 2 && strcmp(command, "key") == 0 && !serving && !reprocess_options_given)
         return make_key(argv[optind + 1]);
     if (arguments > 0 || reprocess_options_given || (path && only_check))

@@ -140,6 +140,11 @@ static bool parse_integer(const struct receipt_value *digits, int64_t *result) {
     return errno == 0;
 }
 
+bool receipt_value_fits_key(const struct receipt_value *value) {
+    return (value->kind == RECEIPT_VALUE_STRING || value->kind == RECEIPT_VALUE_INTEGER) &&
+           count_chars(value) <= RECEIPT_KEY_MAX_CHARS;
+}
+
 /* Returns whether the value is fine; if not, `code` says why. */
 static bool check_value(struct receipt *receipt, const struct receipt_rules *rules, const struct receipt_field *field,
                         const struct receipt_value *value, enum receipt_error_code *code) {

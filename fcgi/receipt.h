@@ -114,6 +114,9 @@ int receipt_find_field(enum receipt_object object, const char *name, size_t len,
  */
 bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules, struct receipt_errors *errors);
 
+/* Whether the value is text of a length that a key field may have. */
+bool receipt_value_fits_key(const struct receipt_value *value);
+
 /* Orders receipts by their natural key, bytewise: the same in every worker, so that batches lock rows in one order. */
 int receipt_compare_keys(const struct receipt *a, const struct receipt *b);
 

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #define PAGE_ROWS "50" /* of at most 1 MiB each */
+/* Exact, and read back the same whatever the session's DateStyle and TimeZone. */
+#define UTC(time) "to_char(" time " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 /* The columns of a page; binary, but for what is cast to text. */
 enum { ID, RECEIVED_AT, REQUEST_ID, API_KEY_NAME, BODY };
@@ -14,6 +16,7 @@ struct rejections {
     PGconn *connection;
     FILE *errors;
     const char *id, *since; /* the caller's */
+    PGresult *began;        /* its one value: the time of rejections_open */
     PGresult *page;
     int row; /* the next one in the page */
 };
@@ -23,6 +26,26 @@ static enum rejections_result fail(struct rejections *rejections) {
     return REJECTIONS_FAILED;
 }
 
+/* Looks at the clock, and has PostgreSQL read what was asked for, so that a slip is told before anything else is. */
+static bool begin(struct rejections *rejections) {
+    const char *const values[] = {rejections->id, rejections->since};
+    if (PQstatus(rejections->connection) != CONNECTION_OK) {
+        fail(rejections);
+        return false;
+    }
+    rejections->began = PQexecParams(rejections->connection, "select " UTC("now()") ", $1::uuid, $2::timestamptz", 2,
+                                     NULL, values, NULL, NULL, 0);
+    if (PQresultStatus(rejections->began) == PGRES_TUPLES_OK)
+        return true;
+    const char *state = PQresultErrorField(rejections->began, PG_DIAG_SQLSTATE);
+    if (state && strncmp(state, "22", 2) == 0) /* PostgreSQL's manual, appendix A: data exception */
+        fprintf(rejections->errors, "receiptd: %s: %s\n", rejections->id ? "--id" : "--since",
+                PQresultErrorField(rejections->began, PG_DIAG_MESSAGE_PRIMARY));
+    else
+        fail(rejections);
+    return false;
+}
+
 struct rejections *rejections_open(const char *id, const char *since, FILE *errors) {
     struct rejections *rejections = calloc(1, sizeof *rejections);
     if (!rejections) {
@@ -30,8 +53,7 @@ struct rejections *rejections_open(const char *id, const char *since, FILE *erro
         return NULL;
     }
     *rejections = (struct rejections){.connection = pg_connect(), .errors = errors, .id = id, .since = since};
-    if (PQstatus(rejections->connection) != CONNECTION_OK) {
-        fail(rejections);
+    if (!begin(rejections)) {
         rejections_close(rejections);
         return NULL;
     }
@@ -41,38 +63,47 @@ struct rejections *rejections_open(const char *id, const char *since, FILE *erro
 void rejections_close(struct rejections *rejections) {
     if (!rejections)
         return;
+    PQclear(rejections->began);
     PQclear(rejections->page);
     PQfinish(rejections->connection);
     free(rejections);
 }
 
-/* Fetches the page behind `last_id`, which is NULL at the start. What was read and not resolved is not met again. */
-static enum rejections_result read_page(struct rejections *rejections, const char *last_id) {
-    const char *const values[] = {rejections->id, rejections->since, last_id};
+/*
+ * Fetches the page behind this place; what was read and not resolved is not met again. The place is a plain row
+ * comparison, which the index on what is not resolved answers, however far the reading has come.
+ */
+static enum rejections_result read_page(struct rejections *rejections, const char *received_at, const char *id) {
+    const char *const values[] = {received_at, id, PQgetvalue(rejections->began, 0, 0), rejections->id};
     PGresult *page = PQexecParams(
         rejections->connection,
-        "select rejection_id::text, received_at::text, replace(request_id::text, '-', ''), api_key_name, body"
-        " from inventory.rejected_receipts"
-        " where resolved_at is null and ($1::uuid is null or rejection_id = $1)"
-        " and ($2::timestamptz is null or received_at >= $2)"
-        " and ($3::uuid is null or (received_at, rejection_id) >"
-        " (select l.received_at, l.rejection_id from inventory.rejected_receipts as l where l.rejection_id = $3))"
-        " order by received_at, rejection_id limit " PAGE_ROWS,
-        3, NULL, values, NULL, NULL, 1);
-    PQclear(rejections->page);
+        "select rejection_id::text, " UTC(
+            "received_at") ", replace(request_id::text, '-', '')"
+                           ", api_key_name, body from inventory.rejected_receipts where resolved_at is null"
+                           " and (received_at, rejection_id) > ($1::timestamptz, $2::uuid)"
+                           " and received_at <= $3::timestamptz and ($4::uuid is null or rejection_id = $4)"
+                           " order by received_at, rejection_id limit " PAGE_ROWS,
+        4, NULL, values, NULL, NULL, 1);
+    PQclear(rejections->page); /* not before: the place may be in it */
     rejections->page = page;
     rejections->row = 0;
     return PQresultStatus(page) == PGRES_TUPLES_OK ? REJECTIONS_OK : fail(rejections);
 }
 
+static enum rejections_result read_next_page(struct rejections *rejections) {
+    const PGresult *page = rejections->page;
+    int last = rejections->row - 1;
+    if (page)
+        return read_page(rejections, PQgetvalue(page, last, RECEIVED_AT), PQgetvalue(page, last, ID));
+    return read_page(rejections, rejections->since ? rejections->since : "-infinity",
+                     "00000000-0000-0000-0000-000000000000");
+}
+
 enum rejections_result rejections_next(struct rejections *rejections, struct rejection *rejection) {
     if (!rejections->page || rejections->row == PQntuples(rejections->page)) {
-        char last_id[64] = "";
         if (rejections->page && rejections->row < atoi(PAGE_ROWS))
             return REJECTIONS_END;
-        if (rejections->page)
-            snprintf(last_id, sizeof last_id, "%s", PQgetvalue(rejections->page, rejections->row - 1, ID));
-        if (read_page(rejections, *last_id ? last_id : NULL) != REJECTIONS_OK)
+        if (read_next_page(rejections) != REJECTIONS_OK)
             return REJECTIONS_FAILED;
         if (PQntuples(rejections->page) == 0)
             return REJECTIONS_END;
@@ -90,24 +121,20 @@ enum rejections_result rejections_next(struct rejections *rejections, struct rej
 
 enum rejections_result rejections_superseded(struct rejections *rejections, const struct rejection *rejection,
                                              const struct receipt *receipt, bool *superseded) {
-    const char *values[2 + RECEIPT_KEY_COUNT] = {rejection->id, rejection->request_id};
-    int lengths[2 + RECEIPT_KEY_COUNT] = {0}, formats[2 + RECEIPT_KEY_COUNT] = {0};
+    const char *values[1 + RECEIPT_KEY_COUNT] = {rejection->request_id};
+    int lengths[1 + RECEIPT_KEY_COUNT] = {0}, formats[1 + RECEIPT_KEY_COUNT] = {0};
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++) {
         const struct receipt_value *value = &receipt->values[receipt_key_fields[k]];
-        values[2 + k] = value->text;
-        lengths[2 + k] = (int)value->len;
-        formats[2 + k] = 1;
+        values[1 + k] = value->text;
+        lengths[1 + k] = (int)value->len;
+        formats[1 + k] = 1;
     }
-    /* What was reprocessed itself arrived when it was refused, not when it became a receipt. */
-    PGresult *result = PQexecParams(
-        rejections->connection,
-        "select exists (select from inventory.receipts as r"
-        " left join inventory.rejected_receipts as p on p.request_id = coalesce(r.revised_request_id, r.request_id)"
-        " where (r.program_identifier, r.asn_number, r.unit_identifier) = ($3::text, $4::text, $5::text)"
-        " and coalesce(p.received_at, r.revised_at, r.received_at) >="
-        " (select received_at from inventory.rejected_receipts where rejection_id = $1::uuid)"
-        " and $2::uuid not in (r.request_id, coalesce(r.revised_request_id, r.request_id)))",
-        2 + RECEIPT_KEY_COUNT, NULL, values, lengths, formats, 0);
+    PGresult *result =
+        PQexecParams(rejections->connection,
+                     "select exists (select from inventory.receipts as r, (values ($1::uuid)) as excluded (request_id)"
+                     " where (r.program_identifier, r.asn_number, r.unit_identifier) = ($2::text, $3::text, $4::text)"
+                     " and " REJECTIONS_SUPERSEDED ")",
+                     1 + RECEIPT_KEY_COUNT, NULL, values, lengths, formats, 0);
     bool ok = PQresultStatus(result) == PGRES_TUPLES_OK;
     if (ok)
         *superseded = PQgetvalue(result, 0, 0)[0] == 't';

@@ -12,12 +12,23 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+/*
+ * When r, a row of receipts, holds what arrived after the refused delivery with the request id of excluded: then that
+ * would replace newer content by older. What was reprocessed itself arrived when it was refused, not when it became a
+ * receipt. What was refused in one batch has one time: of such, neither is the later one, so both are kept.
+ */
+#define REJECTIONS_SUPERSEDED                                                                                          \
+    "coalesce((select p.received_at from inventory.rejected_receipts as p where p.request_id ="                        \
+    " case when r.revised_at is null then r.request_id else r.revised_request_id end), r.revised_at, r.received_at) >" \
+    " (select d.received_at from inventory.rejected_receipts as d where d.request_id = excluded.request_id)"           \
+    " and excluded.request_id not in (r.request_id, coalesce(r.revised_request_id, r.request_id))"
+
 struct rejections;
 
 /* One stored delivery; its pointers are good until the next one is read. */
 struct rejection {
     const char *id;          /* rejection_id */
-    const char *received_at; /* as PostgreSQL writes it */
+    const char *received_at; /* in UTC, such as 2026-11-23T12:00:00.123456Z */
     const char *request_id;  /* 32 hexadecimal digits */
     const char *api_key_name;
     const char *body;
@@ -26,7 +37,8 @@ struct rejection {
 
 /*
  * Connects and begins with the oldest unresolved delivery of `id`, or since `since` (a time as PostgreSQL reads it);
- * NULL: any. NULL, with the reason written to `errors`, when that fails. Freed with rejections_close.
+ * NULL: any. What is refused from now on is left for the next time, so that there is an end to it. NULL, with the
+ * reason written to `errors`, when that fails. Freed with rejections_close.
  */
 struct rejections *rejections_open(const char *id, const char *since, FILE *errors);
 void rejections_close(struct rejections *rejections);
@@ -40,10 +52,7 @@ enum rejections_result {
 /* Reads the next one. */
 enum rejections_result rejections_next(struct rejections *rejections, struct rejection *rejection);
 
-/*
- * Whether `receipts` holds something for the key that arrived after the rejected delivery: then a receipt made of it
- * would replace newer content by older. REJECTIONS_OK: `superseded` says so.
- */
+/* Whether REJECTIONS_SUPERSEDED is so of the row with the receipt's key. REJECTIONS_OK: `superseded` says so. */
 enum rejections_result rejections_superseded(struct rejections *rejections, const struct rejection *rejection,
                                              const struct receipt *receipt, bool *superseded);
 

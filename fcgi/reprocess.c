@@ -9,7 +9,8 @@
 enum { STORE_TIME_US = 30 * US_PER_S };
 
 struct summary {
-    size_t examined, superseded, malformed;
+    size_t examined, superseded, unstorable, malformed;
+    size_t valid; /* in a dry run; else see made */
     size_t made[OUTCOME_QUARANTINED + 1];
     size_t invalid;
     size_t errors[RECEIPT_FIELD_COUNT][RECEIPT_OUT_OF_RANGE + 1]; /* of those that are still invalid */
@@ -27,25 +28,31 @@ static void count_refusal(struct summary *summary, const struct delivery *delive
 
 static void write_summary(const struct summary *summary, bool dry_run, FILE *out) {
     size_t made = summary->made[OUTCOME_CREATED] + summary->made[OUTCOME_REVISED] + summary->made[OUTCOME_UNCHANGED];
-    fprintf(out, "%zu rejected deliveries examined\n", summary->examined);
+    fprintf(out, "Refused deliveries examined: %zu%s\n", summary->examined,
+            dry_run ? " (a dry run: nothing was changed)" : "");
     if (dry_run)
-        fprintf(out, "%zu would become receipts (dry run: nothing was changed)\n", summary->made[OUTCOME_UNAVAILABLE]);
+        fprintf(out, "  would become receipts: %zu\n  would be superseded by a later delivery of the same key: %zu\n",
+                summary->valid, summary->superseded);
     else
-        fprintf(out, "%zu became receipts: %zu created, %zu revised, %zu unchanged\n", made,
-                summary->made[OUTCOME_CREATED], summary->made[OUTCOME_REVISED], summary->made[OUTCOME_UNCHANGED]);
-    fprintf(out, "%zu %s superseded by a later delivery of the same key\n", summary->superseded,
-            dry_run ? "would be" : "were");
-    fprintf(out, "%zu are still refused: %zu malformed, %zu invalid\n", summary->malformed + summary->invalid,
+        fprintf(out,
+                "  became receipts: %zu (%zu created, %zu revised, %zu unchanged)\n"
+                "  superseded by a later delivery of the same key: %zu\n",
+                made, summary->made[OUTCOME_CREATED], summary->made[OUTCOME_REVISED], summary->made[OUTCOME_UNCHANGED],
+                summary->superseded);
+    if (summary->unstorable > 0)
+        fprintf(out, "  valid, but the database does not take them: %zu\n", summary->unstorable);
+    fprintf(out, "  still refused: %zu (%zu malformed, %zu invalid)\n", summary->malformed + summary->invalid,
             summary->malformed, summary->invalid);
     for (int field = 0; field < RECEIPT_FIELD_COUNT; field++)
         for (int code = 0; code <= RECEIPT_OUT_OF_RANGE; code++)
             if (summary->errors[field][code] > 0)
-                fprintf(out, "  %zu with %s %s\n", summary->errors[field][code], receipt_fields[field].path,
-                        receipt_error_name((enum receipt_error_code)code));
+                fprintf(out, "    %s %s: %zu\n", receipt_fields[field].path,
+                        receipt_error_name((enum receipt_error_code)code), summary->errors[field][code]);
 }
 
 /* Stores the receipt as the delivery that was refused: told by its request id, so that a second run changes nothing. */
-static bool store_receipt(const struct reprocess_options *options, struct delivery *delivery, FILE *errors) {
+static enum store_result store_receipt(const struct reprocess_options *options, const struct rejection *rejection,
+                                       struct delivery *delivery, FILE *errors) {
     struct store *store = options->store;
     int64_t deadline_us = clock_now_us() + STORE_TIME_US;
     enum store_result result;
@@ -53,26 +60,36 @@ static bool store_receipt(const struct reprocess_options *options, struct delive
         result = store->store(store, &delivery, 1, deadline_us);
     while (result == STORE_CONFLICT && clock_now_us() < deadline_us);
     if (result != STORE_OK)
-        fprintf(errors, "receiptd: the receipt could not be stored: %s %s\n", store->failure, store->sqlstate);
-    return result == STORE_OK;
+        fprintf(errors, "receiptd: %s could not be stored: %s %s\n", rejection->id, store->failure, store->sqlstate);
+    return result;
 }
 
 /* A delivery that is valid now. False when it failed. */
 static bool make_receipt(const struct reprocess_options *options, struct rejections *rejections,
                          const struct rejection *rejection, struct delivery *delivery, struct summary *summary,
                          FILE *out, FILE *errors) {
-    bool superseded;
+    bool superseded = false;
     const char *resolution = "superseded";
-    if (rejections_superseded(rejections, rejection, &delivery->receipt, &superseded) != REJECTIONS_OK)
+    if (!options->dry_run) {
+        enum store_result stored = store_receipt(options, rejection, delivery, errors);
+        if (stored == STORE_REFUSED) {
+            /* A matter of this row alone (a check that somebody added): not for it to hold up the others. */
+            summary->unstorable++;
+            return true;
+        }
+        if (stored != STORE_OK)
+            return false;
+    }
+    /* The store leaves the row alone when it is superseded, and calls that unchanged. */
+    if ((options->dry_run || delivery->outcome == OUTCOME_UNCHANGED) &&
+        rejections_superseded(rejections, rejection, &delivery->receipt, &superseded) != REJECTIONS_OK)
         return false;
     if (superseded) {
         summary->superseded++;
     } else if (options->dry_run) {
         resolution = "valid";
-        summary->made[OUTCOME_UNAVAILABLE]++;
+        summary->valid++;
     } else {
-        if (!store_receipt(options, delivery, errors))
-            return false;
         resolution = reply_result(delivery->outcome);
         summary->made[delivery->outcome]++;
     }
@@ -91,6 +108,9 @@ static bool examine(const struct reprocess_options *options, struct rejections *
         ok = ok && make_receipt(options, rejections, rejection, &delivery, summary, out, errors);
     } else if (delivery.refusal != OUTCOME_UNAVAILABLE) {
         count_refusal(summary, &delivery);
+        if (options->id)
+            fprintf(out, "%s received %s: still refused: %s\n", rejection->id, rejection->received_at,
+                    reply_message(&delivery, delivery.refusal));
     } else {
         fprintf(errors, "receiptd: %s\n", delivery.failure);
         ok = false;
@@ -110,6 +130,14 @@ bool reprocess(const struct reprocess_options *options, FILE *out, FILE *errors)
     while (ok && (next = rejections_next(rejections, &rejection)) == REJECTIONS_OK)
         ok = examine(options, rejections, &rejection, &summary, out, errors);
     rejections_close(rejections);
+    if (next == REJECTIONS_END && options->id && summary.examined == 0) {
+        fprintf(errors, "receiptd: no refused delivery with the rejection_id %s is unresolved\n", options->id);
+        return false;
+    }
     write_summary(&summary, options->dry_run, out);
-    return ok && next == REJECTIONS_END;
+    if (fflush(out) != 0) {
+        fprintf(errors, "receiptd: the summary could not be written\n");
+        return false;
+    }
+    return ok && next == REJECTIONS_END && summary.unstorable == 0;
 }

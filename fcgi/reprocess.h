@@ -22,7 +22,7 @@ struct reprocess_options {
 
 /*
  * Writes a line for every delivery that becomes a receipt and a summary to `out`, failures to `errors`. It may be
- * interrupted and run again at any time. Returns whether it got to the end.
+ * interrupted and run again at any time. Returns whether it got to the end and everything that is valid is stored.
  */
 bool reprocess(const struct reprocess_options *options, FILE *out, FILE *errors);
 

@@ -282,12 +282,10 @@ static void serve(struct workspace *workspace, struct connection *connection) {
     request.body_len = workspace->body.len;
     *delivery = (struct delivery){0};
     bool store = false;
-    if (workspace->body.failed) {
-        request.body_len = 0;
+    if (workspace->body.failed)
         delivery->failure = "out of memory";
-    } else {
+    else
         store = handler_handle(server->options.handler, &request, delivery);
-    }
     if (workspace->body.capacity > BODY_KEPT_BYTES)
         buffer_fini(&workspace->body);
     if (store && server->options.submit(server->options.context, delivery))

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <libpq-fe.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,8 @@ struct store_pg {
     struct store store;
     struct store_pg_options options;
     PGconn *connection;              /* NULL while there is none */
+    pthread_t connector;             /* the thread that connects, */
+    bool connecting;                 /* while there is one */
     bool warned;                     /* the server sent a warning during this batch */
     bool *prepared[STATEMENT_COUNT]; /* by number of rows, on this connection */
 
@@ -80,7 +83,7 @@ static void append_columns(struct buffer *sql, const char *prefix, bool keys, co
  * stored before (its acknowledgement was lost): it changes nothing, even if the row has been revised since.
  * Nothing volatile may stand in "do update" (Citus refuses it), hence excluded.received_at, the default now().
  */
-static void write_upsert(struct buffer *sql, size_t rows) {
+static void write_upsert(struct buffer *sql, size_t rows, const char *keep_when) {
     size_t parameter = 0;
     buffer_append_text(sql, "insert into inventory.receipts as r (");
     append_columns(sql, "", true, NULL);
@@ -99,11 +102,15 @@ static void write_upsert(struct buffer *sql, size_t rows) {
     append_columns(sql, "r.", false, NULL);
     buffer_append_text(sql, ", r.extra) is distinct from (");
     append_columns(sql, "excluded.", false, NULL);
-    buffer_append_text(sql, ", excluded.extra) returning request_id, revised_request_id");
+    buffer_append_text(sql, ", excluded.extra)");
+    if (keep_when)
+        buffer_append_format(sql, " and (%s) is not true", keep_when);
+    buffer_append_text(sql, " returning request_id, revised_request_id");
 }
 
 /* Whose are the rows that the upsert left alone? v.i is the position among the parameters. */
-static void write_lookup(struct buffer *sql, size_t rows) {
+static void write_lookup(struct buffer *sql, size_t rows, const char *keep_when) {
+    (void)keep_when;
     size_t parameter = 0;
     buffer_append_text(sql, "select v.i, r.request_id, r.revised_request_id from (values ");
     for (size_t row = 0; row < rows; row++) {
@@ -118,7 +125,8 @@ static void write_lookup(struct buffer *sql, size_t rows) {
  * A second try after a lost acknowledgement finds the row. It is written once more, not left alone: only a transaction
  * that has written waits for its commit to be durable, here and on a standby.
  */
-static void write_reject(struct buffer *sql, size_t rows) {
+static void write_reject(struct buffer *sql, size_t rows, const char *keep_when) {
+    (void)keep_when;
     size_t parameter = 0;
     buffer_append_text(sql, "insert into inventory.rejected_receipts"
                             " (request_id, api_key_name, status, message, errors, body, " PG_NATURAL_KEY ") values ");
@@ -133,7 +141,7 @@ static void write_reject(struct buffer *sql, size_t rows) {
 
 static const struct {
     const char *name;
-    void (*write)(struct buffer *sql, size_t rows);
+    void (*write)(struct buffer *sql, size_t rows, const char *keep_when);
     size_t row_parameters;
 } statements[STATEMENT_COUNT] = {
     [UPSERT] = {"upsert", write_upsert, UPSERT_PARAMETERS},
@@ -167,11 +175,31 @@ static void receive_notice(void *context, const PGresult *result) {
     log_message(LOG_WARNING, "PostgreSQL: %s", PQresultErrorMessage(result));
 }
 
-/* Connects unless there is a connection. The blocking call is bounded by libpq's own time-out for each host. */
-static bool ensure_connection(struct store_pg *pg) {
+static void *connect_now(void *unused) {
+    (void)unused;
+    return pg_connect();
+}
+
+/*
+ * Connects unless there is a connection. Only libpq's blocking call goes from one host to the next, and it can take
+ * longer than a delivery may: so it has a thread of its own, which the next batch finds where it was.
+ */
+static bool ensure_connection(struct store_pg *pg, int64_t deadline_us) {
     if (pg->connection)
         return true;
-    pg->connection = pg_connect();
+    if (!pg->connecting && pthread_create(&pg->connector, NULL, connect_now, NULL) != 0) {
+        fail(pg, "no thread to connect to PostgreSQL with");
+        return false;
+    }
+    pg->connecting = true;
+    const struct timespec deadline = {.tv_sec = deadline_us / US_PER_S, .tv_nsec = deadline_us % US_PER_S * NS_PER_US};
+    void *connection;
+    if (pthread_clockjoin_np(pg->connector, &connection, CLOCK_MONOTONIC, &deadline) != 0) {
+        fail(pg, "no connection to PostgreSQL in time");
+        return false;
+    }
+    pg->connecting = false;
+    pg->connection = connection;
     if (PQstatus(pg->connection) != CONNECTION_OK || PQsetnonblocking(pg->connection, 1) != 0) {
         log_message(LOG_ERROR, "cannot connect to PostgreSQL: %s", PQerrorMessage(pg->connection));
         fail(pg, "no connection to PostgreSQL");
@@ -184,26 +212,50 @@ static bool ensure_connection(struct store_pg *pg) {
     return true;
 }
 
-/* Waits for the result of what was sent, the caller's to clear; NULL: the deadline passed or the connection broke. */
-static PGresult *wait_for_result(struct store_pg *pg, int64_t deadline_us) {
+/* Sends what is unsent and waits until a result can be had; false: the deadline passed or the connection broke. */
+static bool wait_until_ready(struct store_pg *pg, int64_t deadline_us) {
     struct pollfd poll_fd = {.fd = PQsocket(pg->connection)};
     for (;;) {
         int unsent = PQflush(pg->connection);
         if (unsent < 0 || !PQconsumeInput(pg->connection))
-            return NULL;
+            return false;
         if (unsent == 0 && !PQisBusy(pg->connection))
-            break;
+            return true;
         poll_fd.events = (short)(POLLIN | (unsent > 0 ? POLLOUT : 0));
         int64_t left_ms = (deadline_us - clock_now_us() + US_PER_MS - 1) / US_PER_MS;
         if (left_ms <= 0)
-            return NULL;
+            return false;
         if (poll(&poll_fd, 1, (int)left_ms) < 0 && errno != EINTR)
-            return NULL;
+            return false;
     }
-    /* Ended by a NULL result; a statement without rows to fetch has one before it. */
-    PGresult *result = PQgetResult(pg->connection), *more;
-    while ((more = PQgetResult(pg->connection)))
-        PQclear(more);
+}
+
+static bool has_failed(const PGresult *result) {
+    return PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK;
+}
+
+/*
+ * Waits for the result of what was sent, the caller's to clear; NULL: the deadline passed or the connection broke.
+ * The commit comes with the Sync after the statement (PostgreSQL: Extended Query): when it fails, its error follows the
+ * statement's good result, and is the one that counts.
+ */
+static PGresult *wait_for_result(struct store_pg *pg, int64_t deadline_us) {
+    PGresult *result = NULL, *next;
+    do {
+        if (!wait_until_ready(pg, deadline_us)) {
+            if (result && has_failed(result))
+                return result;
+            PQclear(result);
+            return NULL;
+        }
+        next = PQgetResult(pg->connection);
+        if (next && !(result && has_failed(result))) {
+            PQclear(result);
+            result = next;
+        } else {
+            PQclear(next);
+        }
+    } while (next);
     return result;
 }
 
@@ -249,7 +301,7 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
     *result = NULL;
     buffer_init(&sql);
     if (!*prepared) {
-        statements[statement].write(&sql, rows);
+        statements[statement].write(&sql, rows, pg->options.keep_when);
         buffer_append(&sql, "", 1);
         if (sql.failed) {
             buffer_fini(&sql);
@@ -356,8 +408,7 @@ static void set_lookup_parameters(struct store_pg *pg, struct delivery *const *d
 /* Of a refused delivery: null where it could not be a key. */
 static void set_key(struct store_pg *pg, size_t index, const struct receipt_value *value) {
     static const struct receipt_value absent = {0};
-    bool text = value->kind == RECEIPT_VALUE_STRING || value->kind == RECEIPT_VALUE_INTEGER;
-    set_text(pg, index, text && value->len <= RECEIPT_KEY_MAX_CHARS ? value : &absent);
+    set_text(pg, index, receipt_value_fits_key(value) ? value : &absent);
 }
 
 static bool is_request(const PGresult *result, int row, int column, const struct delivery *delivery) {
@@ -436,7 +487,7 @@ static enum store_result store_batch(struct store *store, struct delivery *const
                                      int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
     PGresult *result;
-    if (!ensure_connection(pg))
+    if (!ensure_connection(pg, deadline_us))
         return STORE_FAILED;
     if (!set_upsert_parameters(pg, deliveries, count))
         return fail_for_memory(pg);
@@ -489,7 +540,7 @@ static enum store_result reject_batch(struct store *store, struct delivery *cons
                                       int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
     PGresult *result;
-    if (!ensure_connection(pg))
+    if (!ensure_connection(pg, deadline_us))
         return STORE_FAILED;
     if (!set_reject_parameters(pg, deliveries, count))
         return fail_for_memory(pg);
@@ -510,6 +561,9 @@ static enum store_result reject_batch(struct store *store, struct delivery *cons
 
 static void store_pg_free(struct store *store) {
     struct store_pg *pg = pg_of(store);
+    void *connection;
+    if (pg->connecting && pthread_join(pg->connector, &connection) == 0)
+        pg->connection = connection;
     disconnect(pg);
     for (int i = 0; i < STATEMENT_COUNT; i++)
         free(pg->prepared[i]);

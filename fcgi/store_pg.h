@@ -17,6 +17,7 @@
 struct store_pg_options {
     size_t batch_max;         /* the largest count passed to store() */
     bool prepared_statements; /* off: for a pooler that hands each transaction to another session */
+    const char *keep_when;    /* SQL about r, the row there is, and excluded: when it is true r stays; NULL: never */
 };
 
 /* The most rows of one batch: PostgreSQL's protocol counts parameters in 16 bits (Bind, "Int16"). */

@@ -7,7 +7,8 @@
 --
 --   receiptd_owner     no login; owns the schema and everything in it
 --   receiptd_migrator  logs in to run sqitch; a member of receiptd_owner
---   receiptd_writer    what the service logs in as: may read, insert and update receipts, and nothing else
+--   receiptd_writer    what the service logs in as: may read, insert and update receipts, keep refused deliveries and
+--                      mark them as resolved, and nothing else
 --   receiptd_reader    no login; grant it to whoever reports: grant receiptd_reader to NAME
 --
 -- No password is set here. How the two that log in prove who they are is for pg_hba.conf to say; where that is a

@@ -160,8 +160,8 @@ comment on column inventory.receipts.revised_request_id is
 comment on column inventory.receipts.api_key_name is
   'The name, in the service''s key file, of the API key with which the present version was sent; a correction by hand leaves it as it was. Example: optoro-2026';
 comment on column inventory.receipts.received_at is
-  'When the delivery that created the row arrived (the vendor sends no time of its own). It never changes. Example: 2026-11-23 12:00:00.123456+00';
+  'When the delivery that created the row arrived (the vendor sends no time of its own); of one that was refused at first: when "receiptd reprocess" made a receipt of it, while rejected_receipts says when it arrived. It never changes. Example: 2026-11-23 12:00:00.123456+00';
 comment on column inventory.receipts.revised_at is
-  'When the present version arrived; null while revision is 0. Example: 2026-11-24 08:30:00.654321+00';
+  'When the present version arrived, with the same exception as received_at; null while revision is 0. Example: 2026-11-24 08:30:00.654321+00';
 
 commit;

@@ -33,11 +33,12 @@ create index rejected_receipts_unresolved_idx on inventory.rejected_receipts (re
 
 revoke all on inventory.rejected_receipts from public;
 -- The service adds rows, and marks those that "receiptd reprocess" has made a receipt of; what was received stays.
+-- (request_id: "on conflict do update" needs a column to set; it is set to what it is.)
 grant select, insert, update (request_id, resolved_at, resolution) on inventory.rejected_receipts to receiptd_writer;
 grant select on inventory.rejected_receipts to receiptd_reader;
 
 comment on table inventory.rejected_receipts is
-  'Deliveries with a valid API key that were refused for good, because they were no valid receipt: the sender does not send them again, so they are kept here as they came. After the service was taught to take them, "receiptd reprocess" makes receipts of them; what will never be one, resolve by hand: update ... set resolved_at = now(), resolution = ''...''. Read the body with convert_from(body, ''UTF8'').';
+  'Deliveries with a valid API key that were refused for good, because they were no valid receipt: the sender does not send them again, so they are kept here as they came. After the service was taught to take them, "receiptd reprocess" makes receipts of them; what will never be one, resolve by hand: update ... set resolved_at = now(), resolution = ''...''. The service deletes nothing here: how long this is kept is for the owner to decide.';
 comment on constraint rejected_receipts_request_id_key on inventory.rejected_receipts is
   'A delivery is kept once, also where it had to be stored twice over.';
 comment on constraint rejected_receipts_resolution_check on inventory.rejected_receipts is
@@ -54,13 +55,13 @@ comment on column inventory.rejected_receipts.request_id is
 comment on column inventory.rejected_receipts.api_key_name is
   'The name, in the service''s key file, of the API key with which it was sent. Example: optoro-2026';
 comment on column inventory.rejected_receipts.status is
-  'Why it was refused, as an HTTP status: 400 no valid JSON, 422 missing or invalid fields. Also where RECEIPTD_INVALID_POLICY=accept had the sender told 200. Example: 422';
+  'Why it was refused, as an HTTP status: 400 no JSON object (or not sent as application/json), 422 missing or invalid fields. Also where RECEIPTD_INVALID_POLICY=accept had the sender told 200. Example: 422';
 comment on column inventory.rejected_receipts.message is
   'The same in words. Example: Validation Failed';
 comment on column inventory.rejected_receipts.errors is
   'Which fields are wrong, for status 422; else null. Example: [{"field": "from.identifier", "code": "missing_field"}]';
 comment on column inventory.rejected_receipts.body is
-  'The body of the request, byte for byte. Can hold PERSONAL DATA: the e-mail address of who received the unit (ot_user_login).';
+  'The body of the request, byte for byte. Can hold PERSONAL DATA: the e-mail address of who received the unit (ot_user_login). Shown as text: convert_from(body, ''UTF8''), which fails where the body is no UTF-8. Example: {"program_identifier": "returns", ...}';
 comment on column inventory.rejected_receipts.program_identifier is
   'The delivery''s program_identifier, as in receipts; null where it could not be read or could not be part of a key. Example: returns';
 comment on column inventory.rejected_receipts.asn_number is
@@ -70,6 +71,6 @@ comment on column inventory.rejected_receipts.unit_identifier is
 comment on column inventory.rejected_receipts.resolved_at is
   'When it was dealt with; null while that is still to be done. Example: 2026-11-24 08:30:00.654321+00';
 comment on column inventory.rejected_receipts.resolution is
-  'What became of it: created, revised or unchanged (the receipt that "receiptd reprocess" made of it), superseded (a later delivery of the same key is in receipts), or what somebody wrote. Example: created';
+  'What became of it: created, revised or unchanged (the receipt that "receiptd reprocess" made of it), superseded (what a later delivery of the same key said was in receipts already), or what somebody wrote. Example: created';
 
 commit;

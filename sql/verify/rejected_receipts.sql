@@ -81,6 +81,7 @@ begin
             and indexrelid = to_regclass('inventory.rejected_receipts_unresolved_idx')
             and indisvalid
             and pg_get_indexdef(indexrelid, 1, true) = 'received_at'
+            and pg_get_indexdef(indexrelid, 2, true) = 'rejection_id'
             and pg_get_expr(indpred, indrelid) = '(resolved_at IS NULL)'
         ),
         'there is no index rejected_receipts_unresolved_idx on what is not resolved'
@@ -97,8 +98,14 @@ begin
         not has_table_privilege(
           'receiptd_writer', 'inventory.rejected_receipts', 'update, delete, truncate, references, trigger'
         )
-        and not has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'body', 'update')
-        and not has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'received_at', 'update'),
+        and not exists (
+          select
+          from pg_attribute
+          where attrelid = 'inventory.rejected_receipts'::regclass
+            and attnum > 0
+            and attname not in ('request_id', 'resolved_at', 'resolution')
+            and has_column_privilege('receiptd_writer', attrelid, attnum, 'update')
+        ),
         'receiptd_writer may change what was received'
       ),
       (

@@ -58,7 +58,13 @@ select set_eq(
       ('receipts', 'receiptd_writer', 'insert'),
       ('receipts', 'receiptd_writer', 'update'),
       ('receipts', 'receiptd_reader', 'select'),
-      ('receipt_revisions', 'receiptd_reader', 'select')
+      ('receipt_revisions', 'receiptd_reader', 'select'),
+      ('rejected_receipts', 'receiptd_writer', 'select'),
+      ('rejected_receipts', 'receiptd_writer', 'insert'),
+      ('rejected_receipts.request_id', 'receiptd_writer', 'update'),
+      ('rejected_receipts.resolved_at', 'receiptd_writer', 'update'),
+      ('rejected_receipts.resolution', 'receiptd_writer', 'update'),
+      ('rejected_receipts', 'receiptd_reader', 'select')
   $$,
   'all that is granted is what writer and reader need'
 );

@@ -3,9 +3,9 @@
 begin;
 set local search_path = inventory, tap;
 
-select plan(26);
+select plan(35);
 
-select tables_are('inventory', array['receipts', 'receipt_revisions']);
+select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts']);
 
 prepare columns_of (name) as
   select
@@ -78,8 +78,35 @@ select results_eq(
   'receipt_revisions has the same content, and when it was received and replaced'
 );
 
+select results_eq(
+  'execute columns_of (''rejected_receipts'')',
+  $$
+    values
+      ('rejection_id uuid not null'),
+      ('received_at timestamp with time zone not null'),
+      ('request_id uuid not null'),
+      ('api_key_name text not null'),
+      ('status smallint not null'),
+      ('message text not null'),
+      ('errors jsonb'),
+      ('body bytea not null'),
+      ('program_identifier text'),
+      ('asn_number text'),
+      ('unit_identifier text'),
+      ('resolved_at timestamp with time zone'),
+      ('resolution text')
+  $$,
+  'rejected_receipts has what was received, why it was refused, and what became of it'
+);
+
 select col_default_is('receipts', 'revision', '0', 'revision starts at 0');
 select col_default_is('receipts', 'received_at', 'now()', 'received_at is the time of arrival');
+select col_default_is(
+  'rejected_receipts', 'received_at', 'now()', 'received_at is the time of arrival there too'
+);
+select col_default_is('rejected_receipts', 'rejection_id', 'gen_random_uuid()', 'rejection_id is given by the table');
+select col_is_pk('rejected_receipts', 'rejection_id', 'the key of rejected_receipts');
+select col_is_unique('rejected_receipts', 'request_id', 'a refused delivery is kept once');
 select col_is_pk('receipts', array['program_identifier', 'asn_number', 'unit_identifier'], 'the key of receipts');
 select col_is_pk(
   'receipt_revisions',
@@ -92,13 +119,12 @@ select fk_ok(
   'a history is always that of a receipt'
 );
 
--- Citus can then distribute both tables by unit_identifier.
+-- Citus can then distribute both tables by unit_identifier; rejected_receipts is small and stays where it is.
 select is_empty(
   $$
     select indexrelid::regclass
     from pg_index
-    join pg_class on pg_class.oid = indrelid
-    where relnamespace = 'inventory'::regnamespace
+    where indrelid in ('receipts'::regclass, 'receipt_revisions'::regclass)
       and indisunique
       and not exists (
         select
@@ -106,7 +132,7 @@ select is_empty(
         where attrelid = indrelid and attnum = any (indkey) and attname = 'unit_identifier'
       )
   $$,
-  'every unique constraint contains unit_identifier'
+  'every unique constraint of receipts and their history contains unit_identifier'
 );
 select is_empty(
   $$
@@ -114,13 +140,15 @@ select is_empty(
     from pg_constraint
     where connamespace = 'inventory'::regnamespace
       and contype = 'c'
-      and (
-        cardinality(conkey) <> 1
-        or conname <> conrelid::regclass || '_'
-          || (select attname from pg_attribute where attrelid = conrelid and attnum = conkey[1]) || '_check'
+      and not exists (
+        select
+        from pg_attribute
+        where attrelid = conrelid
+          and attnum = any (conkey)
+          and conname = conrelid::regclass || '_' || attname || '_check'
       )
   $$,
-  'a check is named <table>_<column>_check'
+  'a check is named <table>_<column>_check, after one of its columns'
 );
 select is_empty(
   $$
@@ -128,22 +156,27 @@ select is_empty(
     from pg_constraint
     where connamespace = 'inventory'::regnamespace
       and contype in ('p', 'u', 'x', 'f')
-      and conname not in (conrelid::regclass || '_pkey', conrelid::regclass || '_' || confrelid::regclass || '_fkey')
+      and conname not in (
+        conrelid::regclass || '_pkey',
+        conrelid::regclass || '_' || confrelid::regclass || '_fkey',
+        conrelid::regclass || '_'
+          || (select attname from pg_attribute where attrelid = conrelid and attnum = conkey[1]) || '_key'
+      )
   $$,
-  'the other constraints are named <table>_pkey and <table>_<table>_fkey'
+  'the other constraints are named <table>_pkey, <table>_<table>_fkey and <table>_<column>_key'
 );
 select results_eq(
   $$
     select attname::text collate "default"
     from pg_attribute
-    where attrelid in ('receipts'::regclass, 'receipt_revisions'::regclass)
+    where attrelid in ('receipts'::regclass, 'receipt_revisions'::regclass, 'rejected_receipts'::regclass)
       and attnum > 0
       and attcollation = '"C"'::regcollation
     order by attrelid, attnum
   $$,
   $$
     select name
-    from unnest(array['program_identifier', 'asn_number', 'unit_identifier']) as name, generate_series(1, 2) as copy
+    from unnest(array['program_identifier', 'asn_number', 'unit_identifier']) as name, generate_series(1, 3) as copy
     order by copy, array_position(array['program_identifier', 'asn_number', 'unit_identifier'], name)
   $$,
   'the keys are compared byte by byte'
@@ -154,10 +187,21 @@ select indexes_are(
   'receipts', array['receipts_pkey', 'receipts_received_at_idx'], 'no other index makes deliveries slower'
 );
 
+select indexes_are(
+  'rejected_receipts',
+  array['rejected_receipts_pkey', 'rejected_receipts_request_id_key', 'rejected_receipts_unresolved_idx'],
+  'the indexes of rejected_receipts'
+);
+select has_index(
+  'inventory', 'rejected_receipts', 'rejected_receipts_unresolved_idx', array['received_at', 'rejection_id'],
+  'what is not resolved is read in the order of arrival'
+);
+
 -- Triggers
 
 select triggers_are('receipts', array['receipts_number_revision', 'receipts_keep_revision']);
 select triggers_are('receipt_revisions', '{}'::name[]);
+select triggers_are('rejected_receipts', '{}'::name[]);
 select functions_are('inventory', array['number_revision', 'keep_revision']);
 select is_definer('keep_revision', 'the history is written with the rights of its owner');
 select is_empty(
@@ -215,6 +259,11 @@ create function pg_temp.comment_on(column_name name) returns text language sql a
   where attrelid = 'inventory.receipts'::regclass and attname = column_name
 $$;
 select matches(pg_temp.comment_on('ot_user_login'), 'PERSONAL DATA', 'personal data is marked');
+select matches(
+  col_description('rejected_receipts'::regclass, attnum), 'PERSONAL DATA', 'and so is a body, which can hold it'
+)
+from pg_attribute
+where attrelid = 'rejected_receipts'::regclass and attname = 'body';
 select matches(pg_temp.comment_on('initial_condition'), 'N, R, A, B, C, X, TT', 'the known conditions are named');
 select matches(
   pg_temp.comment_on('reference_type'), 'StockTransferOrder, RA, RMA, ForwardOrder', 'the known references are named'

@@ -18,7 +18,7 @@ set local search_path = inventory, tap;
 set local test.program = 'writer';
 \ir include/deliver.psql
 
-select plan(40);
+select plan(57);
 
 select is(session_user::text, 'receiptd_writer', 'this is the writer');
 
@@ -96,6 +96,23 @@ from unnest(array[
   'delete from receipt_revisions',
   'truncate receipt_revisions',
   'drop table receipt_revisions',
+  'update rejected_receipts set rejection_id = gen_random_uuid()',
+  'update rejected_receipts set received_at = now()',
+  'update rejected_receipts set api_key_name = ''other''',
+  'update rejected_receipts set status = 422',
+  'update rejected_receipts set message = ''other''',
+  'update rejected_receipts set errors = null',
+  'update rejected_receipts set body = ''''',
+  'update rejected_receipts set program_identifier = null',
+  'update rejected_receipts set asn_number = null',
+  'update rejected_receipts set unit_identifier = null',
+  'delete from rejected_receipts',
+  'truncate rejected_receipts',
+  'alter table rejected_receipts add column more text',
+  'alter table rejected_receipts drop constraint rejected_receipts_request_id_key',
+  'create index on rejected_receipts (message)',
+  'drop index rejected_receipts_unresolved_idx',
+  'drop table rejected_receipts',
   'drop schema inventory cascade',
   'create table inventory.more ()',
   'create function inventory.more() returns integer language sql return 1',

@@ -1,0 +1,210 @@
+-- Refused deliveries: what the service's statement keeps of them, and how they are resolved.
+
+\connect - receiptd_writer
+\set ON_ERROR_STOP on
+
+set search_path = inventory, tap;
+set client_min_messages = warning;
+set test.program = 'rejected';
+\ir include/reject.psql
+
+select plan(33);
+
+select is(session_user::text, 'receiptd_writer', 'this is the writer');
+
+-- Kept
+
+select results_eq(
+  $$
+    execute reject_2(
+      pg_temp.request(1), 'local', 422, 'Validation Failed', '[{"field": "sku", "code": "missing_field"}]',
+      '{"unit_identifier":"U1"}', 'rejected', 'A1', 'U1',
+      pg_temp.request(2), 'other', 400, 'The body is empty.', null,
+      '', null, null, null
+    )
+  $$,
+  $$ values (pg_temp.request(1)), (pg_temp.request(2)) $$,
+  'one statement keeps refused deliveries of either kind, and returns each'
+);
+select results_eq(
+  $$
+    select to_jsonb(r) - '{rejection_id,received_at}'::text[]
+    from rejected_receipts as r
+    where request_id in (pg_temp.request(1), pg_temp.request(2))
+    order by request_id
+  $$,
+  $$
+    values
+      (
+        jsonb_build_object(
+          'request_id', pg_temp.request(1), 'api_key_name', 'local', 'status', 422, 'message', 'Validation Failed',
+          'errors', '[{"field": "sku", "code": "missing_field"}]'::jsonb, 'body', '{"unit_identifier":"U1"}'::bytea,
+          'program_identifier', 'rejected', 'asn_number', 'A1', 'unit_identifier', 'U1',
+          'resolved_at', null, 'resolution', null
+        )
+      ),
+      (
+        jsonb_build_object(
+          'request_id', pg_temp.request(2), 'api_key_name', 'other', 'status', 400, 'message', 'The body is empty.',
+          'errors', null, 'body', ''::bytea,
+          'program_identifier', null, 'asn_number', null, 'unit_identifier', null,
+          'resolved_at', null, 'resolution', null
+        )
+      )
+  $$,
+  'every column holds what was given, and nothing is resolved'
+);
+select ok(now() - received_at between '0 s' and '1 min', 'received_at is the time of arrival')
+from rejected_receipts
+where request_id = pg_temp.request(1);
+select isnt(
+  (select rejection_id from rejected_receipts where request_id = pg_temp.request(1)),
+  (select rejection_id from rejected_receipts where request_id = pg_temp.request(2)),
+  'each has a rejection_id of its own'
+);
+
+-- The body, byte for byte: every byte, what is no UTF-8, and 1 MiB that does not compress.
+
+create temp table body as
+select
+  3 as request,
+  (select string_agg(set_byte('\x00', 0, n), '' order by n) from generate_series(0, 255) as n) as bytes
+union all
+select 4, '\xfffe0000'
+union all
+select 5, (select string_agg(decode(md5(n::text), 'hex'), '' order by n) from generate_series(1, 65536) as n);
+select isnt_empty(
+  format(
+    'execute reject_1(pg_temp.request(%s), %L, 400, %L, null, %L, null, null, null)', request, 'local', 'm', bytes
+  ),
+  'a body of ' || length(bytes) || ' bytes is kept'
+)
+from body;
+select results_eq(
+  $$ select request, length(bytes), md5(bytes) from body order by request $$,
+  $$
+    select request, length(body), md5(body)
+    from rejected_receipts
+    join body on request_id = pg_temp.request(request)
+    order by request
+  $$,
+  'as it came'
+);
+
+-- The same delivery again, after its acknowledgement was lost
+
+select to_jsonb(r) as row from rejected_receipts as r where request_id = pg_temp.request(1) \gset before_
+begin;
+execute reject_1(pg_temp.request(1), 'later', 400, 'later', null, 'later', 'later', 'later', 'later') \gset again_
+select pg_current_xact_id_if_assigned() is not null as writes \gset
+commit;
+select is(:'again_request_id', pg_temp.request(1)::text, 'a second try is told that it is kept');
+select ok(:'writes', 'it writes to the log, so its commit waits for what it has seen to be durable');
+select is(to_jsonb(r), :'before_row', 'what is kept is what came first')
+from rejected_receipts as r
+where request_id = pg_temp.request(1);
+select results_eq(
+  $$
+    execute reject_2(
+      pg_temp.request(2), 'local', 400, 'again', null, 'again', null, null, null,
+      pg_temp.request(6), 'local', 400, 'new', null, 'new', null, null, null
+    )
+  $$,
+  $$ values (pg_temp.request(2)), (pg_temp.request(6)) $$,
+  'a batch that comes again with a new delivery in it is told that both are kept'
+);
+select is((select count(*)::integer from rejected_receipts), 6, 'each is there once');
+select throws_ok(
+  $$
+    execute reject_2(
+      pg_temp.request(7), 'local', 400, 'm', null, 'a', null, null, null,
+      pg_temp.request(7), 'local', 400, 'm', null, 'b', null, null, null
+    )
+  $$,
+  '21000',
+  null,
+  'one delivery twice in a batch is an error, not a silent loss'
+);
+
+-- Resolved
+
+select lives_ok(
+  $$
+    update rejected_receipts
+    set resolved_at = now(), resolution = 'created'
+    where request_id = pg_temp.request(1) and resolved_at is null
+  $$,
+  'the service marks what has become a receipt'
+);
+select isnt_empty(
+  $$ execute reject_1(pg_temp.request(1), 'local', 422, 'm', null, 'later', null, null, null) $$,
+  'what is resolved can come again too'
+);
+select results_eq(
+  $$ select resolution, resolved_at is null from rejected_receipts where request_id = pg_temp.request(1) $$,
+  $$ values ('created', false) $$,
+  'and stays resolved'
+);
+select throws_ok(
+  $$ update rejected_receipts set $$ || assignment,
+  '23514',
+  'new row for relation "rejected_receipts" violates check constraint "rejected_receipts_resolution_check"',
+  'not resolved by half: ' || assignment
+)
+from unnest(array[
+  'resolved_at = now() where request_id = pg_temp.request(2)',
+  'resolution = ''dropped'' where request_id = pg_temp.request(2)',
+  'resolved_at = null where request_id = pg_temp.request(1)',
+  'resolution = null where request_id = pg_temp.request(1)'
+]) as assignment;
+
+-- Limits
+
+select throws_ok(
+  format('execute reject_1(pg_temp.request(8), %L, %s, %L, null, %L, null, null, null)', 'local', status, 'm', 'b'),
+  '23514',
+  'new row for relation "rejected_receipts" violates check constraint "rejected_receipts_status_check"',
+  status || ' is no status of a refusal for good'
+)
+from unnest(array[200, 401, 413, 503]) as status;
+select throws_ok(
+  'execute reject_1(' || replace(given, '@', 'pg_temp.request(8)') || ', null, null, null)',
+  '23502',
+  null,
+  name || ' may not be null'
+)
+from (
+  values
+    ('request_id', $$null, 'local', 400, 'm', null, 'b'$$),
+    ('api_key_name', $$@, null, 400, 'm', null, 'b'$$),
+    ('status', $$@, 'local', null, 'm', null, 'b'$$),
+    ('message', $$@, 'local', 400, null, null, 'b'$$),
+    ('body', $$@, 'local', 400, 'm', null, null$$)
+) as missing (name, given);
+
+-- What is still to be done
+
+create function pg_temp.explain(statement text) returns setof text language plpgsql as $$
+begin
+  return query execute 'explain (costs off) ' || statement;
+end
+$$;
+select matches(
+  (select string_agg(line, ' ') from pg_temp.explain($$execute unresolved('-infinity', null, now(), null)$$) as line),
+  'Index Scan using rejected_receipts_unresolved_idx .*Index Cond: .*ROW\(received_at, rejection_id\) >',
+  'it is read in the order of the index, from where the last page ended'
+);
+select set_eq(
+  $$
+    select request_id
+    from rejected_receipts
+    where resolved_at is null
+  $$,
+  $$ select pg_temp.request(n) from generate_series(2, 6) as n $$,
+  'what is not resolved is all that was not marked'
+);
+
+select * from finish();
+
+\connect - postgres
+truncate inventory.rejected_receipts;
