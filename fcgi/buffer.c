@@ -73,6 +73,7 @@ void buffer_append_format(struct buffer *buffer, const char *format, ...) {
 }
 
 void buffer_append_json_string(struct buffer *buffer, const char *text, size_t len) {
+    size_t before = buffer->len;
     buffer_append(buffer, "\"", 1);
     size_t plain = 0; /* start of the bytes that need no escape and were not appended yet */
     for (size_t i = 0; i < len; i++) {
@@ -88,4 +89,6 @@ void buffer_append_json_string(struct buffer *buffer, const char *text, size_t l
     }
     buffer_append(buffer, text + plain, len - plain);
     buffer_append(buffer, "\"", 1);
+    if (buffer->failed)
+        buffer->len = before;
 }

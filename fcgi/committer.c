@@ -113,6 +113,12 @@ static void finish(struct committer *committer, struct delivery *const *batch, s
         committer->done(committer->context, batch[i]);
 }
 
+/* So that nothing later is blamed on it. */
+static void forget_failure(struct store *store) {
+    store->failure = NULL;
+    store->sqlstate[0] = '\0';
+}
+
 static void finish_unavailable(struct thread *thread, struct delivery *delivery) {
     delivery->outcome = OUTCOME_UNAVAILABLE;
     delivery->failure = thread->store->failure ? thread->store->failure : "waited too long";
@@ -164,13 +170,13 @@ static void commit(struct thread *thread, struct delivery **batch, size_t count)
         int64_t deadline_us = earliest_deadline(batch, count);
         switch ((is_refused(batch[0]) ? store->reject : store->store)(store, batch, count, deadline_us)) {
         case STORE_OK:
-            store->failure = NULL;
-            store->sqlstate[0] = '\0';
+            forget_failure(store);
             finish(thread->committer, batch, count);
             return;
         case STORE_REFUSED:
             if (count == 1) {
                 finish_unavailable(thread, batch[0]);
+                forget_failure(store);
                 return;
             }
             commit(thread, batch, count / 2);

@@ -82,6 +82,15 @@ void log_message(enum log_level level, const char *format, ...) {
     write_line(&line);
 }
 
+/* The length of `value`, cut to WORD_SIZE between two characters: what is no UTF-8, journald takes for binary. */
+static size_t shown_len(const struct receipt_value *value) {
+    size_t len = value->len;
+    if (len > WORD_SIZE)
+        for (len = WORD_SIZE; len > 0 && ((unsigned char)value->text[len] & 0xc0) == 0x80;)
+            len--;
+    return len;
+}
+
 static void append_errors(struct buffer *line, const struct receipt_errors *errors) {
     buffer_append_text(line, " errors=");
     for (size_t i = 0; i < errors->count; i++)
@@ -91,7 +100,7 @@ static void append_errors(struct buffer *line, const struct receipt_errors *erro
 
 void log_delivery(const struct delivery *delivery) {
     int status = reply_status(delivery->outcome);
-    enum log_level level = status == 503 ? LOG_WARNING : LOG_INFO;
+    enum log_level level = delivery->outcome == OUTCOME_UNAVAILABLE ? LOG_WARNING : LOG_INFO;
     if (level > most_verbose)
         return;
     char storage[LINE_SIZE];
@@ -106,7 +115,7 @@ void log_delivery(const struct delivery *delivery) {
         const struct receipt_value *value = &delivery->receipt.values[receipt_key_fields[k]];
         /* A value that was refused can be of any length. */
         if (value->kind == RECEIPT_VALUE_STRING || value->kind == RECEIPT_VALUE_INTEGER)
-            append_value(&line, field->column, value->text, value->len < WORD_SIZE ? value->len : WORD_SIZE);
+            append_value(&line, field->column, value->text, shown_len(value));
     }
     if (delivery->api_key_name[0])
         append_value(&line, "key", delivery->api_key_name, strlen(delivery->api_key_name));

@@ -183,7 +183,7 @@ static uint64_t hash_key(const struct receipt *receipt) {
 bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules, struct receipt_errors *errors) {
     bool wrong_type[RECEIPT_OBJECT_COUNT] = {false};
     errors->count = 0;
-    for (unsigned char i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
         const struct receipt_field *field = &receipt_fields[i];
         struct receipt_value *value = &receipt->values[i];
         enum receipt_error_code code;
@@ -200,7 +200,7 @@ bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules
         } else if (field->type == RECEIPT_OBJECT) {
             wrong_type[field->opens] = true;
         }
-        errors->list[errors->count++] = (struct receipt_error){.field = i, .code = code};
+        errors->list[errors->count++] = (struct receipt_error){.field = (unsigned char)i, .code = code};
     }
     if (errors->count > 0)
         return false;

@@ -143,18 +143,30 @@ static const char *skip_string(const char *at, const char *end) {
     }
 }
 
-/* Finds the first number at or behind `*at` and moves `*at` behind it. False when there is none. */
+/* How many characters from `at` on could stand in a number. */
+static size_t skip_number_chars(const char *at, const char *end) {
+    size_t count = 0;
+    while (at + count < end && at[count] != '\0' && strchr("0123456789+-.eE", at[count]))
+        count++;
+    return count;
+}
+
+/*
+ * Finds the first number at or behind `*at` and moves `*at` behind it. False when there is none. What only begins or
+ * ends like a number ("1-2", "01", "1e5e5") is passed over as a whole, for Jansson to refuse.
+ */
 static bool next_number(const char **at, const char *end, struct number *number) {
     const char *p = *at;
     while (p < end) {
         if (*p == '"') {
             p = skip_string(p, end);
         } else if ((*p >= '0' && *p <= '9') || *p == '-') {
-            if (read_number(p, end, number)) {
-                *at = p + number->len;
+            size_t len = skip_number_chars(p, end);
+            if (read_number(p, p + len, number) && number->len == len) {
+                *at = p + len;
                 return true;
             }
-            p++;
+            p += len;
         } else {
             p++;
         }
@@ -167,8 +179,11 @@ static bool jansson_takes(const struct number *number) {
     return number->integer && number->len <= JANSSON_SAFE_DIGITS;
 }
 
-/* A copy of the body in which Jansson can represent every number; NULL when there is no memory. */
-static char *copy_with_safe_numbers(const char *body, size_t len) {
+/*
+ * A copy of the body in which Jansson can represent every number and sees every NUL: it passes over one that ends a
+ * number or a literal, so another control character takes its place. NULL when there is no memory.
+ */
+static char *copy_made_safe(const char *body, size_t len) {
     char *copy = malloc(len);
     if (!copy)
         return NULL;
@@ -183,16 +198,20 @@ static char *copy_with_safe_numbers(const char *body, size_t len) {
         memset(zeros, '0', number.len);
         zeros[1] = '.';
     }
+    for (char *nul = copy; (nul = memchr(nul, '\0', (size_t)(copy + len - nul)));)
+        *nul = '\1';
     return copy;
 }
 
-static bool needs_safe_numbers(const char *body, size_t len) {
+static bool is_safe(const char *body, size_t len) {
     const char *at = body;
     struct number number;
+    if (memchr(body, '\0', len))
+        return false;
     while (next_number(&at, body + len, &number))
         if (!jansson_takes(&number))
-            return true;
-    return false;
+            return false;
+    return true;
 }
 
 struct decoder {
@@ -388,21 +407,22 @@ static enum receipt_json_status decode_tree(json_t *root, const char *body, size
     return ok ? RECEIPT_JSON_OK : RECEIPT_JSON_NO_MEMORY;
 }
 
-/* Jansson's text ends in " near '…'", which quotes the body; that part is left out. */
+/* Jansson's text may end in " near '…'" or, of an escape, in " '\…'", which quote the body; that part is left out. */
 static void describe_error(const json_error_t *jansson, struct receipt_json_error *error) {
-    const char *near = strstr(jansson->text, " near '");
-    int len = (int)(near ? (size_t)(near - jansson->text) : strlen(jansson->text));
+    const char *near = strstr(jansson->text, " near '"), *escape = strstr(jansson->text, " '\\");
+    const char *quote = escape && (!near || escape < near) ? escape : near;
+    int len = (int)(quote ? (size_t)(quote - jansson->text) : strlen(jansson->text));
     error->line = jansson->line;
     error->column = jansson->column;
     snprintf(error->message, sizeof error->message, "Invalid JSON at line %d, column %d: %.*s.", jansson->line,
              jansson->column, len < 80 ? len : 80, jansson->text);
 }
 
-/* json_loadb, with numbers made safe first; positions in errors are those of the body. False: no memory. */
+/* json_loadb, of a text made safe first; positions in errors are those of the body. False: no memory. */
 static bool load(const char *body, size_t len, struct arena *arena, json_t **root, json_error_t *error) {
     char *copy = NULL;
-    if (needs_safe_numbers(body, len)) {
-        copy = copy_with_safe_numbers(body, len);
+    if (!is_safe(body, len)) {
+        copy = copy_made_safe(body, len);
         if (!copy)
             return false;
     }

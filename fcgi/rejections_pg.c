@@ -101,8 +101,6 @@ static enum rejections_result read_next_page(struct rejections *rejections) {
 
 enum rejections_result rejections_next(struct rejections *rejections, struct rejection *rejection) {
     if (!rejections->page || rejections->row == PQntuples(rejections->page)) {
-        if (rejections->page && rejections->row < atoi(PAGE_ROWS))
-            return REJECTIONS_END;
         if (read_next_page(rejections) != REJECTIONS_OK)
             return REJECTIONS_FAILED;
         if (PQntuples(rejections->page) == 0)
