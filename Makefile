@@ -1,4 +1,5 @@
-# GNU make. `make help` lists the targets. CC, CFLAGS, CPPFLAGS, LDFLAGS, PREFIX and DESTDIR are the user's.
+# GNU make. `make help` lists the targets. CC, CFLAGS, CPPFLAGS, LDFLAGS, PREFIX and DESTDIR are the user's;
+# V=1 shows whole commands.
 VERSION := 0.1.0
 
 CFLAGS ?= -O2 -g
@@ -23,8 +24,12 @@ modules := $(filter-out main,$(basename $(notdir $(wildcard fcgi/*.c))))
 objects := $(modules:%=$(BUILD)/fcgi/%.o)
 unit_tests := $(basename $(notdir $(wildcard tests/unit/test_*.c)))
 
+# In front of a command: says what it makes instead of the command itself.
+quietly = $(if $(V),,@echo '$(1) $@';)
+
 .PHONY: all help install clean format run stop status psql test packages \
-    check-unit check-sql check-e2e check-layers check-format check-warnings check-shell
+    check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell \
+    check-static bench bench-scale
 
 all: $(BUILD)/receiptd
 	@:
@@ -47,11 +52,11 @@ packages:
 	@deploy/install-packages run
 
 $(BUILD)/receiptd: $(BUILD)/fcgi/main.o $(objects)
-	$(CC) $(linking) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(library_libs)
+	$(call quietly,LD) $(CC) $(linking) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(library_libs)
 
 $(BUILD)/fcgi/%.o: fcgi/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ours) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 ## make install        install the program below PREFIX (/usr/local) and DESTDIR
 install: all
@@ -63,12 +68,16 @@ test:
 	@tests/run
 
 ## make check-unit     the unit tests (cmocka)
-check-unit: $(unit_tests:%=$(BUILD)/unit/%)
-	@tests/unit/run $^
+check-unit: unit-tests
+	@tests/unit/run $(unit_tests:%=$(BUILD)/unit/%)
+
+unit-tests: $(unit_tests:%=$(BUILD)/unit/%)
+	@:
 
 $(BUILD)/unit/%: tests/unit/%.c $(objects) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ours) $(CPPFLAGS) $(CFLAGS) $(linking) $(LDFLAGS) -o $@ $< $(objects) $(library_libs) -lcmocka
+	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) $(linking) $(LDFLAGS) -o $@ $< $(objects) $(library_libs) \
+	    -lcmocka
 
 ## make check-sql      the tests of the schema (pgTAP), in a cluster of their own
 check-sql:
@@ -84,18 +93,41 @@ check-layers:
 
 ## make check-format   that C is formatted with clang-format
 check-format:
-	@clang-format --dry-run -Werror $$(find fcgi tests -name '*.[ch]')
+	@passed=0 failed=0; \
+	for file in $$(find fcgi tests -name '*.[ch]'); do \
+	    if clang-format --dry-run -Werror $$file; then passed=$$((passed + 1)); else failed=$$((failed + 1)); fi; \
+	done; \
+	echo "format: $$passed passed, $$failed failed"; [ $$failed = 0 ]
 
 ## make check-warnings that gcc and clang have nothing to say
 check-warnings:
-	@for cc in gcc clang; do \
-	    $(MAKE) --no-print-directory -s BUILD=$(BUILD)/$$cc CC=$$cc CFLAGS='-O2 -Werror' all \
-	        $(unit_tests:%=$(BUILD)/'$$'cc/unit/%) || exit 1; \
-	done
+	@passed=0 failed=0; \
+	for cc in gcc clang; do \
+	    if $(MAKE) --no-print-directory --keep-going BUILD=$(BUILD)/$$cc CC=$$cc CFLAGS='-O2 -Werror' all unit-tests; \
+	    then passed=$$((passed + 1)); else failed=$$((failed + 1)); fi; \
+	done; \
+	echo "warnings: $$passed passed, $$failed failed"; [ $$failed = 0 ]
 
 ## make check-shell    that scripts are clean for shellcheck
 check-shell:
 	@tests/check-shell
+
+## make check-static   that clang-tidy, cppcheck and gcc's analyzer have nothing to say
+check-static:
+	@tests/check-static
+
+# The whole worker, with storing replaced by nothing.
+$(BUILD)/receiptd-noop: tests/bench/store_none.c $(BUILD)/fcgi/main.o $(filter-out %/store_pg.o,$(objects)) Makefile
+	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) $(linking) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) \
+	    $(library_libs)
+
+## make bench          measure against pgbench and a worker that stores nothing (ROUNDS=3 SECS=4)
+bench: all $(BUILD)/receiptd-noop
+	@tests/bench/run
+
+## make bench-scale    measure in a table that grows to ROWS=50000000
+bench-scale: all
+	@tests/bench/scale
 
 ## make format         format C in place
 format:
@@ -105,4 +137,4 @@ format:
 clean:
 	rm -rf build
 
--include $(wildcard $(BUILD)/fcgi/*.d $(BUILD)/unit/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/fcgi/*.d $(BUILD)/unit/*.d)

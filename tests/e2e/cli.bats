@@ -32,6 +32,7 @@ says() {
     [[ $status == 0 ]]
     says Usage: 'receiptd key NAME' --check --listen reprocess PGHOST
     # The README's table, --help and what deploy/local hands on name the same variables.
+    # shellcheck disable=SC2016 # backticks of Markdown
     for name in $(grep -o '^| `RECEIPTD_[A-Z_]*`' "$root/README.md" | tr -d '|` '); do
         says "  $name"
         [[ $name == RECEIPTD_KEYS_FILE ]] || grep -qw "$name" "$root/deploy/local"

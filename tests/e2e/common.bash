@@ -182,6 +182,7 @@ start_worker() {
         shift
     done
     shift
+    # shellcheck disable=SC2153 # WORKER is the program, worker its process
     "${worker_env[@]}" "${settings[@]}" "$WORKER" "$@" </dev/null >/dev/null 2>"$log" 3>&- &
     worker=$!
     eventually 10 grep -q ' serves on ' "$log"

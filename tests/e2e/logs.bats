@@ -39,7 +39,7 @@ logs() {
     logs status=422 "unit_identifier=$unit" 'errors=to.identifier:invalid_type,sku:missing_field'
     request -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" "$RECEIPTD_URL"
     logs status=401
-    ! line_of | grep -E 'key=|unit_identifier'
+    [[ ! $(line_of) =~ (key=|unit_identifier) ]]
     request "$RECEIPTD_URL"
     logs status=405
 }
@@ -79,7 +79,7 @@ logs() {
     request -H "api_key: $secret" --data-binary "$(receipt "$unit" "$filter")" "$RECEIPTD_URL?api_key=$secret"
     expect 401
     sleep 1.2 # nginx writes its log every second
-    ! grep -rF -e "$secret" -e "$word" -e "$login" -e "$RECEIPTD_API_KEY" "$state/log"
+    run ! grep -rF -e "$secret" -e "$word" -e "$login" -e "$RECEIPTD_API_KEY" "$state/log"
 }
 
 @test "log levels: warning leaves out what went well" {
@@ -87,7 +87,7 @@ logs() {
     start_worker_quietly
     python3 "$root/tests/faults/sockets.py" "$BATS_TEST_TMPDIR/socket" deliver 1 3>&-
     end_worker
-    ! grep -q msg=delivery "$BATS_TEST_TMPDIR/log"
+    run ! grep -q msg=delivery "$BATS_TEST_TMPDIR/log"
 }
 
 start_worker_quietly() {

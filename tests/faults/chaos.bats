@@ -1,0 +1,106 @@
+# Faults at random, from a seed, in rounds: SECS (12) seconds in all, SEED (1). After each round everything is healed,
+# the load's retries come to their end, and what was told is compared with what is stored.
+
+readonly round_s=20
+
+# Those that can be drawn, each with a random number as its argument.
+readonly faults_to_draw=(
+    kill_worker drain_worker restart_fast restart_immediately terminate_sessions cancel_statements lock read_only
+    reload_nginx reload_keys cut_connections cut_after_commits hold_answer burst
+)
+
+setup() {
+    load faults
+    use_faulty_instance shared
+    start_proxy
+    workers_with "PGHOST=$proxy_folder" RECEIPTD_DEADLINE_MS=2000 RECEIPTD_QUEUE_MAX=32
+}
+
+# What was found wrong can be looked into: the records and logs are kept.
+teardown() {
+    local kept
+    if [[ -z ${BATS_TEST_COMPLETED-} ]]; then
+        kept=$(mktemp -d "${E2E_SCRATCH%/*}/receiptd-chaos-seed-$seed.XXXXXX")
+        cp -r "$BATS_TEST_TMPDIR" "$state/log" "$proxy_folder" "$kept"
+        psql -Xq -f - >"$kept/rows" <<<'select to_json(r) from receipts r; select to_json(r) from receipt_revisions r;
+            select to_json(r) from rejected_receipts r' || :
+        say "records, logs and rows are kept in $kept"
+    fi
+    heal
+}
+
+# Shown at once when it was asked for, else only with a failure.
+say() {
+    printf '# %(%H:%M:%S)T %s\n' -1 "$*" >&"${CHAOS_OUTPUT:-1}"
+}
+
+kill_worker() { replace_worker $(($1 % 2 + 1)) KILL; }
+drain_worker() { replace_worker $(($1 % 2 + 1)) TERM; }
+restart_fast() { stop_postgresql fast && sleep $(($1 % 3)) && start_postgresql; }
+restart_immediately() { stop_postgresql immediate && sleep $(($1 % 3)) && start_postgresql; }
+terminate_sessions() { sql "select count(pg_terminate_backend(pid)) $of_workers" >/dev/null; }
+cancel_statements() { sql "select count(pg_cancel_backend(pid)) $of_workers" >/dev/null; }
+lock() { lock_table "$(($1 % 3)).$(($1 % 7 + 3))"; }
+reload_nginx() { kill -HUP "$(<"$state/run/nginx.pid")"; }
+reload_keys() { kill -HUP "$(worker_pid 1)" "$(worker_pid 2)"; }
+cut_connections() { kill -USR2 "$proxy"; }
+hold_answer() { spoil_next "$( (($1 % 2)) && echo hold || echo half)"; }
+
+read_only() {
+    set_postgresql default_transaction_read_only on
+    sleep $(($1 % 3 + 1))
+    set_postgresql default_transaction_read_only off
+}
+
+cut_after_commits() {
+    local n
+    for ((n = 0; n < $1 % 5 + 1; n++)); do
+        spoil_next cut
+        sleep 0.1
+    done
+}
+
+# More deliveries at a time than the queues take, for a second.
+burst() {
+    local record load
+    load_in_background --seconds 1 --connections 100 --new 2 --again 1 --revise 1 --invalid 1 --give-up 90 --complete \
+        --seed "$1"
+    bursts+=("$load $record")
+}
+
+# play SEED: one round.
+play() {
+    local ends=$((SECONDS + (SECS < round_s ? SECS : round_s))) fault argument pause
+    bursts=()
+    RANDOM=$1
+    begin_load --seed "$1" --connections 12
+    while ((SECONDS < ends)); do
+        fault=${faults_to_draw[RANDOM % ${#faults_to_draw[@]}]}
+        argument=$RANDOM pause=$((RANDOM % 50))
+        say "$fault $argument"
+        "$fault" "$argument"
+        sleep "$(printf '0.%02d' "$pause")"
+    done
+    rm -f "$proxy_folder/next"
+    end_sessions
+    eventually 20 serves
+    kill "$load"
+    for load in "$load $record" "${bursts[@]}"; do
+        read -r load record <<<"$load"
+        finish_load >"$record.result" 2>&1 || fault=failed
+        say "$(tr '\n' ' ' <"$record.result")"
+    done
+    [[ $fault != failed ]]
+    rm -f "$BATS_TEST_TMPDIR"/record.*
+}
+
+@test "faults at random: nothing is lost, doubled or made up" {
+    local SECS=${SECS:-12} ends
+    seed=${SEED:-1}
+    ends=$((SECONDS + SECS))
+    while ((SECONDS < ends)); do
+        say "seed $seed"
+        play "$seed"
+        seed=$((seed + 1))
+    done
+}

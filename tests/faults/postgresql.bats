@@ -1,0 +1,307 @@
+# What happens to PostgreSQL, and between it and the workers.
+
+setup() {
+    load faults
+    use_faulty_instance shared
+    small=$E2E_SCRATCH/small
+}
+
+teardown() {
+    heal
+    sql "set client_min_messages = warning; drop schema if exists test cascade"
+    sql "alter role receiptd_writer reset all"
+    PGOPTIONS='-c client_min_messages=warning' psql -Xq -f "$root/sql/roles.sql"
+    sql "select pg_terminate_backend(pid) $of_workers" >/dev/null
+    ! mountpoint -q "$small" || umount --lazy "$small"
+}
+
+# For faults that outlast the deadline: a short one, so that they can be short too.
+outlast_deadline() {
+    if [[ ${FULL-} == 1 ]]; then
+        slowest_busy_ms=12000
+        workers_with
+    else
+        slowest_busy_ms=3000
+        workers_with RECEIPTD_DEADLINE_MS=1000
+    fi
+    begin_load --slowest-busy-ms "$slowest_busy_ms"
+}
+
+# For faults that no sender notices.
+stay_flawless() {
+    workers_with
+    begin_load --flawless "$@"
+}
+
+# mount_small SIZE: a file system of PostgreSQL's in the folder small.
+mount_small() {
+    mkdir -p "$small"
+    mount -t tmpfs -o "size=$1,uid=$(id -u "$server_user"),mode=700" tmpfs "$small"
+}
+
+# For functions that the writer calls.
+make_test_schema() {
+    sql "create schema test; grant usage on schema test to receiptd_writer"
+}
+
+@test "PostgreSQL restarted: no request fails" {
+    stay_flawless
+    stop_postgresql fast
+    start_postgresql
+    sleep 0.5
+    end_load
+}
+
+@test "PostgreSQL shut down immediately and started again: no request fails, what was acknowledged is there" {
+    stay_flawless
+    stop_postgresql immediate
+    start_postgresql
+    sleep 0.5
+    end_load
+}
+
+@test "PostgreSQL killed with -9: no request fails, what was acknowledged is there" {
+    stay_flawless
+    kill -9 "$(head -n 1 "$pgdata/postmaster.pid")"
+    eventually 10 no_postgresql
+    # Its process id may be another program's by now, or still a zombie's.
+    rm "$pgdata/postmaster.pid" "$PGHOST/.s.PGSQL.$PGPORT.lock"
+    start_postgresql
+    sleep 0.5
+    end_load
+}
+
+no_postgresql() {
+    local process
+    for process in /proc/[0-9]*; do
+        [[ ! $process/cwd -ef $pgdata ]] || return 1
+    done
+}
+
+@test "PostgreSQL gone for longer than the deadline: 503 in time, and service as soon as it is back" {
+    outlast_deadline
+    stop_postgresql fast
+    eventually 20 refuses
+    sleep "$(lasts 1 60)"
+    start_postgresql
+    eventually 10 serves
+    end_load
+    (($(told busy) > 0))
+    # It backs off: so many times in these seconds, and not thousands.
+    attempts=$(times_logged 'cannot connect to PostgreSQL')
+    echo "$attempts attempts"
+    ((attempts > 4 && attempts < $(lasts 200 500)))
+}
+
+@test "PostgreSQL hangs: 503 in time, also while connecting, and service as soon as it goes on" {
+    local frozen
+    outlast_deadline
+    mapfile -t frozen < <(head -n 1 "$pgdata/postmaster.pid" && sql "select pid $of_workers")
+    background+=("${frozen[@]}")
+    kill -STOP "${frozen[@]}"
+    eventually 20 refuses
+    sleep "$(lasts 3 30)"
+    kill -CONT "${frozen[@]}"
+    background=()
+    eventually 10 serves
+    end_load
+}
+
+@test "out of connections: 503, and service as soon as there are some again" {
+    outlast_deadline
+    in_background python3 "$faults/connections.py" "$PGHOST/.s.PGSQL.$PGPORT" "$BATS_TEST_TMPDIR/taken"
+    eventually 20 test -e "$BATS_TEST_TMPDIR/taken"
+    eventually 20 refuses
+    sleep "$(lasts 0.5 30)"
+    kill "$pid"
+    eventually 10 serves
+    end_load
+    logged 'too many clients\|connection slots are reserved'
+}
+
+@test "no space for the tables: 503, and service as soon as there is some again" {
+    ((EUID == 0)) || skip 'only root can mount a small file system'
+    mount_small 24m
+    sql "create tablespace small location '$small'"
+    sql "alter table inventory.receipts set tablespace small"
+    sql "alter table inventory.receipt_revisions set tablespace small"
+    sql "alter table inventory.rejected_receipts set tablespace small"
+    outlast_deadline
+    dd if=/dev/zero "of=$small/filler" bs=1M status=none 2>/dev/null || :
+    eventually 30 refuses
+    logged 53100
+    sleep "$(lasts 0.5 30)"
+    rm "$small/filler"
+    mount -o remount,size=1g "$small"
+    eventually 10 serves
+    end_load
+    sql "alter table inventory.receipts set tablespace pg_default"
+    sql "alter table inventory.receipt_revisions set tablespace pg_default"
+    sql "alter table inventory.rejected_receipts set tablespace pg_default"
+    sql "checkpoint"
+    sql "drop tablespace small"
+}
+
+@test "no space for the write-ahead log: PostgreSQL crashes, 503, and nothing acknowledged is missing afterwards" {
+    ((EUID == 0)) || skip 'only root can mount a small file system'
+    stop_postgresql fast
+    mount_small 400m
+    cp -a "$pgdata/pg_wal" "$small"
+    mv "$pgdata/pg_wal" "$pgdata/pg_wal.plain"
+    ln -s "$small/pg_wal" "$pgdata/pg_wal"
+    start_postgresql
+    outlast_deadline
+    dd if=/dev/zero "of=$small/filler" bs=1M status=none 2>/dev/null || :
+    sql "create table public.test as select repeat('x', 1000) from generate_series(1, 1000000)" || :
+    eventually 60 refuses
+    rm "$small/filler"
+    "${as_server[@]}" "$pg_bin/pg_ctl" -D "$pgdata" status || start_postgresql
+    eventually 20 serves
+    end_load
+    stop_postgresql fast
+    rm "$pgdata/pg_wal"
+    cp -a "$small/pg_wal" "$pgdata/pg_wal"
+    rm -r "$pgdata/pg_wal.plain"
+    start_postgresql
+}
+
+@test "PostgreSQL read-only: 503, and service as soon as it takes writes again" {
+    outlast_deadline
+    set_postgresql default_transaction_read_only on
+    eventually 20 refuses
+    logged 25006
+    sleep "$(lasts 0.5 30)"
+    set_postgresql default_transaction_read_only off
+    eventually 10 serves
+    end_load
+}
+
+@test "the table locked by a DBA for longer than the deadline: 503 in time, and service afterwards" {
+    outlast_deadline
+    lock_table "$(lasts 3 30)"
+    refuses
+    wait "$pid"
+    eventually 10 serves
+    end_load
+    (($(told busy) > 0))
+}
+
+@test "the table locked for less than the deadline: no request fails" {
+    stay_flawless
+    lock_table 2
+    wait "$pid"
+    end_load
+}
+
+@test "statements cancelled: no request fails" {
+    stay_flawless
+    for _ in 1 2 3; do
+        lock_table 0.5 "select 1 / count(*) filter (where pg_cancel_backend(pid)) $of_workers and state = 'active'"
+        wait "$pid"
+    done
+    end_load
+    logged 57014
+}
+
+@test "sessions terminated: no request fails" {
+    stay_flawless
+    for _ in 1 2 3; do
+        lock_table 0.5 "select 1 / count(*) filter (where pg_terminate_backend(pid)) $of_workers and state = 'active'"
+        wait "$pid"
+    done
+    end_load
+    logged 57P01
+}
+
+@test "statement_timeout: no request fails" {
+    sql "alter role receiptd_writer set statement_timeout = '300ms'"
+    sql "select pg_terminate_backend(pid) $of_workers" >/dev/null
+    stay_flawless
+    lock_table 1
+    wait "$pid"
+    end_load
+    logged 57014
+}
+
+@test "idle_in_transaction and idle_session timeouts: no request fails" {
+    sql "alter role receiptd_writer set idle_in_transaction_session_timeout = '1ms'"
+    sql "alter role receiptd_writer set idle_session_timeout = '50ms'"
+    sql "select pg_terminate_backend(pid) $of_workers" >/dev/null
+    stay_flawless
+    sleep 1
+    end_load
+    for _ in 1 2 3 4 5 6; do
+        sleep 0.2
+        serves
+        post '{'
+        expect 400
+    done
+}
+
+@test "a commit that fails after its statement was fine: no success is told" {
+    make_test_schema
+    sql "create function test.fail() returns trigger language plpgsql as \$\$
+            begin raise exception 'provoked'; end \$\$;
+        create constraint trigger test after insert or update on inventory.receipts deferrable initially deferred
+            for each row execute function test.fail();
+        create constraint trigger test after insert or update on inventory.rejected_receipts deferrable
+            initially deferred for each row execute function test.fail()"
+    workers_with RECEIPTD_DEADLINE_MS=1000
+    refuses
+    expect 503
+    [[ $(count "$unit") == 0 ]]
+    post '{'
+    expect 503
+    sql "set client_min_messages = warning; drop schema test cascade"
+    serves
+}
+
+@test "a serialization failure: the batch is tried again at once, and no request fails" {
+    make_test_schema
+    sql "create sequence test.n;
+        create function test.fail() returns trigger language plpgsql security definer as \$\$
+            begin
+                if nextval('test.n') % 4 <> 0 then
+                    raise exception 'provoked' using errcode = tg_argv[0];
+                end if;
+                return null;
+            end \$\$;
+        create trigger test before insert on inventory.receipts for each statement execute function test.fail('40001')"
+    stay_flawless --slowest-ms 5000
+    sleep 1
+    end_load
+    (($(sql "select last_value from test.n") > 20))
+    logged 40001
+}
+
+@test "two workers with the same keys never deadlock each other" {
+    local before
+    before=$(sql "select deadlocks from pg_stat_database where datname = current_database()")
+    stay_flawless --connections 32 --keys 40 --new 1 --again 1 --revise 9 --malformed 0 --invalid 0
+    sleep 2
+    end_load
+    [[ $(sql "select deadlocks from pg_stat_database where datname = current_database()") == "$before" ]]
+}
+
+@test "deadlocks: the batch is tried again, and no request fails" {
+    set_postgresql deadlock_timeout 10ms
+    stay_flawless --connections 16 --keys 8 --new 1 --again 1 --revise 9 --malformed 0 --invalid 0
+    # Locks the same rows in the opposite order, and is never the one that gives up.
+    in_background sql "set deadlock_timeout = '1min';
+        do \$\$
+        declare unit text;
+        begin
+            for i in 1 .. 100 loop
+                for unit in select unit_identifier from inventory.receipts order by received_at desc limit 8 loop
+                    perform from inventory.receipts where unit_identifier = unit for update;
+                    perform pg_sleep(0.001);
+                end loop;
+                commit;
+                perform pg_sleep(0.03);
+            end loop;
+        end \$\$"
+    eventually 30 logged 40P01
+    sleep 1
+    end_sessions
+    end_load
+}

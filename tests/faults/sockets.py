@@ -1,0 +1,268 @@
+"""Talks to a worker's socket without nginx, well or badly: sockets.py SOCKET CHECK [ARGUMENT...]
+
+FastCGI as its specification 1.0 has it. Uses RECEIPTD_API_KEY. Exit status 0 when the check found what it has to.
+"""
+
+import os
+import random
+import secrets
+import socket
+import struct
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+import contract  # noqa: E402 pylint: disable=wrong-import-position
+
+BEGIN_REQUEST, ABORT_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT = 1, 2, 3, 4, 5, 6
+RESPONDER, KEEP_CONNECTION = 1, 1
+MOST_IN_A_RECORD = 65535
+CLIENT_TIMEOUT_S = 5  # of the worker, for a client that stops in the middle of a request
+
+
+def record(kind, content=b""):
+    """One record of request 1."""
+    return struct.pack("!BBHHBB", 1, kind, 1, len(content), 0, 0) + content
+
+
+def stream(kind, data):
+    """Data as records of that kind, with the empty one that ends it."""
+    parts = [data[at : at + MOST_IN_A_RECORD] for at in range(0, len(data), MOST_IN_A_RECORD)]
+    return b"".join(record(kind, part) for part in [*parts, b""])
+
+
+def pair(name, value):
+    """A parameter, with lengths of four bytes each."""
+    name, value = name.encode(), value.encode()
+    return struct.pack("!II", len(name) | 1 << 31, len(value) | 1 << 31) + name + value
+
+
+def request(body):
+    """All records of a delivery."""
+    parameters = {
+        "REQUEST_METHOD": "POST",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+        "REQUEST_ID": secrets.token_hex(16),
+        "HTTP_X_API_KEY": os.environ["RECEIPTD_API_KEY"],
+    }
+    begin = record(BEGIN_REQUEST, struct.pack("!HB5x", RESPONDER, KEEP_CONNECTION))
+    return begin + stream(PARAMS, b"".join(pair(*item) for item in parameters.items())) + stream(STDIN, body)
+
+
+def new_body(padding=0):
+    """A receipt that was not sent before."""
+    return contract.to_json(contract.sample(unit_identifier=secrets.token_hex(16), padding="x" * padding))
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, path, timeout=20):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(timeout)
+        self.socket.connect(path)
+
+    def receive_exactly(self, size):
+        """That many bytes; an error when the worker closes before."""
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            if not more:
+                raise ConnectionError("closed by the worker")
+            data += more
+        return data
+
+    def receive(self):
+        """The HTTP status of the next answer."""
+        output = b""
+        while True:
+            _, kind, _, size, padding, _ = struct.unpack("!BBHHBB", self.receive_exactly(8))
+            content = self.receive_exactly(size + padding)[:size]
+            if kind == STDOUT:
+                output += content
+            if kind == END_REQUEST:
+                return int(output.split(b"Status: ")[1][:3])
+
+    def post(self, body):
+        """Delivers; the status."""
+        self.socket.sendall(request(body))
+        return self.receive()
+
+    def closed_by_worker(self):
+        """Waits for the end that the worker makes; whatever it sends before."""
+        try:
+            while self.socket.recv(65536):
+                pass
+        except ConnectionError:
+            pass
+        return True
+
+    def close(self):
+        """Ends it."""
+        self.socket.close()
+
+
+def must(condition, what):
+    """Ends the program when something is not as it has to be."""
+    if not condition:
+        sys.exit(f"not so: {what}")
+
+
+def served(path, count=1, padding=0, seconds=5.0):
+    """Whether new clients are served, quickly."""
+    for _ in range(count):
+        began = time.monotonic()
+        client = Client(path)
+        must(client.post(new_body(padding)) == 201, "a new client is told 201")
+        must(client.post(new_body()) == 201, "so it is on the same connection")
+        client.close()
+        took = time.monotonic() - began
+        must(took < seconds, f"served in {took:.1f} s, of {seconds} s")
+
+
+def deliver(path, count):
+    """Deliveries at the same time, each over a connection of its own, that are told 201."""
+    clients = [Client(path) for _ in range(int(count))]
+    for client in clients:
+        client.socket.sendall(request(new_body()))
+    must([client.receive() for client in clients] == [201] * len(clients), "all are told 201")
+
+
+def post(path, body):
+    """Prints the status that a body is answered with."""
+    print(Client(path).post(body.encode()))
+
+
+def garbage(path, seed):
+    """Bytes that are no FastCGI, and FastCGI with bytes changed: the worker hangs up or answers, and serves others."""
+    chance = random.Random(seed)
+    wrong = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x00" * 64,
+        b"\xff" * 100_000,
+        b"\n",
+        record(STDIN, b"{}"),
+        record(PARAMS, b"\xff\xff\xff\xff\xff\xff\xff\xff" + b"x" * 64) + record(PARAMS) + record(STDIN),
+        record(BEGIN_REQUEST, b"\x00\x07\x00" + b"\x00" * 5) + record(PARAMS) + record(STDIN),
+        record(ABORT_REQUEST),
+        record(200, b"x" * 1000) * 10,
+        request(b"{}").replace(b"CONTENT_LENGTH\x00\x00\x00\x02", b"CONTENT_LENGTH"),
+    ]
+    whole = request(new_body())
+    for _ in range(200):
+        broken = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            broken[chance.randrange(len(broken) if chance.random() < 0.5 else 40)] = chance.randrange(256)
+        wrong.append(bytes(broken))
+    for number, data in enumerate(wrong):
+        client = Client(path)
+        try:
+            client.socket.sendall(data)
+            client.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the worker had enough already
+        must(client.closed_by_worker(), "it ends")
+        client.close()
+        if number % 20 == 0:
+            served(path)
+    served(path, 5)
+
+
+def cut_short(path):
+    """A request that ends at any byte is not stored and disturbs nobody."""
+    whole = request(new_body())
+    for size in [*range(1, 64), *range(64, len(whole), 31), len(whole) - 1]:
+        client = Client(path)
+        client.socket.sendall(whole[:size])
+        client.close()
+    client = Client(path)
+    must(client.post(new_body()) == 201, "a whole one is stored")
+    client.socket.sendall(whole[:-1])
+    client.close()
+    served(path, 5)
+    client = Client(path)
+    must(client.post(whole_body(whole)) == 201, "what came cut short was never stored")
+
+
+def whole_body(whole):
+    """The body within the records of a request."""
+    return whole[whole.index(b"{") : whole.rindex(b"}") + 1]
+
+
+def unfinished(path, count):
+    """Clients that stop in the middle of a request: others are served meanwhile, large ones too, and they are cut off."""
+    whole = request(new_body())
+    stuck = [Client(path, timeout=60) for _ in range(int(count))]
+    for number, client in enumerate(stuck):
+        client.socket.sendall(whole[: 1 + number * (len(whole) - 2) // len(stuck)])
+    served(path, 20, seconds=2)
+    threads = [threading.Thread(target=client.closed_by_worker) for client in stuck]
+    for thread in threads:
+        thread.start()
+    # Two threads wait for them, one after the other.
+    served(path, 1, padding=100_000, seconds=5 + CLIENT_TIMEOUT_S * len(stuck) / 2)
+    for thread in threads:
+        thread.join()
+
+
+def silent(path, count):
+    """Clients that connect and say nothing, do not read their answer, or hang up before it, disturb nobody."""
+    for _ in range(int(count)):
+        client = Client(path)
+        client.socket.sendall(request(new_body()))
+        client.close()
+    quiet = [Client(path) for _ in range(int(count))]
+    for client in quiet[::2]:
+        client.socket.sendall(request(new_body()))
+    served(path, 20, seconds=2)
+    for client in quiet[::2]:
+        must(client.receive() == 201, "who reads late has its answer")
+    for client in quiet[1::2]:
+        must(client.post(new_body()) == 201, "who speaks late is served")
+
+
+def descriptors(path, pid):
+    """With no descriptor left: who is connected is served, who is not waits, and both are once there is one again."""
+    pid = int(pid)
+    early = Client(path)
+    must(early.post(new_body()) == 201, "the first is served")
+    limit = len(os.listdir(f"/proc/{pid}/fd")) + 10
+    os.system(f"prlimit --pid {pid} --nofile={limit}:{limit}")
+    many = [Client(path) for _ in range(30)]
+    time.sleep(0.5)
+    must(len(os.listdir(f"/proc/{pid}/fd")) >= limit - 1, "descriptors are used up")
+    busy = cpu_seconds(pid)
+    for _ in range(20):
+        must(early.post(new_body()) == 201, "who was connected is served")
+        time.sleep(0.05)
+    must(cpu_seconds(pid) - busy < 0.5, "waiting for a descriptor takes no processor time")
+    late = Client(path)
+    late.socket.sendall(request(new_body()))
+    for client in many[:20]:
+        client.close()
+    must(late.receive() == 201, "who waited is served when there is a descriptor again")
+    must(many[-1].post(new_body()) == 201, "so are the others")
+    for client in many:
+        client.close()
+    served(path, 20)
+
+
+def cpu_seconds(pid):
+    """User and system time of a process so far."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main():
+    """Runs the named check."""
+    path, name, *arguments = sys.argv[1:]
+    checks = (deliver, post, garbage, cut_short, unfinished, silent, descriptors)
+    {check.__name__: check for check in checks}[name](path, *arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+/* config.h: every variable with its default, its limits, and what is said about a bad value. */
+#include "config.h"
+
+#include "unit.h"
+
+static struct config config;
+static char *said; /* what was written to `errors` */
+
+/* Loads an environment of these variables, ended by NULL, besides the required one. */
+static bool load(const char *const *variables) {
+    char *environment[32] = {"RECEIPTD_KEYS_FILE=/keys"};
+    size_t count = 1, size;
+    for (; *variables; variables++) {
+        assert_true(count + 1 < COUNT_OF(environment));
+        environment[count++] = (char *)*variables;
+    }
+    free(said);
+    FILE *errors = open_memstream(&said, &size);
+    assert_non_null(errors);
+    memset(&config, 0xa5, sizeof config);
+    bool ok = config_load(&config, environment, errors);
+    assert_int_equal(fclose(errors), 0);
+    return ok;
+}
+
+static bool load_one(const char *name, const char *value) {
+    char *variable = format_text("%s=%s", name, value);
+    bool ok = load((const char *const[]){variable, NULL});
+    free(variable);
+    return ok;
+}
+
+static int forget_said(void **state) {
+    (void)state;
+    free(said);
+    said = NULL;
+    return 0;
+}
+
+static void expect_taken(const char *name, const char *value) {
+    expect_row(load_one(name, value) && *said == '\0', "%s='%s': %s", name, value, said);
+}
+
+/* Refused with one line that names the variable. */
+static void expect_refused(const char *name, const char *value) {
+    expect_row(!load_one(name, value), "%s='%s' is taken", name, value);
+    expect_row(strncmp(said, name, strlen(name)) == 0 && strchr(said, '\n') == said + strlen(said) - 1,
+               "%s='%s': said '%s'", name, value, said);
+}
+
+static void the_keys_file_is_required(void **state) {
+    (void)state;
+    char *environment[] = {NULL, NULL};
+    FILE *errors = open_memstream(&said, &(size_t){0});
+    assert_false(config_load(&config, environment, errors));
+    environment[0] = "RECEIPTD_KEYS_FILE=";
+    assert_false(config_load(&config, environment, errors));
+    fclose(errors);
+    assert_int_equal(strncmp(said, "RECEIPTD_KEYS_FILE is not set", 29), 0);
+    assert_non_null(strstr(said, "\nRECEIPTD_KEYS_FILE is empty\n"));
+    assert_true(load((const char *const[]){NULL}));
+    assert_string_equal(config.keys_file, "/keys");
+}
+
+static const struct {
+    const char *name;
+    const unsigned *value;
+    unsigned initial, min, max;
+} numbers[] = {
+    {"RECEIPTD_THREADS", &config.threads, 2, 1, 64},
+    {"RECEIPTD_COMMITTERS", &config.committers, 1, 1, 16},
+    {"RECEIPTD_BATCH_MAX", &config.batch_max, 64, 1, 2000},
+    {"RECEIPTD_QUEUE_MAX", &config.queue_max, 1024, 1, 1000000},
+    {"RECEIPTD_DEADLINE_MS", &config.deadline_ms, 10000, 100, 600000},
+};
+
+static void numbers_have_a_default_and_limits(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
+        const char *name = numbers[i].name;
+        const unsigned good[] = {numbers[i].min, numbers[i].min + 1, numbers[i].max - 1, numbers[i].max};
+        const unsigned bad[] = {0, numbers[i].min - 1, numbers[i].max + 1, UINT_MAX};
+        assert_true(load((const char *const[]){NULL}));
+        expect_row(*numbers[i].value == numbers[i].initial, "%s: default %u", name, *numbers[i].value);
+        for (size_t n = 0; n < COUNT_OF(good); n++) {
+            char *text = format_text("%u", good[n]);
+            expect_taken(name, text);
+            expect_row(*numbers[i].value == good[n], "%s=%s became %u", name, text, *numbers[i].value);
+            free(text);
+        }
+        for (size_t n = 0; n < COUNT_OF(bad); n++) {
+            char *text = format_text("%u", bad[n]);
+            expect_refused(name, text);
+            free(text);
+        }
+    }
+    end_table();
+}
+
+static void a_number_is_digits_only(void **state) {
+    (void)state;
+    static const char *const texts[] = {"",
+                                        " ",
+                                        "x",
+                                        "1x",
+                                        "12 ",
+                                        " 12",
+                                        "+12",
+                                        "-12",
+                                        "12.0",
+                                        "0x10",
+                                        "1e1",
+
+                                        "1,2",
+                                        "\xd9\xa1",
+                                        "4294967308",           /* 2^32 + 12 */
+                                        "18446744073709551628", /* 2^64 + 12 */
+                                        "99999999999999999999999999999999999999999"};
+    for (size_t i = 0; i < COUNT_OF(numbers); i++)
+        for (size_t t = 0; t < COUNT_OF(texts); t++)
+            expect_refused(numbers[i].name, texts[t]);
+    end_table();
+}
+
+static const struct {
+    const char *name, *word;
+    int value;
+    bool is_default;
+} words[] = {
+    {"RECEIPTD_LOG_LEVEL", "error", LOG_ERROR, false},     {"RECEIPTD_LOG_LEVEL", "warning", LOG_WARNING, false},
+    {"RECEIPTD_LOG_LEVEL", "info", LOG_INFO, true},        {"RECEIPTD_PREPARED_STATEMENTS", "on", true, true},
+    {"RECEIPTD_PREPARED_STATEMENTS", "off", false, false}, {"RECEIPTD_INVALID_POLICY", "reject", false, true},
+    {"RECEIPTD_INVALID_POLICY", "accept", true, false},
+};
+
+/* The value of a variable that takes a word. */
+static int word_value(const char *name) {
+    if (strcmp(name, "RECEIPTD_LOG_LEVEL") == 0)
+        return (int)config.log_level;
+    return strcmp(name, "RECEIPTD_INVALID_POLICY") == 0 ? config.accept_invalid : config.prepared_statements;
+}
+
+static void words_stand_for_values(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        expect_taken(words[i].name, words[i].word);
+        expect_row(word_value(words[i].name) == words[i].value, "%s=%s became %d", words[i].name, words[i].word,
+                   word_value(words[i].name));
+        if (!words[i].is_default)
+            continue;
+        assert_true(load((const char *const[]){NULL}));
+        expect_row(word_value(words[i].name) == words[i].value, "%s: default %d", words[i].name,
+                   word_value(words[i].name));
+    }
+    end_table();
+}
+
+static void other_words_are_refused(void **state) {
+    (void)state;
+    static const char *const others[] = {"",  " ",    "x",     "yes",    "1",
+                                         "0", "true", "debug", "off on", "error warning info"};
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        const char *name = words[i].name, *word = words[i].word;
+        char *changed[] = {format_text("%s ", word), format_text(" %s", word), format_text("%sx", word),
+                           format_text("%.*s", (int)strlen(word) - 1, word), format_text("%s", word)};
+        changed[4][0] = (char)(changed[4][0] - 'a' + 'A');
+        for (size_t c = 0; c < COUNT_OF(changed); c++) {
+            expect_refused(name, changed[c]);
+            free(changed[c]);
+        }
+        for (size_t o = 0; o < COUNT_OF(others); o++)
+            expect_refused(name, others[o]);
+    }
+    end_table();
+}
+
+static void lists_have_no_blanks_and_no_empty_values(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        const char *const *value;
+    } lists[] = {{"RECEIPTD_EXTRA_CONDITIONS", &config.extra_conditions},
+                 {"RECEIPTD_EXTRA_REFERENCE_TYPES", &config.extra_reference_types}};
+    static const char *const good[] = {"", "D", "D,E", "D,E,Grade-F_1", "\xc3\x84"};
+    static const char *const bad[] = {" ", ",", "D,", ",D", "D,,E", "D E", "D, E", " D", "D ", "\tD", "D,\t"};
+    for (size_t i = 0; i < COUNT_OF(lists); i++) {
+        assert_true(load((const char *const[]){NULL}));
+        expect_row(strcmp(*lists[i].value, "") == 0, "%s: default '%s'", lists[i].name, *lists[i].value);
+        for (size_t g = 0; g < COUNT_OF(good); g++) {
+            /* The value is the environment's own memory, so the variable has to live until it is looked at. */
+            char *variable = format_text("%s=%s", lists[i].name, good[g]);
+            bool ok = load((const char *const[]){variable, NULL});
+            expect_row(ok && strcmp(*lists[i].value, good[g]) == 0, "%s: %s", variable, said);
+            free(variable);
+        }
+        for (size_t b = 0; b < COUNT_OF(bad); b++)
+            expect_refused(lists[i].name, bad[b]);
+    }
+    end_table();
+}
+
+static void a_variable_that_does_not_exist_is_named(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "RECEIPTD_THREAD",   "RECEIPTD_THREADSS",   "RECEIPTD_threads", "RECEIPTD_",          "RECEIPTD_THREADS ",
+        "RECEIPTD_BATCHMAX", "RECEIPTD_KEYS_FILES", "RECEIPTD_API",     "RECEIPTD_URL_OTHER", "RECEIPTD_DEADLINE"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        expect_refused(names[i], "17");
+        expect_row(!strstr(said, "17"), "%s: the value is shown: %s", names[i], said); /* it may be a secret */
+    }
+    end_table();
+}
+
+static void other_programs_variables_are_ignored(void **state) {
+    (void)state;
+    assert_true(load((const char *const[]){"PATH=/bin", "PGHOST=db", "RECEIPTD=1", "RECEIPT_THREADS=x", "receiptd_x=1",
+                                           "XRECEIPTD_THREADS=x", "no_equals_sign", "", NULL}));
+    assert_string_equal(said, "");
+    assert_int_equal(config.threads, 2);
+}
+
+static void clients_variables_are_ignored_whatever_they_hold(void **state) {
+    (void)state;
+    static const char *const names[] = {"RECEIPTD_URL", "RECEIPTD_API_KEY", "RECEIPTD_CACERT"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        expect_taken(names[i], "");
+        expect_taken(names[i], "a value = with , everything");
+    }
+    end_table();
+}
+
+static void every_mistake_is_said_at_once(void **state) {
+    (void)state;
+    assert_false(load((const char *const[]){"RECEIPTD_THREADS=0", "RECEIPTD_MISSPELT=1", "RECEIPTD_LOG_LEVEL=loud",
+                                            "RECEIPTD_EXTRA_CONDITIONS=,", "RECEIPTD_QUEUE_MAX=7", NULL}));
+    static const char *const names[] = {"RECEIPTD_THREADS=0", "RECEIPTD_MISSPELT", "RECEIPTD_LOG_LEVEL=loud",
+                                        "RECEIPTD_EXTRA_CONDITIONS=,"};
+    unsigned lines = 0;
+    for (const char *c = said; *c; c++)
+        lines += *c == '\n';
+    assert_int_equal(lines, COUNT_OF(names));
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        assert_non_null(strstr(said, names[i]));
+}
+
+static void the_help_has_every_variable_with_range_and_default(void **state) {
+    (void)state;
+    char *help = NULL;
+    FILE *out = open_memstream(&help, &(size_t){0});
+    config_describe(out);
+    fclose(out);
+    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
+        const char *at = strstr(help, numbers[i].name);
+        char *range = format_text("%u to %u; default %u\n", numbers[i].min, numbers[i].max, numbers[i].initial);
+        expect_row(at && strstr(at, range), "%s has not %s", numbers[i].name, range);
+        free(range);
+    }
+    static const char *const texts[] = {"RECEIPTD_KEYS_FILE\n",
+                                        "; made with receiptd key NAME\n      required\n",
+                                        "RECEIPTD_LOG_LEVEL\n",
+                                        "one of: error warning info; default info\n",
+                                        "RECEIPTD_PREPARED_STATEMENTS\n",
+                                        "one of: off on; default on\n",
+                                        "RECEIPTD_INVALID_POLICY\n",
+                                        "one of: reject accept; default reject\n",
+                                        "RECEIPTD_EXTRA_CONDITIONS\n",
+                                        "RECEIPTD_EXTRA_REFERENCE_TYPES\n",
+                                        "default none\n"};
+    for (size_t i = 0; i < COUNT_OF(texts); i++)
+        expect_row(strstr(help, texts[i]), "'%s' is not in it", texts[i]);
+    expect_row(!strstr(help, "RECEIPTD_URL") && !strstr(help, "RECEIPTD_API_KEY"), "clients' variables are in it");
+    free(help);
+    end_table();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(the_keys_file_is_required, forget_said),
+        cmocka_unit_test_teardown(numbers_have_a_default_and_limits, forget_said),
+        cmocka_unit_test_teardown(a_number_is_digits_only, forget_said),
+        cmocka_unit_test_teardown(words_stand_for_values, forget_said),
+        cmocka_unit_test_teardown(other_words_are_refused, forget_said),
+        cmocka_unit_test_teardown(lists_have_no_blanks_and_no_empty_values, forget_said),
+        cmocka_unit_test_teardown(a_variable_that_does_not_exist_is_named, forget_said),
+        cmocka_unit_test_teardown(other_programs_variables_are_ignored, forget_said),
+        cmocka_unit_test_teardown(clients_variables_are_ignored_whatever_they_hold, forget_said),
+        cmocka_unit_test_teardown(every_mistake_is_said_at_once, forget_said),
+        cmocka_unit_test_teardown(the_help_has_every_variable_with_range_and_default, forget_said),
+    };
+    return cmocka_run_group_tests_name("config", tests, NULL, NULL);
+}

@@ -1,0 +1,314 @@
+/* log.h: one line an event, that no value can break, and that holds nothing it must not. */
+#include "log.h"
+
+#include "clock.h"
+#include "contract.h"
+#include "receipt_json.h"
+
+#include <errno.h>
+#include <regex.h>
+#include <sys/socket.h>
+
+#define ID "0123456789abcdef0123456789abcdef"
+
+/*
+ * Standard error while the module writes: a socket that keeps what each call wrote apart, so that a line written in two
+ * pieces is seen.
+ */
+static int captured[2], stderr_before;
+
+static void begin_capture(void) {
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, captured), 0);
+    stderr_before = dup(STDERR_FILENO);
+    assert_true(stderr_before >= 0 && dup2(captured[1], STDERR_FILENO) >= 0);
+}
+
+/* What was written with one call, without its line feed; NULL when nothing was. Good until the next call. */
+static const char *end_capture(void) {
+    static char line[16384];
+    char more[1];
+    assert_true(dup2(stderr_before, STDERR_FILENO) >= 0);
+    ssize_t len = recv(captured[0], line, sizeof line - 1, MSG_DONTWAIT);
+    ssize_t second = recv(captured[0], more, sizeof more, MSG_DONTWAIT);
+    close(stderr_before);
+    close(captured[0]);
+    close(captured[1]);
+    assert_int_equal(second, -1);
+    if (len < 0)
+        return NULL;
+    assert_true(len > 0 && line[len - 1] == '\n');
+    line[len - 1] = '\0';
+    assert_null(strchr(line, '\n'));
+    return line;
+}
+
+static size_t time_len; /* of the time that the line looked at last began with */
+
+/* What follows on the time, which has to be one. */
+static const char *behind_time(const char *line) {
+    static const char time[] = "^time=20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\\.[0-9]{3}Z ";
+    regex_t pattern;
+    regmatch_t match;
+    assert_non_null(line);
+    assert_int_equal(regcomp(&pattern, time, REG_EXTENDED), 0);
+    int result = regexec(&pattern, line, 1, &match, 0);
+    regfree(&pattern);
+    if (result != 0)
+        fail_msg("no time in front of: %s", line);
+    time_len = (size_t)match.rm_eo;
+    return line + match.rm_eo;
+}
+
+static const char *message_line(enum log_level level, const char *text) {
+    begin_capture();
+    log_message(level, "%s", text);
+    const char *line = end_capture();
+    return line ? behind_time(line) : NULL;
+}
+
+/* The line of a delivery from its level on, with the digits of its duration made 0. */
+static const char *delivery_line(const struct delivery *delivery) {
+    static char text[16384];
+    begin_capture();
+    log_delivery(delivery);
+    const char *line = end_capture();
+    if (!line)
+        return NULL;
+    strcpy(text, behind_time(line));
+    char *ms = strstr(text, " ms=");
+    if (ms) {
+        ms += strlen(" ms=");
+        size_t len = strspn(ms, "0123456789.");
+        memmove(ms + 1, ms + len, strlen(ms + len) + 1);
+        *ms = '0';
+    }
+    return text;
+}
+
+static void values_are_quoted_where_they_have_to_be(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *expected;
+    } rows[] = {
+        {"word", "level=info msg=word"},
+        {"two words", "level=info msg=\"two words\""},
+        {"", "level=info msg=\"\""},
+        {"a=b", "level=info msg=\"a=b\""},
+        {"say \"x\"", "level=info msg=\"say \\\"x\\\"\""},
+        {"back\\slash", "level=info msg=\"back\\\\slash\""},
+        {"a\nlevel=error", "level=info msg=\"a\\u000alevel=error\""},
+        {"a\r", "level=info msg=\"a\\u000d\""},
+        {"\x1b[31m", "level=info msg=\"\\u001b[31m\""},
+        {"\x7f", "level=info msg=\"\x7f\""},
+        {"\xc3\xa4", "level=info msg=\xc3\xa4"},
+        {"ends in line feeds\n\n", "level=info msg=\"ends in line feeds\""},
+        {"\n", "level=info msg=\"\""},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        const char *line = message_line(LOG_INFO, rows[i].text);
+        expect_row(strcmp(line, rows[i].expected) == 0, "%s: %s", rows[i].text, line);
+    }
+    end_table();
+}
+
+static void a_long_message_is_cut(void **state) {
+    (void)state;
+    char *text = repeat("x", 100000);
+    const char *line = message_line(LOG_ERROR, text);
+    size_t len = strlen("level=error msg=");
+    assert_memory_equal(line, "level=error msg=xxx", len + 3);
+    assert_true(strlen(line) > len + 400 && strlen(line) < 1000);
+    assert_int_equal(strspn(line + len, "x"), strlen(line) - len);
+    free(text);
+}
+
+static void less_important_lines_than_the_level_are_left_out(void **state) {
+    (void)state;
+    static const enum log_level levels[] = {LOG_ERROR, LOG_WARNING, LOG_INFO};
+    struct delivery created = {.outcome = OUTCOME_CREATED, .request_id_text = ID};
+    struct delivery unavailable = {.outcome = OUTCOME_UNAVAILABLE, .request_id_text = ID};
+    for (size_t set = 0; set < COUNT_OF(levels); set++) {
+        log_set_level(levels[set]);
+        for (size_t level = 0; level < COUNT_OF(levels); level++)
+            expect_row(!message_line(levels[level], "x") == (level > set), "level %zu, a message of %zu", set, level);
+        expect_row(!delivery_line(&created) == (levels[set] < LOG_INFO), "level %zu, a delivery", set);
+        expect_row(!delivery_line(&unavailable) == (levels[set] < LOG_WARNING), "level %zu, a 503", set);
+    }
+    log_set_level(LOG_INFO);
+    end_table();
+}
+
+/* A delivery of `body` (NULL: of none) with this outcome. */
+static struct delivery make_delivery(const char *body, enum outcome outcome, enum outcome refusal) {
+    static const struct receipt_rules rules;
+    struct delivery delivery = {
+        .outcome = outcome, .refusal = refusal, .request_id_text = ID, .arrived_us = clock_now_us()};
+    struct receipt_json_error error;
+    strcpy(delivery.api_key_name, "vendor-1");
+    if (body) {
+        assert_int_equal(receipt_json_decode(body, strlen(body), &delivery.receipt, &error), RECEIPT_JSON_OK);
+        receipt_validate(&delivery.receipt, &rules, &delivery.errors);
+    }
+    return delivery;
+}
+
+static void a_delivery_has_a_line_with_its_outcome_and_key(void **state) {
+    (void)state;
+#define KEY " program_identifier=returns asn_number=SO1 unit_identifier=LP1"
+    static const struct {
+        enum outcome outcome, refusal;
+        const char *expected;
+    } rows[] = {
+        {OUTCOME_CREATED, 0,
+         "level=info msg=delivery request_id=" ID " status=201 result=created" KEY " key=vendor-1 ms=0"},
+        {OUTCOME_UNCHANGED, 0,
+         "level=info msg=delivery request_id=" ID " status=200 result=unchanged" KEY " key=vendor-1 ms=0"},
+        {OUTCOME_REVISED, 0,
+         "level=info msg=delivery request_id=" ID " status=200 result=revised" KEY " key=vendor-1 ms=0"},
+        {OUTCOME_UNAVAILABLE, 0,
+         "level=warning msg=delivery request_id=" ID " status=503" KEY
+         " key=vendor-1 ms=0 failure=\"waited too long\" sqlstate=57P01"},
+        {OUTCOME_INVALID, OUTCOME_INVALID,
+         "level=info msg=delivery request_id=" ID " status=422" KEY
+         " key=vendor-1 ms=0 errors=to.identifier:out_of_range,sku:missing_field"},
+        {OUTCOME_QUARANTINED, OUTCOME_INVALID,
+         "level=info msg=delivery request_id=" ID " status=200 result=quarantined" KEY
+         " key=vendor-1 ms=0 errors=to.identifier:out_of_range,sku:missing_field"},
+        {OUTCOME_UNAVAILABLE, OUTCOME_INVALID,
+         "level=warning msg=delivery request_id=" ID " status=503" KEY
+         " key=vendor-1 ms=0 errors=to.identifier:out_of_range,sku:missing_field failure=\"waited too long\""
+         " sqlstate=57P01"},
+    };
+    const struct change invalid[] = {{"to.identifier", "9223372036854775808"}, {"sku", NULL}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char *body = make_body(invalid, rows[i].refusal ? COUNT_OF(invalid) : 0, NULL);
+        struct delivery delivery = make_delivery(body, rows[i].outcome, rows[i].refusal);
+        if (rows[i].outcome == OUTCOME_UNAVAILABLE) {
+            delivery.failure = "waited too long";
+            strcpy(delivery.sqlstate, "57P01");
+        }
+        const char *line = delivery_line(&delivery);
+        expect_row(strcmp(line, rows[i].expected) == 0, "got\n%s\nexpected\n%s", line, rows[i].expected);
+        delivery_fini(&delivery);
+        free(body);
+    }
+    end_table();
+}
+
+static void a_delivery_without_receipt_has_what_is_known_of_it(void **state) {
+    (void)state;
+    struct delivery malformed = make_delivery(NULL, OUTCOME_MALFORMED, OUTCOME_MALFORMED);
+    malformed.error_line = 3;
+    malformed.error_column = 14;
+    strcpy(malformed.message, "Invalid JSON at line 3, column 14: invalid token.");
+    assert_string_equal(delivery_line(&malformed),
+                        "level=info msg=delivery request_id=" ID " status=400 key=vendor-1 ms=0 line=3 column=14");
+    struct delivery unauthorized = {.outcome = OUTCOME_UNAUTHORIZED, .request_id_text = ID};
+    assert_string_equal(delivery_line(&unauthorized), "level=info msg=delivery request_id=" ID " status=401 ms=0");
+}
+
+static void the_duration_is_in_milliseconds(void **state) {
+    (void)state;
+    struct delivery delivery = make_delivery(NULL, OUTCOME_CREATED, OUTCOME_UNAVAILABLE);
+    delivery.arrived_us -= 7 * US_PER_S;
+    begin_capture();
+    log_delivery(&delivery);
+    const char *ms = strstr(end_capture(), " ms=");
+    assert_non_null(ms);
+    double value = strtod(ms + strlen(" ms="), NULL);
+    assert_true(value >= 7000 && value < 60000);
+}
+
+static void personal_data_bodies_and_keys_are_never_in_it(void **state) {
+    (void)state;
+    const struct change changes[] = {{"ot_user_login", "\"secret@example.com\""}, {"upc", "\"secret upc\""}};
+    char *body = make_body(changes, COUNT_OF(changes), "\"secret\":\"secret\"");
+    for (int outcome = OUTCOME_UNAVAILABLE; outcome <= OUTCOME_QUARANTINED; outcome++) {
+        enum outcome refusal = outcome == OUTCOME_INVALID || outcome == OUTCOME_QUARANTINED ? OUTCOME_INVALID
+                               : outcome == OUTCOME_MALFORMED                               ? OUTCOME_MALFORMED
+                                                                                            : OUTCOME_UNAVAILABLE;
+        struct delivery delivery = make_delivery(body, (enum outcome)outcome, refusal);
+        delivery.body = strdup(body);
+        delivery.body_len = strlen(body);
+        const char *line = delivery_line(&delivery);
+        expect_row(line && !strstr(line, "secret"), "outcome %d: %s", outcome, line);
+        delivery_fini(&delivery);
+    }
+    free(body);
+    end_table();
+}
+
+/* A value that was refused may hold anything, and any length of it. */
+static void no_value_breaks_the_line(void **state) {
+    (void)state;
+    static const struct {
+        const char *unit;
+        size_t count;
+        const char *logged;
+    } rows[] = {
+        {"x\\nlevel=error msg=forged", 1, " unit_identifier=\"x\\u000alevel=error msg=forged\" "},
+        {"\\\" key=forged", 1, " unit_identifier=\"\\\" key=forged\" "},
+        {"a b", 1, " unit_identifier=\"a b\" "},
+        {"x", 100000, " unit_identifier=xxxx"},
+        {"\\u0001", 100000, " unit_identifier=\"\\u0001\\u0001"},
+        {"\xc3\xa4", 100000, " unit_identifier=\xc3\xa4"},
+        {".\xf0\x9f\x98\x80", 100000, " unit_identifier=.\xf0\x9f\x98\x80"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char *units = repeat(rows[i].unit, rows[i].count);
+        char *json = format_text("\"%s\"", units), *body = make_body_with("unit_identifier", json);
+        struct delivery delivery = make_delivery(body, OUTCOME_INVALID, OUTCOME_INVALID);
+        const char *line = delivery_line(&delivery); /* which is one */
+        expect_row(strstr(line, rows[i].logged), "%.60s: %s", json, line);
+        expect_row(strlen(line) < 8192 && strstr(line, " key=vendor-1 ms=0 errors="), "%.60s: %s", json, line);
+        expect_row(is_utf8(line, strlen(line)), "%.60s: the line is no UTF-8", json);
+        delivery_fini(&delivery);
+        free(units);
+        free(json);
+        free(body);
+    }
+    end_table();
+}
+
+/* The log's room for a line is 8192 bytes; with one more character each time, some line fills it exactly. */
+static void a_line_beyond_the_room_is_cut(void **state) {
+    (void)state;
+    enum { ROOM = 8192 };
+    bool cut = false, whole = false;
+    char *controls = repeat("\\u0001", 512);
+    char *json = format_text("\"%s\"", controls);
+    for (int more = 0; more < 200; more++) {
+        char *plain = repeat("x", (size_t)more), *unit = format_text("\"%.*s%s\"", 300 * 6, controls, plain);
+        const struct change changes[] = {{"program_identifier", json}, {"asn_number", json}, {"unit_identifier", unit}};
+        char *body = make_body(changes, COUNT_OF(changes), NULL);
+        struct delivery delivery = make_delivery(body, OUTCOME_INVALID, OUTCOME_INVALID);
+        const char *line = delivery_line(&delivery);
+        expect_row(time_len + strlen(line) < ROOM, "%d more characters make a line of %zu", more,
+                   time_len + strlen(line));
+        expect_row(strstr(line, " status=422 program_identifier=\"\\u0001"), "%d more characters: %s", more, line);
+        *(strstr(line, " errors=") ? &whole : &cut) = true;
+        delivery_fini(&delivery);
+        free(body);
+        free(unit);
+        free(plain);
+    }
+    expect_row(cut && whole, "the lengths do not straddle the room");
+    free(json);
+    free(controls);
+    end_table();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(values_are_quoted_where_they_have_to_be),
+        cmocka_unit_test(a_long_message_is_cut),
+        cmocka_unit_test(less_important_lines_than_the_level_are_left_out),
+        cmocka_unit_test(a_delivery_has_a_line_with_its_outcome_and_key),
+        cmocka_unit_test(a_delivery_without_receipt_has_what_is_known_of_it),
+        cmocka_unit_test(the_duration_is_in_milliseconds),
+        cmocka_unit_test(personal_data_bodies_and_keys_are_never_in_it),
+        cmocka_unit_test(no_value_breaks_the_line),
+        cmocka_unit_test(a_line_beyond_the_room_is_cut),
+    };
+    return cmocka_run_group_tests_name("log", tests, NULL, NULL);
+}

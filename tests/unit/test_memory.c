@@ -1,0 +1,285 @@
+/*
+ * No memory, at any allocation: every scenario is run with its first allocation failing, then with its second, and so
+ * on until none fails any more. Each time it has to end in a right answer or in "unavailable", and with nothing leaked.
+ */
+#include "unit.h"
+
+#ifdef SANITIZED
+
+/* They have an allocator of their own, which nothing else can stand in for. */
+int main(void) {
+    puts("1..0 # SKIP not with the sanitizers");
+    return 0;
+}
+
+#else
+
+#include "committer.h"
+#include "handler.h"
+#include "receipt_json.h"
+#include "reply.h"
+#include "store_pg.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+static atomic_long fail_at;    /* the allocation that fails, counted from 1; 0: none */
+static atomic_long allocation; /* since begin_counting */
+static atomic_long live;       /* blocks allocated and not freed */
+
+/* These take the place of glibc's, also for the libraries: Jansson, libcrypto and libpq. */
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *block, size_t size);
+void __libc_free(void *block);
+
+static bool fails(void) {
+    long at = atomic_load(&fail_at);
+    if (at == 0 || atomic_fetch_add(&allocation, 1) + 1 != at)
+        return false;
+    errno = ENOMEM;
+    return true;
+}
+
+static void *count_block(void *block) {
+    if (block)
+        atomic_fetch_add(&live, 1);
+    return block;
+}
+
+void *malloc(size_t size) {
+    return fails() ? NULL : count_block(__libc_malloc(size));
+}
+
+void *calloc(size_t count, size_t size) {
+    return fails() ? NULL : count_block(__libc_calloc(count, size));
+}
+
+void *realloc(void *block, size_t size) {
+    if (fails())
+        return NULL;
+    void *moved = __libc_realloc(block, size);
+    return block ? moved : count_block(moved);
+}
+
+void free(void *block) {
+    if (block)
+        atomic_fetch_sub(&live, 1);
+    __libc_free(block);
+}
+
+static const char minimal[] =
+    "{\"program_identifier\":\"p\",\"asn_number\":\"a\",\"unit_identifier\":\"u\",\"from\":{\"identifier\":1,\"type\":"
+    "\"S\",\"dock\":[1.50,{\"x\":12345678901234567890}]},\"to\":{\"identifier\":1,\"type\":\"W\","
+    "\"original_identifier\":\"o\"},\"sku\":\"s\",\"initial_condition\":\"N\",\"initial_channel\":\"c\","
+    "\"ot_user_login\":\"l\",\"tracking_number\":9400100000000000000000,\"more\":{\"y\":\"\\\"z\\\"\"}}";
+
+static char key[API_KEY_TEXT_SIZE];
+static struct api_keys *keys;
+
+static int load_keys(void **state) {
+    char line[API_KEY_LINE_SIZE], error[256];
+    make_folder(state);
+    if (!api_keys_generate("acme", key, line))
+        return -1;
+    keys = api_keys_load(write_file("keys", line), error, sizeof error);
+    return keys ? 0 : -1;
+}
+
+static int free_keys(void **state) {
+    api_keys_free(keys);
+    return remove_folder(state);
+}
+
+/* One request through handler and reply. Returns its answer; `stored` is what a store would make of it. */
+static int answer(const char *body, size_t len, const char *authorization, bool *to_store) {
+    const struct handler handler = {.keys = keys, .deadline_us = 1000000};
+    struct request request = {
+        .method = "POST",
+        .content_type = "application/json",
+        .request_id = "0123456789abcdef0123456789abcdef",
+        .credentials = {{.value = authorization ? authorization : key, .authorization = authorization != NULL}},
+        .credential_count = 1,
+        .body = body,
+        .body_len = len};
+    struct delivery delivery = {0};
+    char storage[8192];
+    struct buffer out;
+    *to_store = handler_handle(&handler, &request, &delivery);
+    if (*to_store)
+        delivery.outcome = delivery.refusal == OUTCOME_UNAVAILABLE ? OUTCOME_CREATED : delivery.refusal_answer;
+    buffer_init_fixed(&out, storage, sizeof storage);
+    reply_write(&out, &delivery);
+    assert_false(out.failed);
+    int status = reply_status(delivery.outcome);
+    delivery_fini(&delivery);
+    return status;
+}
+
+/* Returns how many allocations there were to fail. */
+static long fail_every_allocation(const char *body, size_t len, const char *authorization, int expected, bool check) {
+    for (long n = 1;; n++) {
+        bool to_store;
+        long before = atomic_load(&live);
+        atomic_store(&allocation, 0);
+        atomic_store(&fail_at, n);
+        int status = answer(body, len, authorization, &to_store);
+        bool failed = atomic_load(&allocation) >= n;
+        atomic_store(&fail_at, 0);
+        if (check)
+            assert_int_equal(atomic_load(&live), before);
+        if (status != expected) {
+            assert_int_equal(status, 503);
+            assert_false(to_store);
+        }
+        if (!failed) {
+            assert_int_equal(status, expected);
+            return n - 1;
+        }
+    }
+}
+
+/* The first time, libcrypto allocates what it keeps for errors. */
+static void check_every_allocation(const char *body, size_t len, const char *authorization, int expected) {
+    fail_every_allocation(body, len, authorization, expected, false);
+    assert_true(fail_every_allocation(body, len, authorization, expected, true) > 2);
+}
+
+static void valid_receipt_without_memory_is_unavailable(void **state) {
+    (void)state;
+    check_every_allocation(minimal, sizeof minimal - 1, NULL, 201);
+}
+
+/*
+ * Its tree needs several blocks of the decoder's, so that memory runs out inside Jansson too, which by itself may then
+ * drop a character or call the text malformed. The shift moves the place where it happens.
+ */
+static void large_receipt_without_memory_is_unavailable(void **state) {
+    (void)state;
+    struct buffer body;
+    for (int shift = 0; shift < 40; shift++) {
+        buffer_init(&body);
+        buffer_append(&body, minimal, sizeof minimal - 2);
+        for (int i = 0; i < 40; i++) {
+            buffer_append_format(&body, ",\"unknown_%d\":[\"", i);
+            for (int j = 0; j < 300 * i + 23 * shift; j++)
+                buffer_append(&body, "x", 1);
+            buffer_append_text(&body, "\",{\"deep\":[1,2,3]}]");
+        }
+        buffer_append_text(&body, "}");
+        check_every_allocation(body.data, body.len, NULL, 201);
+        buffer_fini(&body);
+    }
+}
+
+static void invalid_receipt_without_memory_is_unavailable(void **state) {
+    (void)state;
+    const char body[] = "{\"from\":5,\"to\":{\"identifier\":99999999999999999999},\"other\":[1,2,{\"a\":null}]}";
+    check_every_allocation(body, sizeof body - 1, NULL, 422);
+}
+
+static void malformed_body_without_memory_is_unavailable(void **state) {
+    (void)state;
+    const char body[] = "{\"a\":1,\"b\":{\"c\":1,\"c\":2}}";
+    check_every_allocation(body, sizeof body - 1, NULL, 400);
+}
+
+static void basic_authorization_without_memory_is_no_401(void **state) {
+    (void)state;
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char pair[128], header[256] = "Basic ";
+    int len = snprintf(pair, sizeof pair - 3, "acme:%s", key);
+    size_t at = strlen(header);
+    for (int i = 0; i < len; i += 3) {
+        unsigned bits = (unsigned)(unsigned char)pair[i] << 16 | (i + 1 < len ? (unsigned char)pair[i + 1] : 0u) << 8 |
+                        (i + 2 < len ? (unsigned char)pair[i + 2] : 0u);
+        for (int part = 0; part < 4; part++)
+            header[at++] = part <= len - i ? alphabet[bits >> (18 - 6 * part) & 63] : '=';
+    }
+    header[at] = '\0';
+    check_every_allocation(minimal, sizeof minimal - 1, header, 201);
+}
+
+static void new_store_without_memory_leaves_nothing(void **state) {
+    (void)state;
+    const struct store_pg_options options = {.batch_max = 4, .prepared_statements = true};
+    struct store *store = NULL;
+    long n = 0;
+    while (!store && n < 1000) {
+        long before = atomic_load(&live);
+        atomic_store(&allocation, 0);
+        atomic_store(&fail_at, ++n);
+        store = store_pg_new(&options);
+        atomic_store(&fail_at, 0);
+        if (!store)
+            assert_int_equal(atomic_load(&live), before);
+    }
+    assert_non_null(store);
+    assert_true(n > 5);
+    store->free(store);
+}
+
+static enum store_result store_nothing(struct store *store, struct delivery *const *deliveries, size_t count,
+                                       int64_t deadline_us) {
+    (void)store, (void)deliveries, (void)count, (void)deadline_us;
+    return STORE_OK;
+}
+
+static atomic_int stores_freed;
+
+static void count_freed(struct store *store) {
+    (void)store;
+    atomic_fetch_add(&stores_freed, 1);
+}
+
+static void count_done(void *context, struct delivery *delivery) {
+    (void)delivery;
+    atomic_fetch_add((atomic_int *)context, 1);
+}
+
+static void new_committer_without_memory_frees_its_stores(void **state) {
+    (void)state;
+    const struct committer_options options = {.batch_max = 4, .queue_max = 8};
+    struct store one = {.store = store_nothing, .reject = store_nothing, .free = count_freed}, two = one;
+    struct store *stores[] = {&one, &two};
+    struct committer *committer = NULL;
+    atomic_int done = 0;
+    int tried = 0;
+    while (!committer && tried < 100) {
+        atomic_store(&allocation, 0);
+        atomic_store(&fail_at, ++tried);
+        committer = committer_new(&options, stores, 2, count_done, &done);
+        atomic_store(&fail_at, 0);
+        if (!committer)
+            assert_int_equal(atomic_load(&stores_freed), 2 * tried);
+    }
+    assert_non_null(committer);
+    assert_true(tried > 2);
+    /* Passing a delivery through takes no memory at all. */
+    struct delivery delivery = {.deadline_us = INT64_MAX};
+    atomic_store(&allocation, 0);
+    atomic_store(&fail_at, 1);
+    assert_true(committer_submit(committer, &delivery));
+    while (atomic_load(&done) == 0)
+        usleep(1000);
+    atomic_store(&fail_at, 0);
+    committer_free(committer);
+    assert_int_equal(atomic_load(&done), 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(valid_receipt_without_memory_is_unavailable),
+        cmocka_unit_test(large_receipt_without_memory_is_unavailable),
+        cmocka_unit_test(invalid_receipt_without_memory_is_unavailable),
+        cmocka_unit_test(malformed_body_without_memory_is_unavailable),
+        cmocka_unit_test(basic_authorization_without_memory_is_no_401),
+        cmocka_unit_test(new_store_without_memory_leaves_nothing),
+        cmocka_unit_test(new_committer_without_memory_frees_its_stores),
+    };
+    return cmocka_run_group_tests_name("memory", tests, load_keys, free_keys);
+}
+
+#endif

@@ -1,0 +1,719 @@
+/* receipt.h: the table of fields, and the judgement of every value by contract.md's rules. */
+#include "receipt.h"
+
+#include "contract.h"
+#include "receipt_json.h"
+
+static struct receipt_rules rules; /* a test that widens them sets them back */
+
+/* Decodes and judges a body; the errors as text, good until the next call. */
+static const char *judge_into(const char *body, struct receipt *receipt) {
+    struct receipt_json_error json_error;
+    struct receipt_errors errors;
+    *receipt = (struct receipt){0};
+    if (receipt_json_decode(body, strlen(body), receipt, &json_error) != RECEIPT_JSON_OK)
+        return "malformed";
+    bool valid = receipt_validate(receipt, &rules, &errors);
+    if (valid != (errors.count == 0))
+        return "the result and the errors contradict each other";
+    return errors_text(&errors);
+}
+
+/* Does so with a valid body in which one field is `json` (NULL: left out). */
+static const char *judge(const char *path, const char *json) {
+    struct receipt receipt;
+    char *body = make_body_with(path, json);
+    const char *errors = judge_into(body, &receipt);
+    receipt_fini(&receipt);
+    free(body);
+    return errors;
+}
+
+static void expect_errors(const char *path, const char *json, const char *expected) {
+    const char *errors = judge(path, json);
+    expect_row(strcmp(errors, expected) == 0, "%s %.60s: got '%s', expected '%s'", path, json ? json : "left out",
+               errors, expected);
+}
+
+/* `expected` is the code of the one error of the field itself; NULL: no error. */
+static void expect_code(const struct contract_field *field, const char *json, const char *expected) {
+    char errors[128] = "";
+    if (expected)
+        snprintf(errors, sizeof errors, "%s:%s", field->path, expected);
+    expect_errors(field->path, json, errors);
+}
+
+/* --- the table --- */
+
+static void the_table_is_the_contracts(void **state) {
+    (void)state;
+    assert_int_equal(CONTRACT_COUNT, RECEIPT_FIELD_COUNT);
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        const struct contract_field *expected = &contract[i];
+        const struct receipt_field *field = &receipt_fields[i];
+        const char *dot = strchr(expected->path, '.');
+        enum receipt_type type = expected->type == STRING    ? RECEIPT_TEXT
+                                 : expected->type == INTEGER ? RECEIPT_INTEGER
+                                                             : RECEIPT_OBJECT;
+        expect_row(strcmp(field->path, expected->path) == 0, "at %zu is %s, not %s", i, field->path, expected->path);
+        expect_row(strcmp(field->name, dot ? dot + 1 : expected->path) == 0, "%s is named %s", field->path,
+                   field->name);
+        expect_row(field->type == type, "%s has another type", field->path);
+        expect_row(field->required == (expected->required == REQUIRED), "%s: required is wrong", field->path);
+        expect_row(!field->column == !expected->column &&
+                       (!field->column || strcmp(field->column, expected->column) == 0),
+                   "%s: column is wrong", field->path);
+        expect_row(type != RECEIPT_TEXT || field->max_chars == expected->limit, "%s: limit is %u", field->path,
+                   field->max_chars);
+        expect_row(field->key == (expected->limit == 255), "%s: key is wrong", field->path);
+        enum receipt_list list = strcmp(expected->path, "initial_condition") == 0 ? RECEIPT_CONDITIONS
+                                 : strcmp(expected->path, "reference.type") == 0  ? RECEIPT_REFERENCE_TYPES
+                                                                                  : RECEIPT_LIST_NONE;
+        expect_row(field->list == list, "%s: list is %d", field->path, (int)field->list);
+        char *values = format_text("%s", "");
+        for (const char *const *value = field->values; value && *value; value++) {
+            char *longer = format_text("%s%s ", values, *value);
+            free(values);
+            values = longer;
+        }
+        expect_row(strcmp(values, expected->values ? expected->values : "") == 0, "%s may be %s", field->path, values);
+        free(values);
+    }
+    end_table();
+}
+
+static void every_field_stands_in_its_object(void **state) {
+    (void)state;
+    static const char *const objects[RECEIPT_OBJECT_COUNT] = {
+        [RECEIPT_FROM] = "from", [RECEIPT_TO] = "to", [RECEIPT_REFERENCE] = "reference"};
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        const char *object = objects[field->object];
+        size_t len = object ? strlen(object) : 0;
+        expect_row(object ? strncmp(field->path, object, len) == 0 && field->path[len] == '.'
+                          : !strchr(field->path, '.'),
+                   "%s stands in another object", field->path);
+        if (field->type == RECEIPT_OBJECT)
+            expect_row(strcmp(objects[field->opens], field->path) == 0, "%s opens another object", field->path);
+    }
+    end_table();
+}
+
+static void the_key_is_program_asn_unit(void **state) {
+    (void)state;
+    static const char *const key[] = {"program_identifier", "asn_number", "unit_identifier"};
+    assert_int_equal(RECEIPT_KEY_COUNT, COUNT_OF(key));
+    for (size_t i = 0; i < COUNT_OF(key); i++)
+        assert_string_equal(receipt_fields[receipt_key_fields[i]].path, key[i]);
+}
+
+static void error_codes_have_the_vendors_names(void **state) {
+    (void)state;
+    assert_string_equal(receipt_error_name(RECEIPT_MISSING_FIELD), "missing_field");
+    assert_string_equal(receipt_error_name(RECEIPT_INVALID_TYPE), "invalid_type");
+    assert_string_equal(receipt_error_name(RECEIPT_INVALID_VALUE), "invalid_value");
+    assert_string_equal(receipt_error_name(RECEIPT_TOO_LONG), "too_long");
+    assert_string_equal(receipt_error_name(RECEIPT_OUT_OF_RANGE), "out_of_range");
+}
+
+static void a_field_is_found_from_every_hint(void **state) {
+    (void)state;
+    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        for (int hint = 0; hint <= RECEIPT_FIELD_COUNT; hint++)
+            expect_row(receipt_find_field(field->object, field->name, strlen(field->name), hint) == i,
+                       "%s from hint %d", field->path, hint);
+    }
+    end_table();
+}
+
+static void what_is_no_field_is_not_found(void **state) {
+    (void)state;
+    static const struct {
+        enum receipt_object object;
+        const char *name;
+    } rows[] = {
+        {RECEIPT_BODY, ""},
+        {RECEIPT_BODY, "identifier"},
+        {RECEIPT_BODY, "type"},
+        {RECEIPT_BODY, "asn_numbe"},
+        {RECEIPT_BODY, "asn_number2"},
+        {RECEIPT_BODY, "ASN_NUMBER"},
+        {RECEIPT_BODY, "asn_number "},
+        {RECEIPT_BODY, "from.identifier"},
+        {RECEIPT_BODY, "from_identifier"},
+        {RECEIPT_FROM, "original_identifier"},
+        {RECEIPT_FROM, "sku"},
+        {RECEIPT_TO, "alternate_identifier"},
+        {RECEIPT_REFERENCE, "original_identifier"},
+        {RECEIPT_FROM, "from"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        for (int hint = 0; hint <= RECEIPT_FIELD_COUNT; hint++)
+            expect_row(receipt_find_field(rows[i].object, rows[i].name, strlen(rows[i].name), hint) == -1,
+                       "'%s' in object %d", rows[i].name, (int)rows[i].object);
+    end_table();
+}
+
+/* --- one field at a time --- */
+
+static void a_full_body_is_valid(void **state) {
+    (void)state;
+    struct receipt receipt;
+    char *body = make_body(NULL, 0, NULL);
+    assert_string_equal(judge_into(body, &receipt), "");
+    assert_int_equal(receipt.to_identifier, 1352);
+    receipt_fini(&receipt);
+    free(body);
+}
+
+static void only_required_fields_are_needed(void **state) {
+    (void)state;
+    struct change changes[CONTRACT_COUNT];
+    size_t count = 0;
+    struct receipt receipt;
+    for (size_t i = 0; i < CONTRACT_COUNT; i++)
+        if (!contract[i].required)
+            changes[count++] = (struct change){contract[i].path, NULL};
+    char *body = make_body(changes, count, NULL);
+    assert_null(strstr(body, "reference"));
+    assert_string_equal(judge_into(body, &receipt), "");
+    for (size_t i = 0; i < CONTRACT_COUNT; i++)
+        expect_row((receipt.values[i].kind == RECEIPT_VALUE_ABSENT) == !contract[i].required, "%s", contract[i].path);
+    end_table();
+    receipt_fini(&receipt);
+    free(body);
+}
+
+static void a_field_left_out_or_null_is_missing_where_required(void **state) {
+    (void)state;
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        if (contract[i].type == OBJECT)
+            continue;
+        expect_code(&contract[i], NULL, contract[i].required ? "missing_field" : NULL);
+        expect_code(&contract[i], "null", contract[i].required ? "missing_field" : NULL);
+    }
+    end_table();
+}
+
+static void blank_required_string_is_missing(void **state) {
+    (void)state;
+    static const char *const blanks[] = {
+        "\"\"",    "\" \"",       "\"\\t\"", "\"\\n\"",     "\"\\u000b\"",
+        "\"\\f\"", "\"\\u000c\"", "\"\\r\"", "\"\\u0020\"", "\"  \\t\\r\\n \\u000b\\f\""};
+    for (size_t i = 0; i < CONTRACT_COUNT; i++)
+        for (size_t b = 0; b < COUNT_OF(blanks) && contract[i].type == STRING; b++)
+            if (contract[i].required)
+                expect_code(&contract[i], blanks[b], "missing_field");
+    end_table();
+}
+
+static void blank_optional_string_is_absent(void **state) {
+    (void)state;
+    static const char *const blanks[] = {"\"\"", "\" \"", "\"\\t\"", "\"\\n\\u000b\\f\\r\""};
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        for (size_t b = 0; b < COUNT_OF(blanks) && contract[i].type == STRING && !contract[i].required; b++) {
+            struct receipt receipt;
+            char *body = make_body_with(contract[i].path, blanks[b]);
+            const char *errors = judge_into(body, &receipt);
+            expect_row(*errors == '\0' && receipt.values[i].kind == RECEIPT_VALUE_ABSENT, "%s %s: '%s'",
+                       contract[i].path, blanks[b], errors);
+            receipt_fini(&receipt);
+            free(body);
+        }
+    }
+    end_table();
+}
+
+static void only_ascii_white_space_is_blank(void **state) {
+    (void)state;
+    /* Other control characters, no-break space, next line, ideographic space, zero width space. */
+    static const char *const texts[] = {"\"\\u0008\"", "\"\\u001f\"", "\"\\u007f\"", "\"\\u00a0\"",
+                                        "\"\\u0085\"", "\"\\u3000\"", "\"\\u200b\"", "\" . \""};
+    for (size_t t = 0; t < COUNT_OF(texts); t++)
+        expect_errors("sku", texts[t], "");
+    end_table();
+}
+
+static void text_is_kept_as_sent(void **state) {
+    (void)state;
+    static const struct {
+        const char *json, *text;
+    } rows[] = {
+        {"\" padded \"", " padded "},
+        {"\"\\tMiXeD\\r\\n\"", "\tMiXeD\r\n"},
+        {"\"NULL\"", "NULL"},
+        {"\"{a,\\\"b\\\",NULL}\"", "{a,\"b\",NULL}"},
+        {"\"'; drop table receipts; --\"", "'; drop table receipts; --"},
+        {"\"\\\\N\\\\x00\"", "\\N\\x00"},
+        {"\"e\\u0301\"", "e\xcc\x81"},
+        {"\"\xc3\xa9\"", "\xc3\xa9"},
+        {"\"\\ud83d\\ude00\"", "\xf0\x9f\x98\x80"},
+        {"0", "0"},
+        {"-0", "-0"},
+        {"-17", "-17"},
+        {"9205590164917312751089", "9205590164917312751089"},
+        {"-9205590164917312751089", "-9205590164917312751089"},
+        {"123456789012345678901234567890123456789012345678901234567890",
+         "123456789012345678901234567890123456789012345678901234567890"},
+    };
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+            if (contract[i].type != STRING || contract[i].values)
+                continue;
+            struct receipt receipt;
+            char *body = make_body_with(contract[i].path, rows[r].json);
+            const char *errors = judge_into(body, &receipt);
+            const struct receipt_value *value = &receipt.values[i];
+            expect_row(*errors == '\0' && text_is(value->text, value->len, rows[r].text), "%s %s: '%s', %.*s",
+                       contract[i].path, rows[r].json, errors, (int)value->len, value->text ? value->text : "");
+            receipt_fini(&receipt);
+            free(body);
+        }
+    }
+    end_table();
+}
+
+static void other_types_in_a_string_field_are_invalid(void **state) {
+    (void)state;
+    static const char *const values[] = {"true",
+                                         "false",
+                                         "[]",
+                                         "[\"a\"]",
+                                         "{}",
+                                         "{\"a\":1}",
+                                         "1.0",
+                                         "1e3",
+                                         "1E+3",
+                                         "-0.0",
+                                         "1.5e-7",
+                                         "1e400000",
+                                         "0.1",
+                                         "123456789012345678901234567890.0",
+                                         "12345678901234567890e1"};
+    for (size_t i = 0; i < CONTRACT_COUNT; i++)
+        for (size_t v = 0; v < COUNT_OF(values) && contract[i].type == STRING; v++)
+            expect_code(&contract[i], values[v], "invalid_type");
+    end_table();
+}
+
+static void other_types_for_an_object_are_invalid_and_nothing_inside_is_missing(void **state) {
+    (void)state;
+    static const char *const values[] = {"true", "false", "[]", "[{}]", "1", "1.5", "\"text\""};
+    for (size_t i = 0; i < CONTRACT_COUNT; i++)
+        for (size_t v = 0; v < COUNT_OF(values) && contract[i].type == OBJECT; v++)
+            expect_code(&contract[i], values[v], "invalid_type");
+    end_table();
+}
+
+static void a_missing_object_lists_itself_and_its_required_members(void **state) {
+    (void)state;
+    static const char from[] = "from:missing_field from.identifier:missing_field from.type:missing_field";
+    static const char to[] = "to:missing_field to.identifier:missing_field to.type:missing_field "
+                             "to.original_identifier:missing_field";
+    static const char *const values[] = {NULL, "null", "\"\"", "\" \""};
+    for (size_t v = 0; v < COUNT_OF(values); v++) {
+        expect_errors("from", values[v], from);
+        expect_errors("to", values[v], to);
+        expect_errors("reference", values[v], "");
+    }
+    expect_errors("from", "{}", "from.identifier:missing_field from.type:missing_field");
+    expect_errors("to", "{}", "to.identifier:missing_field to.type:missing_field to.original_identifier:missing_field");
+    expect_errors("reference", "{}", "");
+    end_table();
+}
+
+/* A string of `chars` characters, each of them `unit`, as JSON. */
+static char *quoted(const char *unit, size_t chars) {
+    char *text = repeat(unit, chars), *json = format_text("\"%s\"", text);
+    free(text);
+    return json;
+}
+
+static void the_limit_counts_characters(void **state) {
+    (void)state;
+    /* One byte each, two, three, four, an escape, a surrogate pair: one character all of them. */
+    static const char *const units[] = {"x", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\\n", "\\ud83d\\ude00"};
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        for (size_t u = 0; u < COUNT_OF(units) && contract[i].type == STRING; u++) {
+            /* Blank where the unit is a line feed: so there is one other character. */
+            char *at_limit = repeat(units[u], contract[i].limit - 1);
+            char *fits = format_text("\"%s.\"", at_limit), *too_long = format_text("\"%s%s.\"", at_limit, units[u]);
+            bool any = !contract[i].values;
+            expect_code(&contract[i], fits, any ? NULL : "invalid_value");
+            if (any)
+                expect_code(&contract[i], too_long, "too_long");
+            free(at_limit);
+            free(fits);
+            free(too_long);
+        }
+    }
+    end_table();
+}
+
+static void integers_in_string_fields_are_limited_as_well(void **state) {
+    (void)state;
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        if (contract[i].type != STRING || contract[i].values)
+            continue;
+        char *fits = repeat("7", contract[i].limit), *too_long = repeat("7", contract[i].limit + 1);
+        expect_code(&contract[i], fits, NULL);
+        expect_code(&contract[i], too_long, "too_long");
+        free(fits);
+        free(too_long);
+    }
+    end_table();
+}
+
+static void a_combining_mark_is_a_character(void **state) {
+    (void)state;
+    char *json = quoted("e\xcc\x81", 128); /* 256 code points */
+    expect_errors("asn_number", json, "asn_number:too_long");
+    free(json);
+    end_table();
+}
+
+static void only_the_listed_values_are_taken_exactly(void **state) {
+    (void)state;
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        const struct contract_field *field = &contract[i];
+        if (!field->values)
+            continue;
+        for (const char *value = field->values; *value; value += strcspn(value, " ") + 1) {
+            int len = (int)strcspn(value, " ");
+            static const struct {
+                const char *before, *after;
+                const char *code;
+            } rows[] = {{"", "", NULL},
+                        {" ", "", "invalid_value"},
+                        {"", " ", "invalid_value"},
+                        {"", "\\n", "invalid_value"},
+                        {"", "x", "invalid_value"},
+                        {"x", "", "invalid_value"},
+                        {"\\u00a0", "", "invalid_value"}};
+            for (size_t r = 0; r < COUNT_OF(rows); r++) {
+                char *json = format_text("\"%s%.*s%s\"", rows[r].before, len, value, rows[r].after);
+                expect_code(field, json, rows[r].code);
+                free(json);
+            }
+            char *other_case = format_text("\"%.*s\"", len, value);
+            other_case[1] ^= 0x20;
+            expect_code(field, other_case, "invalid_value");
+            free(other_case);
+        }
+    }
+    static const char *const others[] = {"\"T\"", "\"TTT\"", "\"D\"",           "\"NULL\"", "\"N,R\"",
+                                         "5",     "-1",      "\"ForwardOrde\"", "\"rma\"",  "\"N\xcc\x81\""};
+    for (size_t o = 0; o < COUNT_OF(others); o++) {
+        expect_errors("initial_condition", others[o], "initial_condition:invalid_value");
+        expect_errors("reference.type", others[o], "reference.type:invalid_value");
+    }
+    expect_errors("initial_condition", "\"RMA\"", "initial_condition:invalid_value");
+    expect_errors("reference.type", "\"N\"", "reference.type:invalid_value");
+    end_table();
+}
+
+static void the_operator_may_add_to_the_lists(void **state) {
+    (void)state;
+    static const struct {
+        const char *more, *json;
+        bool taken;
+    } rows[] = {
+        {NULL, "\"Z9\"", false},     {"", "\"Z9\"", false},         {"Z9", "\"Z9\"", true},
+        {"Z8,Z9", "\"Z8\"", true},   {"Z8,Z9", "\"Z9\"", true},     {"Z8,Z9,Z10", "\"Z9\"", true},
+        {"Z8,Z9", "\"Z10\"", false}, {"Z8,Z9", "\"Z8,Z9\"", false}, {"Z8,Z9", "\",\"", false},
+        {"Z8,Z9", "\"Z\"", false},   {"Z8,Z9", "\"z9\"", false},    {"Z8,Z9", "\"Z9 \"", false},
+        {"Z8,Z9", "\"8\"", false},   {"Z8,90", "90", true},         {"Z8,90", "9", false},
+    };
+    static const struct {
+        enum receipt_list list;
+        const char *path, *listed, *other;
+    } fields[] = {{RECEIPT_CONDITIONS, "initial_condition", "\"TT\"", "reference.type"},
+                  {RECEIPT_REFERENCE_TYPES, "reference.type", "\"RA\"", "initial_condition"}};
+    for (size_t f = 0; f < COUNT_OF(fields); f++) {
+        char *invalid = format_text("%s:invalid_value", fields[f].path);
+        char *other_invalid = format_text("%s:invalid_value", fields[f].other);
+        for (size_t r = 0; r < COUNT_OF(rows); r++) {
+            rules.more_values[fields[f].list] = rows[r].more;
+            expect_errors(fields[f].path, rows[r].json, rows[r].taken ? "" : invalid);
+            expect_errors(fields[f].path, fields[f].listed, "");
+            expect_errors(fields[f].other, rows[r].json, other_invalid); /* the other list is as it was */
+        }
+        rules = (struct receipt_rules){0};
+        free(invalid);
+        free(other_invalid);
+    }
+    end_table();
+}
+
+static void to_identifier_is_a_64_bit_integer(void **state) {
+    (void)state;
+    static const struct {
+        const char *json;
+        int64_t value;
+    } rows[] = {{"0", 0},
+                {"-0", 0},
+                {"1", 1},
+                {"-1", -1},
+                {"2147483648", 2147483648},
+                {"999999999999999999", 999999999999999999},
+                {"1000000000000000000", 1000000000000000000},
+                {"9223372036854775807", INT64_MAX},
+                {"-9223372036854775808", INT64_MIN}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct receipt receipt;
+        char *body = make_body_with("to.identifier", rows[i].json);
+        const char *errors = judge_into(body, &receipt);
+        expect_row(*errors == '\0' && receipt.to_identifier == rows[i].value, "%s: '%s' %lld", rows[i].json, errors,
+                   (long long)receipt.to_identifier);
+        receipt_fini(&receipt);
+        free(body);
+    }
+    end_table();
+}
+
+static void to_identifier_beyond_64_bits_is_out_of_range(void **state) {
+    (void)state;
+    static const char *const values[] = {"9223372036854775808",
+                                         "-9223372036854775809",
+                                         "10000000000000000000",
+                                         "18446744073709551616",
+                                         "18446744073709551617",
+                                         "36893488147419103233",
+                                         "-18446744073709551617",
+                                         "9205590164917312751089",
+                                         "99999999999999999999999",
+                                         "100000000000000000000000",
+                                         "-99999999999999999999999999999999999999999"};
+    for (size_t i = 0; i < COUNT_OF(values); i++)
+        expect_errors("to.identifier", values[i], "to.identifier:out_of_range");
+    char *digits = repeat("9", 5000);
+    expect_errors("to.identifier", digits, "to.identifier:out_of_range");
+    free(digits);
+    end_table();
+}
+
+static void to_identifier_takes_nothing_but_an_integer(void **state) {
+    (void)state;
+    static const char *const values[] = {"\"1352\"", "\"x\"", "1.0", "1e3", "1E3", "-1.5",    "true",
+                                         "false",    "[1]",   "[]",  "{}",  "0.0", "1e400000"};
+    for (size_t i = 0; i < COUNT_OF(values); i++)
+        expect_errors("to.identifier", values[i], "to.identifier:invalid_type");
+    expect_errors("to.identifier", NULL, "to.identifier:missing_field");
+    expect_errors("to.identifier", "null", "to.identifier:missing_field");
+    expect_errors("to.identifier", "\"\"", "to.identifier:missing_field");
+    expect_errors("to.identifier", "\" \\t\"", "to.identifier:missing_field");
+    end_table();
+}
+
+/* --- several at a time --- */
+
+static void every_error_is_listed_in_the_tables_order(void **state) {
+    (void)state;
+    struct receipt receipt;
+    char *too_long = repeat("1", 256);
+    const struct change changes[] = {
+        {"reject_reason", "[]"},      {"to.identifier", "9223372036854775808"},
+        {"asn_number", too_long},     {"initial_condition", "\"n\""},
+        {"from.type", "\" \""},       {"reference.type", "7"},
+        {"program_identifier", NULL}, {"unit_identifier", "1.5"},
+        {"ot_user_login", "null"},
+    };
+    char *body = make_body(changes, COUNT_OF(changes), NULL);
+    assert_string_equal(judge_into(body, &receipt),
+                        "program_identifier:missing_field asn_number:too_long from.type:missing_field "
+                        "to.identifier:out_of_range reference.type:invalid_value unit_identifier:invalid_type "
+                        "initial_condition:invalid_value ot_user_login:missing_field reject_reason:invalid_type");
+    receipt_fini(&receipt);
+    free(body);
+    free(too_long);
+}
+
+static void an_empty_body_misses_every_required_field(void **state) {
+    (void)state;
+    struct receipt receipt;
+    char *expected = format_text("%s", "");
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        if (!contract[i].required)
+            continue;
+        char *longer = format_text("%s%s%s:missing_field", expected, *expected ? " " : "", contract[i].path);
+        free(expected);
+        expected = longer;
+    }
+    assert_string_equal(judge_into("{}", &receipt), expected);
+    free(expected);
+    receipt_fini(&receipt);
+}
+
+static void every_field_can_be_wrong_at_once(void **state) {
+    (void)state;
+    struct change changes[CONTRACT_COUNT];
+    size_t count = 0;
+    struct receipt receipt;
+    char *expected = format_text("%s", "");
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        if (contract[i].type == OBJECT)
+            continue;
+        changes[count++] = (struct change){contract[i].path, "true"};
+        char *longer = format_text("%s%s%s:invalid_type", expected, *expected ? " " : "", contract[i].path);
+        free(expected);
+        expected = longer;
+    }
+    char *body = make_body(changes, count, NULL);
+    assert_string_equal(judge_into(body, &receipt), expected);
+    free(expected);
+    free(body);
+    receipt_fini(&receipt);
+}
+
+static void the_order_of_the_body_does_not_matter(void **state) {
+    (void)state;
+    struct receipt receipt;
+    assert_string_equal(
+        judge_into("{\"reject_reason\":\"r\",\"ot_user_login\":\"o\",\"initial_channel\":\"c\",\"initial_condition\":"
+                   "\"TT\",\"sku\":1,\"unit_identifier\":2,\"to\":{\"original_identifier\":3,\"type\":\"t\","
+                   "\"identifier\":4},\"from\":{\"type\":\"f\",\"identifier\":5},\"asn_number\":6,"
+                   "\"program_identifier\":7}",
+                   &receipt),
+        "");
+    assert_true(text_is(receipt.values[0].text, receipt.values[0].len, "7"));
+    assert_true(text_is(receipt.values[4].text, receipt.values[4].len, "5"));
+    assert_true(text_is(receipt.values[9].text, receipt.values[9].len, "3"));
+    assert_true(text_is(receipt.values[31].text, receipt.values[31].len, "r"));
+    assert_int_equal(receipt.to_identifier, 4);
+    receipt_fini(&receipt);
+}
+
+static void unknown_fields_are_no_error(void **state) {
+    (void)state;
+    struct receipt receipt;
+    char *body = make_body(NULL, 0, "\"new\":{\"identifier\":[1.5,true,null]},\"identifier\":1.5,\"From\":7");
+    assert_string_equal(judge_into(body, &receipt), "");
+    receipt_fini(&receipt);
+    free(body);
+}
+
+/* --- the key --- */
+
+static void decode_valid(const char *program, const char *asn, const char *unit, struct receipt *receipt) {
+    const struct change changes[] = {{"program_identifier", program}, {"asn_number", asn}, {"unit_identifier", unit}};
+    char *body = make_body(changes, COUNT_OF(changes), NULL);
+    assert_string_equal(judge_into(body, receipt), "");
+    free(body);
+}
+
+static int sign(int number) {
+    return (number > 0) - (number < 0);
+}
+
+static void keys_are_ordered_bytewise_part_by_part(void **state) {
+    (void)state;
+    /* In ascending order. */
+    static const char *const keys[][3] = {{"\"A\"", "\"z\"", "\"z\""},  {"\"a\"", "\"1\"", "\"1\""},
+                                          {"\"a\"", "\"1\"", "\"10\""}, {"\"a\"", "\"1\"", "\"2\""},
+                                          {"\"a\"", "\"11\"", "\"1\""}, {"\"a\"", "\"2\"", "\"1\""},
+                                          {"\"aa\"", "\"1\"", "\"1\""}, {"\"b\"", "\"0\"", "\"0\""},
+                                          {"\"z\"", "\"0\"", "\"0\""},  {"\"\xc3\xa4\"", "\"0\"", "\"0\""}};
+    struct receipt receipts[COUNT_OF(keys)];
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        decode_valid(keys[i][0], keys[i][1], keys[i][2], &receipts[i]);
+    for (int i = 0; i < (int)COUNT_OF(keys); i++) {
+        for (int j = 0; j < (int)COUNT_OF(keys); j++) {
+            expect_row(sign(receipt_compare_keys(&receipts[i], &receipts[j])) == sign(i - j), "%d and %d", i, j);
+            expect_row((receipts[i].key_hash == receipts[j].key_hash) == (i == j), "the hashes of %d and %d", i, j);
+        }
+    }
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        receipt_fini(&receipts[i]);
+    end_table();
+}
+
+static void the_parts_of_a_key_do_not_run_together(void **state) {
+    (void)state;
+    struct receipt a, b;
+    decode_valid("\"ab\"", "\"c\"", "\"d\"", &a);
+    decode_valid("\"a\"", "\"bc\"", "\"d\"", &b);
+    assert_true(a.key_hash != b.key_hash);
+    assert_true(receipt_compare_keys(&a, &b) > 0);
+    receipt_fini(&a);
+    receipt_fini(&b);
+}
+
+static void a_key_of_integers_is_the_key_of_their_digits(void **state) {
+    (void)state;
+    struct receipt a, b;
+    decode_valid("1", "9205590164917312751089", "3", &a);
+    decode_valid("\"1\"", "\"9205590164917312751089\"", "\"\\u0033\"", &b);
+    assert_int_equal(a.key_hash, b.key_hash);
+    assert_int_equal(receipt_compare_keys(&a, &b), 0);
+    receipt_fini(&a);
+    receipt_fini(&b);
+}
+
+static void what_is_not_in_the_key_does_not_count(void **state) {
+    (void)state;
+    struct receipt a, b;
+    const struct change changes[] = {{"sku", "\"other\""}, {"shipment_identifier", NULL}};
+    char *one = make_body(NULL, 0, NULL), *other = make_body(changes, COUNT_OF(changes), "\"x\":1");
+    assert_string_equal(judge_into(one, &a), "");
+    assert_string_equal(judge_into(other, &b), "");
+    assert_int_equal(a.key_hash, b.key_hash);
+    assert_int_equal(receipt_compare_keys(&a, &b), 0);
+    receipt_fini(&a);
+    receipt_fini(&b);
+    free(one);
+    free(other);
+}
+
+static void fini_zeroes_and_takes_a_zeroed_receipt(void **state) {
+    (void)state;
+    static const struct receipt zero;
+    struct receipt receipt = {0};
+    receipt_fini(&receipt);
+    char *body = make_body(NULL, 0, NULL);
+    judge_into(body, &receipt);
+    receipt_fini(&receipt);
+    assert_memory_equal(&receipt, &zero, sizeof zero);
+    receipt_fini(&receipt);
+    free(body);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table_is_the_contracts),
+        cmocka_unit_test(every_field_stands_in_its_object),
+        cmocka_unit_test(the_key_is_program_asn_unit),
+        cmocka_unit_test(error_codes_have_the_vendors_names),
+        cmocka_unit_test(a_field_is_found_from_every_hint),
+        cmocka_unit_test(what_is_no_field_is_not_found),
+        cmocka_unit_test(a_full_body_is_valid),
+        cmocka_unit_test(only_required_fields_are_needed),
+        cmocka_unit_test(a_field_left_out_or_null_is_missing_where_required),
+        cmocka_unit_test(blank_required_string_is_missing),
+        cmocka_unit_test(blank_optional_string_is_absent),
+        cmocka_unit_test(only_ascii_white_space_is_blank),
+        cmocka_unit_test(text_is_kept_as_sent),
+        cmocka_unit_test(other_types_in_a_string_field_are_invalid),
+        cmocka_unit_test(other_types_for_an_object_are_invalid_and_nothing_inside_is_missing),
+        cmocka_unit_test(a_missing_object_lists_itself_and_its_required_members),
+        cmocka_unit_test(the_limit_counts_characters),
+        cmocka_unit_test(integers_in_string_fields_are_limited_as_well),
+        cmocka_unit_test(a_combining_mark_is_a_character),
+        cmocka_unit_test(only_the_listed_values_are_taken_exactly),
+        cmocka_unit_test(the_operator_may_add_to_the_lists),
+        cmocka_unit_test(to_identifier_is_a_64_bit_integer),
+        cmocka_unit_test(to_identifier_beyond_64_bits_is_out_of_range),
+        cmocka_unit_test(to_identifier_takes_nothing_but_an_integer),
+        cmocka_unit_test(every_error_is_listed_in_the_tables_order),
+        cmocka_unit_test(an_empty_body_misses_every_required_field),
+        cmocka_unit_test(every_field_can_be_wrong_at_once),
+        cmocka_unit_test(the_order_of_the_body_does_not_matter),
+        cmocka_unit_test(unknown_fields_are_no_error),
+        cmocka_unit_test(keys_are_ordered_bytewise_part_by_part),
+        cmocka_unit_test(the_parts_of_a_key_do_not_run_together),
+        cmocka_unit_test(a_key_of_integers_is_the_key_of_their_digits),
+        cmocka_unit_test(what_is_not_in_the_key_does_not_count),
+        cmocka_unit_test(fini_zeroes_and_takes_a_zeroed_receipt),
+    };
+    return cmocka_run_group_tests_name("receipt", tests, NULL, NULL);
+}
