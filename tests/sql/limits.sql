@@ -1,4 +1,5 @@
--- A text has 1 to 1,000 characters, one of the key 1 to 255; a character counts once, however many bytes it has.
+-- A text of the key has 1 to 255 characters, and every other one takes the 1,000 that the service lets through; a
+-- character counts once, however many bytes it has.
 
 begin;
 set local search_path = inventory, tap;
@@ -25,7 +26,7 @@ create function pg_temp.insert_with(name text, value text) returns void language
   ).*
 $$;
 
-select plan(1 + 29 * 4 + 13);
+select plan(1 + 29 * 2 + 3 * 2 + 13);
 
 select is((select count(*)::integer from field), 29, 'there are 29 columns of text');
 
@@ -41,14 +42,16 @@ select throws_ok(
   format('new row for relation "receipts" violates check constraint "receipts_%s_check"', name),
   format('%s may not have %s characters', name, most + 1)
 )
-from field;
+from field
+where most = 255;
 select throws_ok(
   format('select pg_temp.insert_with(%L, %L)', name, ''),
   '23514',
   format('new row for relation "receipts" violates check constraint "receipts_%s_check"', name),
   name || ' may not be empty'
 )
-from field;
+from field
+where most = 255;
 
 select throws_ok(
   format('select pg_temp.deliver(%L)', jsonb_build_object('request', 2, name, null)),
