@@ -23,13 +23,14 @@ linking = -pthread -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITI
 modules := $(filter-out main,$(basename $(notdir $(wildcard fcgi/*.c))))
 objects := $(modules:%=$(BUILD)/fcgi/%.o)
 unit_tests := $(basename $(notdir $(wildcard tests/unit/test_*.c)))
+fuzzers := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 
 # In front of a command: says what it makes instead of the command itself.
 quietly = $(if $(V),,@echo '$(1) $@';)
 
 .PHONY: all help install clean format run stop status psql test packages \
     check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell \
-    check-static bench bench-scale
+    check-static check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
 all: $(BUILD)/receiptd
 	@:
@@ -86,6 +87,34 @@ check-sql:
 ## make check-e2e      the end-to-end tests through nginx and PostgreSQL
 check-e2e: all
 	@tests/e2e/run
+
+## make check-faults   the same with every fault that can be caused: what was told has to be stored
+check-faults: all
+	@tests/faults/run
+
+## make chaos          faults at random for SECS=300 seconds; SEED= as it was printed draws the same ones
+chaos: all
+	@tests/faults/chaos
+
+## make soak           DELIVERIES=1000000 to one worker: memory and descriptors must not grow
+soak: all
+	@tests/faults/soak
+
+## make check-fuzz     hostile input, made by libFuzzer, for decoding and for storing
+## make fuzz           the same for SECS=600 seconds; SEED= as it was printed begins with the same input
+check-fuzz: SECS = 45
+fuzz: SECS = 600
+check-fuzz fuzz: all
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SANITIZE=fuzzer-no-link,address,undefined \
+	    CFLAGS='-O1 -g' fuzzers
+	@tests/fuzz/run $(SECS) $(fuzzers:%=$(BUILD)/fuzz/%)
+
+fuzzers: $(fuzzers:%=$(BUILD)/%)
+	@:
+
+$(BUILD)/fuzz_%: tests/fuzz/fuzz_%.c $(objects) Makefile
+	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) $(linking) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(objects) \
+	    $(library_libs)
 
 ## make check-layers   that modules only use what is below them
 check-layers:

@@ -234,8 +234,8 @@ static int serve(const char *path) {
         log_message(LOG_ERROR, "some connections could not be ended in time");
         return EXIT_FAILURE;
     }
+    committer_free(committer); /* first: its threads may be still at the end of server_answer */
     server_free(server);
-    committer_free(committer);
     api_keys_free(keys);
     log_message(LOG_INFO, "drained");
     return EXIT_SUCCESS;

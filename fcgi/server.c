@@ -46,9 +46,10 @@ struct connection {
 
 struct server {
     struct server_options options;
-    int ready;   /* epoll set: the listener and connections, for the event threads */
-    int patient; /* epoll set: connections with a part of a request, for the patient threads */
-    int stop;    /* eventfd in both sets: readable when the threads have to end */
+    int ready;           /* epoll set: the listener and connections, for the event threads */
+    int patient;         /* epoll set: connections with a part of a request, for the patient threads */
+    int stop;            /* eventfd in both sets: readable when the threads have to end */
+    atomic_int listener; /* -1 once it is closed */
     atomic_bool draining;
     atomic_bool listening; /* the listener is in the set */
 
@@ -71,7 +72,7 @@ static void set_listening(struct server *server, bool on) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = server};
     pthread_mutex_lock(&server->lock);
     if (atomic_load(&server->listening) != on && !(on && atomic_load(&server->draining))) {
-        epoll_ctl(server->ready, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, server->options.listener, &event);
+        epoll_ctl(server->ready, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, atomic_load(&server->listener), &event);
         atomic_store(&server->listening, on);
     }
     pthread_mutex_unlock(&server->lock);
@@ -123,7 +124,7 @@ static void wait_for_bytes(struct connection *connection, bool patiently) {
  * FCGX_Accept_r, and with no listening socket it returns when that descriptor has ended.
  */
 static bool accept_connection(struct server *server) {
-    int fd = accept4(server->options.listener, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept4(atomic_load(&server->listener), NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             log_message(LOG_ERROR, "cannot accept a connection: %s", strerror(errno));
@@ -394,6 +395,7 @@ struct server *server_new(const struct server_options *options) {
     if (!server)
         return NULL;
     server->options = *options;
+    atomic_init(&server->listener, options->listener);
     pthread_mutex_init(&server->lock, NULL);
     /* libfcgi waits up to 2 s for a client to close first; nginx needs no such wait on a UNIX socket. */
     setenv("LIBFCGI_OS_CLOSE_POLL_TIMEOUT", "0", 1);
@@ -434,8 +436,7 @@ bool server_drain(struct server *server, int timeout_ms) {
             ;
     }
     sleep_ms(GRACE_MS);
-    close(server->options.listener);
-    server->options.listener = -1;
+    close(atomic_exchange(&server->listener, -1));
 
     for (;;) {
         pthread_mutex_lock(&server->lock);
@@ -456,8 +457,8 @@ void server_free(struct server *server) {
     eventfd_write(server->stop, 1);
     for (unsigned i = 0; i < server->thread_count; i++)
         pthread_join(server->threads[i], NULL);
-    if (server->options.listener >= 0)
-        close(server->options.listener);
+    if (atomic_load(&server->listener) >= 0)
+        close(atomic_load(&server->listener));
     close(server->ready);
     close(server->patient);
     close(server->stop);

@@ -32,7 +32,9 @@ where not exists (select from pg_catalog.pg_roles where rolname = name)
 
 alter role receiptd_owner nologin;
 alter role receiptd_migrator login inherit;
-alter role receiptd_writer login;
+-- Where a commit waits for a standby that is gone, the worker turns away from it, and the session waits on: such
+-- sessions must not use up what others need to connect.
+alter role receiptd_writer login connection limit 64;
 alter role receiptd_reader nologin;
 
 -- Only where it is missing: granting it again is a notice.

@@ -10,7 +10,7 @@ setup() {
 
 # body_keys KEY...: the names in the answer's body, in order.
 body_keys() {
-    [[ $(jq -c 'keys_unsorted' "$body") == "$(jq -cn '$ARGS.positional' --args "$@")" ]]
+    jq -e 'keys_unsorted == $ARGS.positional' "$body" --args "$@"
 }
 
 # malformed BODY [CURL ARGUMENT...]: a 400 that says what is wrong.

@@ -67,6 +67,8 @@ rows() {
     unauthorized "$(basic "$RECEIPTD_API_KEY:")"
     unauthorized "$(basic "x:$wrong")"
     unauthorized 'Authorization: Basic !!!'
+    unauthorized 'Authorization: Basic'
+    unauthorized "$(basic "x:$RECEIPTD_API_KEY:y")"
     unauthorized "X-Api-Key: $(head -c 4000 /dev/zero | tr '\0' k)"
 }
 
@@ -74,6 +76,9 @@ rows() {
     unauthorized "X-Api-Key: $RECEIPTD_API_KEY" 'api_key: other'
     unauthorized "X-Api-Key: $RECEIPTD_API_KEY" 'Authorization: Bearer other'
     unauthorized 'X-Api-Key: other' "$(basic "x:$RECEIPTD_API_KEY")"
+    unauthorized "X-Api-Key: $RECEIPTD_API_KEY" 'X-Api-Key: other'
+    unauthorized 'api_key: other' "api_key: $RECEIPTD_API_KEY"
+    unauthorized "X-Api-Key: $RECEIPTD_API_KEY, other"
 }
 
 @test "a key in the query string is none" {

@@ -84,7 +84,8 @@ request() {
     code=$(curl -q -sS --noproxy '*' --max-time 60 --cacert "$RECEIPTD_CACERT" -D "$head" -o "$body" -w '%{http_code}' \
         -H 'Expect:' "$@" 3>&-)
     [[ -e $body ]] || : >"$body"
-    result=$(jq -r '.result // empty' "$body" 2>/dev/null || :)
+    result=$(grep -a -o '"result":"[a-z]*"' "$body" || :)
+    result=${result#*:\"} result=${result%\"}
 }
 
 # post BODY [CURL ARGUMENT...]: a delivery with the key.
@@ -111,10 +112,11 @@ expect() {
     if [[ -s $body ]]; then
         [[ $(header Content-Type) == application/json ]]
         [[ $(header Content-Length) == $(wc -c <"$body") ]]
-        jq -e 'type == "object" and (.message | type == "string")' "$body"
-        [[ $(jq -r '.request_id // empty' "$body") == @(|"$(header X-Request-Id)") ]]
+        jq -e --arg id "$(header X-Request-Id)" \
+            '(.message | type == "string") and (.request_id // $id) == $id and (.result // "") == $ARGS.positional[0]' \
+            "$body" --args "${2-}"
     fi
-    [[ $code != 503 ]] || [[ $(header Retry-After) =~ ^[1-9][0-9]*$ ]]
+    [[ $code != 5* ]] || [[ $(header Retry-After) =~ ^[1-9][0-9]*$ ]]
 }
 
 # --- The database

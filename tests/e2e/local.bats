@@ -4,6 +4,10 @@ setup() {
     load common
 }
 
+teardown() {
+    [[ ! -e $BATS_TEST_TMPDIR/nginx.pid ]] || kill "$(<"$BATS_TEST_TMPDIR/nginx.pid")"
+}
+
 # local_run NAME [NAME=VALUE...]: deploy/local run, with its output in lines.
 local_run() {
     local name=$1
@@ -46,25 +50,40 @@ local_run() {
     [[ $(RECEIPTD_VAR=$state "$root/deploy/local" psql -XAtc 'select current_user, current_database()' 3>&-) == 'postgres|inventory' ]]
 }
 
+# processes_of FOLDER: those that work in it or were started with it.
+processes_of() {
+    local process
+    for process in /proc/[0-9]*; do
+        if [[ $(readlink "$process/cwd" 2>/dev/null) == "$1"/* ]] || grep -qsaF -- "$1/" "$process/cmdline"; then
+            echo "${process#/proc/}"
+        fi
+    done
+}
+
 @test "stop ends all of an instance and nothing of another" {
-    local pids
+    local before
     use_instance shared
-    pids=$(cat "$state"/run/*.pid)
+    before=$(cat "$state"/run/*.pid "$state/pgdata/postmaster.pid")
     start_instance two
     use_instance two
-    pids=$(cat "$state"/run/*.pid "$state/pgdata/postmaster.pid" | grep -E '^[0-9]+$')
+    (($(processes_of "$state" | wc -l) > 10))
     stop_instance two
-    run pgrep -F /dev/stdin <<<"$pids"
-    local pid
-    for pid in $(head -n 1 <<<"$pids") $pids; do
-        ! kill -0 "$pid" 2>/dev/null || [[ $(readlink "/proc/$pid/cwd") != "$state"* ]]
-    done
+    [[ -z $(processes_of "$state") ]]
     [[ -z $(find "$state/run" -type s) ]]
     use_instance shared
-    post "$(receipt "local-$BATS_TEST_NUMBER")"
-    expect 201 created
+    [[ $(cat "$state"/run/*.pid "$state/pgdata/postmaster.pid") == "$before" ]]
     run local_instance shared status
     [[ $status == 0 ]]
+    post "$(receipt "local-$BATS_TEST_NUMBER")"
+    expect 201 created
+}
+
+@test "nothing of the system's nginx and PostgreSQL is touched" {
+    local folders=()
+    for folder in /etc/nginx /etc/postgresql /etc/postgresql-common /run/nginx.pid /run/receiptd; do
+        [[ ! -e $folder ]] || folders+=("$folder")
+    done
+    [[ -z $(find "${folders[@]}" -newer "$E2E_SCRATCH/instances/shared/pgdata/PG_VERSION") ]]
 }
 
 @test "a port in use is told before anything is started" {
@@ -144,18 +163,30 @@ END
     stop_instance three
 }
 
-@test "the two files for an existing nginx fit into a server of another company" {
-    local folder=$BATS_TEST_TMPDIR
+# foreign_nginx [ARGUMENT...]: one that has nothing of the example but the two files, in the server of another company.
+foreign_nginx() {
+    nginx -p "$BATS_TEST_TMPDIR" -c "$BATS_TEST_TMPDIR/nginx.conf" -e "$BATS_TEST_TMPDIR/log/error.log" "$@" 3>&-
+}
+
+# at_foreign CURL ARGUMENT...: a request to it.
+at_foreign() {
+    request --unix-socket "$BATS_TEST_TMPDIR/socket" "$@"
+}
+
+@test "the two files for an existing nginx fit into a server of another company, which answers in JSON by itself" {
+    local folder=$BATS_TEST_TMPDIR address=http://localhost/inventory_receipt listeners
+    use_instance shared
     mkdir "$folder/log"
     sed "s,/run/receiptd,$folder," "$root/nginx/receiptd-http.conf" >"$folder/receiptd-http.conf"
-    sed "s,/var/log/nginx,$folder/log," "$root/nginx/receiptd-server.conf" >"$folder/receiptd-server.conf"
+    sed "s,/var/log/nginx,$folder/log,; s,\(fastcgi_read_timeout\) 15s,\1 300ms," "$root/nginx/receiptd-server.conf" \
+        >"$folder/receiptd-server.conf"
     cat >"$folder/nginx.conf" <<END
+$( ((EUID != 0)) || echo 'user root;')
 pid $folder/nginx.pid;
-error_log $folder/log/error.log;
 events { }
 http {
     access_log off;
-    limit_req_zone \$binary_remote_addr zone=all:1m rate=100r/s;
+    limit_req_zone \$http_limited zone=all:1m rate=1r/m;
     include $folder/receiptd-http.conf;
     server {
         listen unix:$folder/socket;
@@ -167,6 +198,38 @@ http {
     }
 }
 END
-    run nginx -t -p "$folder" -c "$folder/nginx.conf" 3>&-
+    run foreign_nginx -t
     [[ $status == 0 && $output != *'[warn]'* && $output != *'[emerg]'* ]]
+
+    foreign_nginx
+    eventually 5 test -s "$folder/nginx.pid"
+    at_foreign http://localhost/
+    [[ $code == 200 && $(<"$body") == shop ]]
+    at_foreign -H 'Limited: yes' --data-binary '{}' "$address"
+    expect 502
+    at_foreign -H 'Limited: yes' --data-binary '{}' "$address"
+    expect 503
+    head -c 2097153 /dev/zero >"$folder/large"
+    at_foreign --data-binary "@$folder/large" "$address"
+    expect 413
+    # Workers that accept and say nothing.
+    python3 - "$folder" <<'END' 3>&- &
+import socket, sys, time
+listeners = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+for number, listener in enumerate(listeners, 1):
+    listener.bind(f"{sys.argv[1]}/worker-{number}.sock")
+    listener.listen()
+time.sleep(60)
+END
+    listeners=$!
+    eventually 5 connects "$folder/worker-2.sock"
+    at_foreign --data-binary '{}' "$address"
+    kill "$listeners"
+    expect 504
+    rm "$folder"/worker-?.sock
+    ln -s "$state"/run/worker-?.sock "$folder"
+    at_foreign -H "api_key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt foreign)" \
+        "$address/"
+    expect 201 created
+    eventually 3 grep -q "request_id=$(header X-Request-Id) .* status=201 " "$folder/log/receiptd.log"
 }

@@ -38,12 +38,12 @@ def pair(name, value):
     return struct.pack("!II", len(name) | 1 << 31, len(value) | 1 << 31) + name + value
 
 
-def request(body):
-    """All records of a delivery."""
+def request(body, missing=0):
+    """All records of a delivery; so many bytes more are announced than come."""
     parameters = {
         "REQUEST_METHOD": "POST",
         "CONTENT_TYPE": "application/json",
-        "CONTENT_LENGTH": str(len(body)),
+        "CONTENT_LENGTH": str(len(body) + missing),
         "REQUEST_ID": secrets.token_hex(16),
         "HTTP_X_API_KEY": os.environ["RECEIPTD_API_KEY"],
     }
@@ -182,6 +182,9 @@ def cut_short(path):
     must(client.post(new_body()) == 201, "a whole one is stored")
     client.socket.sendall(whole[:-1])
     client.close()
+    client = Client(path)
+    client.socket.sendall(request(new_body(), missing=1))
+    must(client.socket.recv(1) == b"", "a body that is shorter than announced is not answered")
     served(path, 5)
     client = Client(path)
     must(client.post(whole_body(whole)) == 201, "what came cut short was never stored")
@@ -193,7 +196,7 @@ def whole_body(whole):
 
 
 def unfinished(path, count):
-    """Clients that stop in the middle of a request: others are served meanwhile, large ones too, and they are cut off."""
+    """Clients that stop in the middle of a request: others are served meanwhile, large ones too; they are cut off."""
     whole = request(new_body())
     stuck = [Client(path, timeout=60) for _ in range(int(count))]
     for number, client in enumerate(stuck):

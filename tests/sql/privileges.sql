@@ -74,17 +74,18 @@ select results_eq(
     select
       rolname::text collate "default",
       rolcanlogin,
-      rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls
+      rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls,
+      rolconnlimit
     from pg_roles
     where rolname like 'receiptd\_%'
     order by 1
   $$,
   $$
     values
-      ('receiptd_migrator', true, false),
-      ('receiptd_owner', false, false),
-      ('receiptd_reader', false, false),
-      ('receiptd_writer', true, false)
+      ('receiptd_migrator', true, false, -1),
+      ('receiptd_owner', false, false, -1),
+      ('receiptd_reader', false, false, -1),
+      ('receiptd_writer', true, false, 64)
   $$,
   'migrator and writer log in, owner and reader do not, and none has powers of its own'
 );

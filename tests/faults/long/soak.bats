@@ -33,7 +33,8 @@ measure() {
 }
 
 @test "memory at the end within 5 % of that after a tenth, and no descriptor more" {
-    local part=0 deliveries=${DELIVERIES:-1000000} seconds=${SECS:-1800} worker began=$SECONDS done=0 base='' output unused
+    local deliveries=${DELIVERIES:-1000000} seconds=${SECS:-1800}
+    local worker began=$SECONDS part=0 done=0 base='' output unused
     worker=$(worker_pid 1)
     unused=$(descriptors)
     while ((done < deliveries)); do

@@ -12,7 +12,8 @@ function init(arguments)
     wrk.method = "POST"
     wrk.headers["Content-Type"] = "application/json"
     wrk.headers["X-Api-Key"] = arguments[1]
-    body = '{"program_identifier":"soak","asn_number":"' .. arguments[2] .. '-' .. number .. '","unit_identifier":%d,' ..
+    body = '{"program_identifier":"soak","asn_number":"' .. arguments[2] .. '-' .. number .. '",' ..
+        '"unit_identifier":%d,' ..
         '"shipment_identifier":"SH-0001","from":{"identifier":1234,"type":"Ecom"},"to":{"identifier":5,' ..
         '"type":"Warehouse","original_identifier":"W5"},"sku":%s,"upc":12345678905,"initial_condition":"%s",' ..
         '"initial_channel":"Store","ot_user_login":"somebody@example.com","tracking_number":9400000000000000000000,' ..

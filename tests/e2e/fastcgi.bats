@@ -1,0 +1,138 @@
+# The worker's socket, spoken to without nginx. What is broken on purpose is in ../faults/sockets.bats.
+
+setup() {
+    load common
+    use_instance shared
+    set_worker_env
+    start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$BATS_TEST_TMPDIR/socket"
+}
+
+teardown() {
+    ended "$worker" || end_worker
+}
+
+# fastcgi: runs the Python on standard input; fastcgi.py has what it can use.
+fastcgi() {
+    PYTHONPATH=$e2e:$root/tests/faults python3 <(echo 'from fastcgi import *' && cat) "$BATS_TEST_TMPDIR/socket" 3>&-
+}
+
+@test "a hundred deliveries over one connection, with bodies of one and of many records" {
+    fastcgi <<'END'
+client = Client(path)
+for number in range(100):
+    assert post(client, new_body(number * number * 10)).startswith("Status: 201 ")
+END
+}
+
+@test "a connection that is not to be kept is closed after the answer" {
+    fastcgi <<'END'
+client = Client(path)
+assert post(client, new_body(), keep=False).startswith("Status: 201 ")
+assert client.socket.recv(1) == b""
+END
+}
+
+@test "a request id that is not one of nginx's is replaced by a random one" {
+    fastcgi <<'END'
+client = Client(path)
+given = secrets.token_hex(16)
+
+def told(request_id):
+    return post(client, new_body(), REQUEST_ID=request_id).split("X-Request-Id: ")[1].split("\r\n")[0]
+
+assert told(given) == given
+others = [None, "", given[:-1], given + "0", given.upper(), given[:-1] + "g", "-" * 32, given[:30] + "\r\n"]
+answered = {told(other) for other in others}
+assert len(answered) == len(others) and given not in answered, answered
+assert {len(request_id) for request_id in answered} == {32}, answered
+END
+}
+
+@test "a request that is passed on again, as nginx does it, is told what it was told, and changes nothing" {
+    fastcgi <<'END'
+first, second = new_body(), new_body()
+created, revised = secrets.token_hex(16), secrets.token_hex(16)
+other = first.replace(b'"sku"', b'"added": 1, "sku"')
+client = Client(path)
+
+def told(body, request_id):
+    text = post(client, body, REQUEST_ID=request_id)
+    return text[8:11], text.split('"result":"')[1].split('"')[0]
+
+for _ in range(2):
+    assert told(first, created) == ("201", "created")
+for _ in range(2):
+    assert told(other, revised) == ("200", "revised")
+assert told(first, created) == ("201", "created")
+assert told(other, secrets.token_hex(16)) == ("200", "unchanged")
+assert told(second, secrets.token_hex(16)) == ("201", "created")
+END
+}
+
+@test "SIGTERM: what has reached the worker is stored and answered, and it ends with status 0" {
+    sql 'begin; lock table inventory.receipts in access exclusive mode; select pg_sleep(1); commit' >/dev/null &
+    eventually 5 receipts_locked
+    fastcgi <<END
+clients = [Client(path) for _ in range(20)]
+for client in clients:
+    client.socket.sendall(delivery(new_body()))
+time.sleep(0.3)
+os.kill($worker, signal.SIGTERM)
+for client in clients:
+    assert answer(client).startswith("Status: 201 ")
+END
+    wait "$worker"
+    [[ ! -e $BATS_TEST_TMPDIR/socket ]]
+}
+
+receipts_locked() {
+    [[ $(sql "select count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted
+        and relation = 'inventory.receipts'::regclass") == 1 ]]
+}
+
+@test "a body that is longer or shorter than it was said to be is no delivery" {
+    fastcgi <<'END'
+body = new_body()
+for length in (len(body) + 1, len(body) - 1, 0, -1, "x"):
+    client = Client(path)
+    client.socket.sendall(delivery(body, CONTENT_LENGTH=str(length)))
+    assert client.socket.recv(1) == b"", length
+assert post(Client(path), body, CONTENT_LENGTH=None).startswith("Status: 201 ")
+assert post(Client(path), body, CONTENT_LENGTH="").startswith("Status: 200 ")
+END
+}
+
+@test "parameters and body in records of one byte" {
+    fastcgi <<'END'
+body = new_body()
+client = Client(path)
+for status in ("201", "200"):
+    client.socket.sendall(delivery(body, record_size=1))
+    assert answer(client).startswith(f"Status: {status} ")
+END
+}
+
+@test "a client that sends byte by byte does not keep others waiting, and is answered" {
+    fastcgi <<'END'
+slow = Client(path)
+for number, byte in enumerate(delivery(new_body())):
+    slow.socket.sendall(bytes([byte]))
+    time.sleep(0.0005)
+    if number % 200 == 0:
+        served(path, seconds=3.0)
+assert answer(slow).startswith("Status: 201 ")
+END
+}
+
+@test "clients that hang up before their answer do not disturb the others of their batch" {
+    fastcgi <<'END'
+for _ in range(20):
+    clients = [Client(path) for _ in range(10)]
+    for client in clients:
+        client.socket.sendall(delivery(new_body()))
+    for client in clients[::2]:
+        client.close()
+    for client in clients[1::2]:
+        assert answer(client).startswith("Status: 201 ")
+END
+}

@@ -1,0 +1,67 @@
+# What a sender sees when workers come and go: nothing.
+
+setup() {
+    load common
+    use_instance shared
+    # One with sanitizers takes longer to start.
+    seconds=2
+    [[ $WORKER == "$root/build/receiptd" ]] || seconds=15
+}
+
+teardown() {
+    local_instance shared status || start_instance shared RECEIPTD_THREADS=2
+}
+
+# logged N TEXT: how often that is in the log of the worker, which is its supervisor's as well.
+logged() {
+    grep -c -- "$2" "$state/log/worker-$1.log" || :
+}
+
+@test "a worker killed with -9 under load: another runs within two seconds, and no request fails" {
+    local n old
+    load_in_background --seconds 1000 --connections 8 --new 2 --again 1 --revise 1 --invalid 1 --flawless
+    eventually 10 test -s "$record"
+    for n in 1 2 1; do
+        old=$(worker_pid "$n")
+        kill -KILL "$old"
+        eventually "$seconds" new_worker "$n" "$old"
+        sleep 0.3
+    done
+    kill "$load"
+    finish_load
+}
+
+@test "a worker told to end under load: it ends with status 0, and both in turn are replaced without a failed request" {
+    local n old ended
+    load_in_background --seconds 1000 --connections 16 --new 2 --again 1 --revise 1 --malformed 1 --flawless
+    eventually 10 test -s "$record"
+    for n in 1 2; do
+        old=$(worker_pid "$n") ended=$(logged "$n" 'worker ended.* status=0$')
+        kill "$old"
+        eventually 30 new_worker "$n" "$old"
+        (($(logged "$n" 'worker ended.* status=0$') == ended + 1))
+        sleep 0.3
+    done
+    kill "$load"
+    finish_load
+}
+
+@test "one worker down: the other takes all; both down: 502 in JSON" {
+    local n
+    bring_down 1
+    for n in {1..6}; do
+        post "$(receipt "workers-$n")"
+        expect 201 created
+    done
+    bring_down 2
+    post "$(receipt workers-1)"
+    expect 502
+    start_instance shared RECEIPTD_THREADS=2
+    post "$(receipt workers-1)"
+    expect 200 unchanged
+}
+
+# bring_down N: worker and supervisor end without a word; the socket stays and nobody listens on it.
+bring_down() {
+    kill -KILL "$(<"$state/run/worker-$1.supervisor.pid")" "$(worker_pid "$1")"
+}
