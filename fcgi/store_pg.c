@@ -18,15 +18,16 @@
 enum { OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2950, OID_JSONB = 3802 };
 
 enum {
-    COLUMN_COUNT = RECEIPT_FIELD_COUNT - 3, /* the three objects have none */
-    UPSERT_PARAMETERS = COLUMN_COUNT + 3,   /* of a row; and extra, request_id, api_key_name */
+    COLUMN_COUNT = RECEIPT_FIELD_COUNT - 3,    /* the three objects have none */
+    UPSERT_PARAMETERS = COLUMN_COUNT + 3,      /* of a row; and extra, request_id, api_key_name */
+    LOOKUP_PARAMETERS = RECEIPT_KEY_COUNT + 1, /* … and request_id */
     REJECT_PARAMETERS = 6 + RECEIPT_KEY_COUNT,
     PARAMETERS_MAX = 65535,
     ERRORS_MAX_BYTES = RECEIPT_FIELD_COUNT * 96, /* {"field":…,"code":…} takes up to 82 */
     JSONB_VERSION = 1,                           /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
 };
 
-enum statement { UPSERT, LOOKUP, REJECT, STATEMENT_COUNT };
+enum statement { UPSERT, LOOKUP, COMPARE, REJECT, STATEMENT_COUNT };
 
 struct store_pg {
     struct store store;
@@ -35,6 +36,7 @@ struct store_pg {
     pthread_t connector;             /* the thread that connects, */
     bool connecting;                 /* while there is one */
     bool warned;                     /* the server sent a warning during this batch */
+    bool compare_first;              /* most of the last batch was unchanged */
     bool *prepared[STATEMENT_COUNT]; /* by number of rows, on this connection */
 
     /* Room for the parameters of one batch. */
@@ -42,11 +44,11 @@ struct store_pg {
     int *lengths;
     int *formats; /* all 1: binary */
     Oid *types;
-    int64_t *integers;            /* one a row: to_identifier, or the status, in network byte order */
-    struct buffer json;           /* extra, or the errors, with jsonb's version byte */
-    enum outcome *outcomes;       /* of the batch's deliveries; OUTCOME_UNAVAILABLE while open */
-    struct delivery **unreturned; /* those whose rows the upsert left alone, */
-    enum outcome *found;          /* and what the look-up said of them */
+    int64_t *integers;      /* one a row: to_identifier, or the status, in network byte order */
+    struct buffer json;     /* extra, or the errors, with jsonb's version byte */
+    enum outcome *outcomes; /* of the batch's deliveries; OUTCOME_UNAVAILABLE while open */
+    struct delivery **open; /* those that are open, */
+    size_t *open_positions; /* and where they stand in the batch */
 };
 
 size_t store_pg_batch_limit(void) {
@@ -59,9 +61,14 @@ static struct store_pg *pg_of(struct store *store) {
 
 /* --- the statements --- */
 
-static void append_parameters(struct buffer *sql, size_t *next, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        buffer_append_format(sql, "%s$%zu", i == 0 ? "(" : ",", ++*next);
+/* "values ($1,…),(…)" */
+static void append_values(struct buffer *sql, size_t rows, size_t row_parameters) {
+    size_t parameter = 0;
+    for (size_t row = 0; row < rows; row++)
+        for (size_t i = 0; i < row_parameters; i++) {
+            const char *before = i > 0 ? "," : row > 0 ? "),(" : " values (";
+            buffer_append_format(sql, "%s$%zu", before, ++parameter);
+        }
     buffer_append_text(sql, ")");
 }
 
@@ -78,47 +85,73 @@ static void append_columns(struct buffer *sql, const char *prefix, bool keys, co
     }
 }
 
+/* Those of an upsert's parameters. */
+static void append_all_columns(struct buffer *sql) {
+    append_columns(sql, "", true, NULL);
+    buffer_append_text(sql, ", extra, request_id, api_key_name");
+}
+
+/* Compares the content of r, the row that there is, with another one's. */
+static void append_comparison(struct buffer *sql, const char *operator, const char * prefix) {
+    buffer_append_text(sql, "(");
+    append_columns(sql, "r.", false, NULL);
+    buffer_append_format(sql, ", r.extra) %s (", operator);
+    append_columns(sql, prefix, false, NULL);
+    buffer_append_format(sql, ", %sextra)", prefix);
+}
+
+/*
+ * The three that follow return of each row the request id of its delivery, and the two that the row carries. From these
+ * follows the outcome, see outcome_of_row.
+ */
+
 /*
  * What the row holds stays unless it differs. A delivery that comes again with the request_id that the row carries was
  * stored before (its acknowledgement was lost): it changes nothing, even if the row has been revised since.
  * Nothing volatile may stand in "do update" (Citus refuses it), hence excluded.received_at, the default now().
  */
 static void write_upsert(struct buffer *sql, size_t rows, const char *keep_when) {
-    size_t parameter = 0;
     buffer_append_text(sql, "insert into inventory.receipts as r (");
-    append_columns(sql, "", true, NULL);
-    buffer_append_text(sql, ", extra, request_id, api_key_name) values ");
-    for (size_t row = 0; row < rows; row++) {
-        if (row > 0)
-            buffer_append_text(sql, ",");
-        append_parameters(sql, &parameter, UPSERT_PARAMETERS);
-    }
+    append_all_columns(sql);
+    buffer_append_text(sql, ")");
+    append_values(sql, rows, UPSERT_PARAMETERS);
     buffer_append_text(sql, " on conflict (" PG_NATURAL_KEY ") do update set ");
     append_columns(sql, "", false, "excluded.");
     buffer_append_text(sql, ", extra = excluded.extra, api_key_name = excluded.api_key_name, revision = r.revision + 1,"
                             " revised_request_id = excluded.request_id, revised_at = excluded.received_at"
                             " where r.request_id <> excluded.request_id"
-                            " and r.revised_request_id is distinct from excluded.request_id and (");
-    append_columns(sql, "r.", false, NULL);
-    buffer_append_text(sql, ", r.extra) is distinct from (");
-    append_columns(sql, "excluded.", false, NULL);
-    buffer_append_text(sql, ", excluded.extra)");
+                            " and r.revised_request_id is distinct from excluded.request_id and ");
+    append_comparison(sql, "is distinct from", "excluded.");
     if (keep_when)
         buffer_append_format(sql, " and (%s) is not true", keep_when);
-    buffer_append_text(sql, " returning request_id, revised_request_id");
+    buffer_append_text(sql, " returning coalesce(revised_request_id, request_id), request_id, revised_request_id");
 }
 
-/* Whose are the rows that the upsert left alone? v.i is the position among the parameters. */
+/* Of the rows that the upsert left alone. */
 static void write_lookup(struct buffer *sql, size_t rows, const char *keep_when) {
     (void)keep_when;
-    size_t parameter = 0;
-    buffer_append_text(sql, "select v.i, r.request_id, r.revised_request_id from (values ");
-    for (size_t row = 0; row < rows; row++) {
-        buffer_append_format(sql, "%s(%zu, $%zu, $%zu, $%zu)", row > 0 ? "," : "", row, parameter + 1, parameter + 2,
-                             parameter + 3);
-        parameter += RECEIPT_KEY_COUNT;
-    }
-    buffer_append_text(sql, ") as v (i, " PG_NATURAL_KEY ") join inventory.receipts as r using (" PG_NATURAL_KEY ")");
+    buffer_append_text(sql, "select v.request_id, r.request_id, r.revised_request_id from (");
+    append_values(sql, rows, LOOKUP_PARAMETERS);
+    buffer_append_text(sql, ") as v (" PG_NATURAL_KEY ", request_id)"
+                            " join inventory.receipts as r using (" PG_NATURAL_KEY ")");
+}
+
+/*
+ * Of the receipts that are there already just as they came, without an upsert's locks and commit. What a statement sees
+ * was committed, and a commit is seen once it is flushed, unless it did not wait for that: so all of it is durable when
+ * everything was flushed, which is nearly always so where little but re-deliveries comes, and when no standby has to
+ * have it too. Where that is not so, no row is returned, and the upsert sees to it.
+ */
+static void write_compare(struct buffer *sql, size_t rows, const char *keep_when) {
+    (void)keep_when;
+    buffer_append_text(sql, "select v.request_id, r.request_id, r.revised_request_id from (");
+    append_values(sql, rows, UPSERT_PARAMETERS);
+    buffer_append_text(sql, ") as v (");
+    append_all_columns(sql);
+    buffer_append_text(sql, ") join inventory.receipts as r using (" PG_NATURAL_KEY ") where ");
+    append_comparison(sql, "is not distinct from", "v.");
+    buffer_append_text(sql, " and (select current_setting('synchronous_standby_names') = ''"
+                            " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn())");
 }
 
 /*
@@ -127,14 +160,9 @@ static void write_lookup(struct buffer *sql, size_t rows, const char *keep_when)
  */
 static void write_reject(struct buffer *sql, size_t rows, const char *keep_when) {
     (void)keep_when;
-    size_t parameter = 0;
     buffer_append_text(sql, "insert into inventory.rejected_receipts"
-                            " (request_id, api_key_name, status, message, errors, body, " PG_NATURAL_KEY ") values ");
-    for (size_t row = 0; row < rows; row++) {
-        if (row > 0)
-            buffer_append_text(sql, ",");
-        append_parameters(sql, &parameter, REJECT_PARAMETERS);
-    }
+                            " (request_id, api_key_name, status, message, errors, body, " PG_NATURAL_KEY ")");
+    append_values(sql, rows, REJECT_PARAMETERS);
     buffer_append_text(sql, " on conflict (request_id) do update set request_id = excluded.request_id"
                             " returning request_id");
 }
@@ -145,7 +173,8 @@ static const struct {
     size_t row_parameters;
 } statements[STATEMENT_COUNT] = {
     [UPSERT] = {"upsert", write_upsert, UPSERT_PARAMETERS},
-    [LOOKUP] = {"lookup", write_lookup, RECEIPT_KEY_COUNT},
+    [LOOKUP] = {"lookup", write_lookup, LOOKUP_PARAMETERS},
+    [COMPARE] = {"compare", write_compare, UPSERT_PARAMETERS},
     [REJECT] = {"reject", write_reject, REJECT_PARAMETERS},
 };
 
@@ -369,7 +398,7 @@ static void begin_json(struct store_pg *pg) {
     buffer_append(&pg->json, &version, 1);
 }
 
-static bool set_upsert_parameters(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
+static bool set_receipt_parameters(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
     size_t at = 0, json_size = 0;
     for (size_t row = 0; row < count; row++)
         json_size += deliveries[row]->receipt.extra_len + 1;
@@ -405,9 +434,11 @@ static bool set_upsert_parameters(struct store_pg *pg, struct delivery *const *d
 
 static void set_lookup_parameters(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
     size_t at = 0;
-    for (size_t row = 0; row < count; row++)
+    for (size_t row = 0; row < count; row++) {
         for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
             set_text(pg, at++, &deliveries[row]->receipt.values[receipt_key_fields[k]]);
+        set_parameter(pg, at++, OID_UUID, deliveries[row]->request_id, REQUEST_ID_BYTES);
+    }
 }
 
 /* Of a refused delivery: null where it could not be a key. */
@@ -421,65 +452,10 @@ static bool is_request(const PGresult *result, int row, int column, const struct
            memcmp(PQgetvalue(result, row, column), delivery->request_id, REQUEST_ID_BYTES) == 0;
 }
 
-/*
- * Gives the deliveries whose rows the upsert returned their outcome; the others get into pg->unreturned. Rows are
- * matched by request id, not by position, though they usually come in order: so the search starts behind the last
- * match.
- */
-static size_t read_upsert(struct store_pg *pg, const PGresult *result, struct delivery *const *deliveries,
-                          size_t count) {
-    size_t expected = 0, unreturned = 0;
-    memset(pg->outcomes, 0, count * sizeof *pg->outcomes);
-    for (int row = 0; row < PQntuples(result); row++) {
-        bool revised = !PQgetisnull(result, row, 1);
-        for (size_t tried = 0; tried < count; tried++) {
-            size_t i = (expected + tried) % count;
-            if (is_request(result, row, revised ? 1 : 0, deliveries[i])) {
-                pg->outcomes[i] = revised ? OUTCOME_REVISED : OUTCOME_CREATED;
-                expected = i + 1;
-                break;
-            }
-        }
-    }
-    for (size_t i = 0; i < count; i++)
-        if (pg->outcomes[i] == OUTCOME_UNAVAILABLE)
-            pg->unreturned[unreturned++] = deliveries[i];
-    return unreturned;
-}
-
 static enum outcome outcome_of_row(const PGresult *result, int row, const struct delivery *delivery) {
     if (is_request(result, row, 1, delivery))
         return OUTCOME_CREATED;
     return is_request(result, row, 2, delivery) ? OUTCOME_REVISED : OUTCOME_UNCHANGED;
-}
-
-/* Looks at the `count` rows that the upsert left alone; fills in the outcomes of the batch that are still open. */
-static enum store_result look_up(struct store_pg *pg, size_t count, size_t batch_count, int64_t deadline_us) {
-    PGresult *result;
-    set_lookup_parameters(pg, pg->unreturned, count);
-    enum store_result stored = run(pg, LOOKUP, count, deadline_us, &result);
-    if (stored != STORE_OK)
-        return stored;
-    memset(pg->found, 0, count * sizeof *pg->found);
-    for (int row = 0; row < PQntuples(result); row++) {
-        uint32_t index;
-        memcpy(&index, PQgetvalue(result, row, 0), sizeof index); /* int4 in network byte order */
-        index = be32toh(index);
-        if (index < count)
-            pg->found[index] = outcome_of_row(result, row, pg->unreturned[index]);
-    }
-    PQclear(result);
-    for (size_t i = 0, open = 0; i < batch_count; i++) {
-        if (pg->outcomes[i] != OUTCOME_UNAVAILABLE)
-            continue;
-        pg->outcomes[i] = pg->found[open++];
-        if (pg->outcomes[i] == OUTCOME_UNAVAILABLE) {
-            /* Deleted by hand between the two statements: upserting it again creates it. */
-            pg->store.failure = "a row vanished";
-            return STORE_CONFLICT;
-        }
-    }
-    return STORE_OK;
 }
 
 static enum store_result fail_for_memory(struct store_pg *pg) {
@@ -488,28 +464,75 @@ static enum store_result fail_for_memory(struct store_pg *pg) {
     return STORE_FAILED;
 }
 
+/* Collects the deliveries of the batch that have no outcome yet. Returns how many there are. */
+static size_t collect_open(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
+    size_t open = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (pg->outcomes[i] != OUTCOME_UNAVAILABLE)
+            continue;
+        pg->open[open] = deliveries[i];
+        pg->open_positions[open++] = i;
+    }
+    return open;
+}
+
+/*
+ * Runs UPSERT, LOOKUP or COMPARE for the open deliveries: those that it returns a row of have their outcome then. Rows
+ * are matched by request id. They usually come in order, so the search starts behind the last match.
+ */
+static enum store_result settle(struct store_pg *pg, enum statement statement, size_t open, int64_t deadline_us) {
+    PGresult *result;
+    if (statement == LOOKUP)
+        set_lookup_parameters(pg, pg->open, open);
+    else if (!set_receipt_parameters(pg, pg->open, open))
+        return fail_for_memory(pg);
+    enum store_result settled = run(pg, statement, open, deadline_us, &result);
+    if (settled != STORE_OK)
+        return settled;
+    size_t expected = 0;
+    for (int row = 0; row < PQntuples(result); row++) {
+        for (size_t tried = 0; tried < open; tried++) {
+            size_t i = (expected + tried) % open;
+            if (is_request(result, row, 0, pg->open[i])) {
+                pg->outcomes[pg->open_positions[i]] = outcome_of_row(result, row, pg->open[i]);
+                expected = i + 1;
+                break;
+            }
+        }
+    }
+    PQclear(result);
+    return STORE_OK;
+}
+
 static enum store_result store_batch(struct store *store, struct delivery *const *deliveries, size_t count,
                                      int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
-    PGresult *result;
+    enum store_result stored = STORE_OK;
+    size_t open, unchanged = 0;
     if (!ensure_connection(pg, deadline_us))
         return STORE_FAILED;
-    if (!set_upsert_parameters(pg, deliveries, count))
-        return fail_for_memory(pg);
     pg->warned = false;
-    enum store_result stored = run(pg, UPSERT, count, deadline_us, &result);
-    if (stored != STORE_OK)
-        return stored;
-    size_t unreturned = read_upsert(pg, result, deliveries, count);
-    PQclear(result);
-    if (unreturned > 0)
-        stored = look_up(pg, unreturned, count, deadline_us);
+    memset(pg->outcomes, 0, count * sizeof *pg->outcomes);
+    if (pg->compare_first)
+        stored = settle(pg, COMPARE, collect_open(pg, deliveries, count), deadline_us);
+    if (stored == STORE_OK && (open = collect_open(pg, deliveries, count)) > 0)
+        stored = settle(pg, UPSERT, open, deadline_us);
+    if (stored == STORE_OK && (open = collect_open(pg, deliveries, count)) > 0)
+        stored = settle(pg, LOOKUP, open, deadline_us);
     if (stored != STORE_OK)
         return stored;
     if (pg->warned)
         return fail(pg, "committed, but not on the standby");
-    for (size_t i = 0; i < count; i++)
+    if (collect_open(pg, deliveries, count) > 0) {
+        /* Deleted by hand between the two statements: upserting it again creates it. */
+        pg->store.failure = "a row vanished";
+        return STORE_CONFLICT;
+    }
+    for (size_t i = 0; i < count; i++) {
         deliveries[i]->outcome = pg->outcomes[i];
+        unchanged += pg->outcomes[i] == OUTCOME_UNCHANGED;
+    }
+    pg->compare_first = unchanged > count / 2;
     return STORE_OK;
 }
 
@@ -578,8 +601,8 @@ static void store_pg_free(struct store *store) {
     free(pg->types);
     free(pg->integers);
     free(pg->outcomes);
-    free(pg->unreturned);
-    free(pg->found);
+    free(pg->open);
+    free(pg->open_positions);
     buffer_fini(&pg->json);
     free(pg);
 }
@@ -600,8 +623,8 @@ struct store *store_pg_new(const struct store_pg_options *options) {
     ok &= (pg->types = calloc(parameters, sizeof *pg->types)) != NULL;
     ok &= (pg->integers = calloc(options->batch_max, sizeof *pg->integers)) != NULL;
     ok &= (pg->outcomes = calloc(options->batch_max, sizeof *pg->outcomes)) != NULL;
-    ok &= (pg->unreturned = calloc(options->batch_max, sizeof(struct delivery *))) != NULL;
-    ok &= (pg->found = calloc(options->batch_max, sizeof *pg->found)) != NULL;
+    ok &= (pg->open = calloc(options->batch_max, sizeof(struct delivery *))) != NULL;
+    ok &= (pg->open_positions = calloc(options->batch_max, sizeof *pg->open_positions)) != NULL;
     buffer_init(&pg->json);
     if (!ok) {
         store_pg_free(&pg->store);

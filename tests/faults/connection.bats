@@ -18,9 +18,12 @@ teardown() {
         spoil_next cut
         post "$(receipt "$unit")"
         expect 201 created
-        spoil_next cut
-        post "$(receipt "$unit")"
-        expect 200 unchanged
+        # A worker that had an unchanged one before answers the next by reading, without a commit.
+        if ((n == 1)); then
+            spoil_next cut
+            post "$(receipt "$unit")"
+            expect 200 unchanged
+        fi
         spoil_next cut
         post "$(receipt "$unit" '.sku = "x"')"
         expect 200 revised
@@ -30,7 +33,7 @@ teardown() {
         expect 422
         rejected_once
     done
-    [[ $(spoilt cut) == 8 ]]
+    [[ $(spoilt cut) == 7 ]]
 }
 
 @test "the connection cut after commits under load: no request fails" {

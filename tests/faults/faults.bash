@@ -111,9 +111,14 @@ workers_with() {
 # replace_worker N SIGNAL: ends it with that signal; it is started again.
 replace_worker() {
     local old
-    old=$(worker_pid "$1")
-    kill "-$2" "$old"
+    # It may just be on its way, after it was killed.
+    eventually 10 signal_worker "$1" "$2"
     eventually 30 new_worker "$1" "$old"
+}
+
+# signal_worker N SIGNAL: sets old, its process id.
+signal_worker() {
+    old=$(worker_pid "$1") && kill "-$2" "$old" 2>/dev/null
 }
 
 # --- PostgreSQL

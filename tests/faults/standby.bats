@@ -79,6 +79,11 @@ waiting() {
 @test "the wait for the standby cancelled: a warning of PostgreSQL's, which is a 503 and never a success" {
     local body
     eventually 20 in_sync
+    # So that both workers expect repetitions, which they could answer by reading only.
+    for body in {1..8}; do
+        post "$(receipt known)"
+    done
+    expect 200 unchanged
     pgdata=$state/second stop_postgresql immediate
     new_unit
     for body in "$(receipt "$unit")" "$(receipt "$unit")" "$(receipt "$unit" '.sku = "x"')" '{'; do
