@@ -115,6 +115,17 @@ begin
         'there is no BRIN index receipts_received_at_idx on received_at'
       ),
       (
+        exists (
+          select
+          from pg_index
+          where indrelid = 'inventory.receipts'::regclass
+            and indexrelid = to_regclass('inventory.receipts_unit_identifier_idx')
+            and indisvalid
+            and pg_get_indexdef(indexrelid, 1, true) = 'unit_identifier'
+        ),
+        'there is no index receipts_unit_identifier_idx on unit_identifier'
+      ),
+      (
         has_table_privilege('receiptd_writer', 'inventory.receipts', 'select')
         and has_table_privilege('receiptd_writer', 'inventory.receipts', 'insert')
         and has_table_privilege('receiptd_writer', 'inventory.receipts', 'update'),

@@ -3,7 +3,7 @@
 begin;
 set local search_path = inventory, tap;
 
-select plan(35);
+select plan(36);
 
 select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts']);
 
@@ -183,8 +183,11 @@ select results_eq(
 );
 select index_is_type('receipts', 'receipts_received_at_idx', 'brin');
 select has_index('inventory', 'receipts', 'receipts_received_at_idx', 'received_at', 'the index is on received_at');
+select has_index('inventory', 'receipts', 'receipts_unit_identifier_idx', 'unit_identifier', 'one unit is found at once');
 select indexes_are(
-  'receipts', array['receipts_pkey', 'receipts_received_at_idx'], 'no other index makes deliveries slower'
+  'receipts',
+  array['receipts_pkey', 'receipts_received_at_idx', 'receipts_unit_identifier_idx'],
+  'no other index makes deliveries slower'
 );
 
 select indexes_are(

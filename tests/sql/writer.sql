@@ -59,7 +59,7 @@ end
 $$;
 select matches(
   (select string_agg(line, ' ') from pg_temp.explain($$execute look_up ('a', 'b', 'c')$$) as line),
-  'Index Scan using receipts_pkey .*= \$1',
+  'Index Scan using receipts_(pkey|unit_identifier_idx) .*= \$1',
   'it looks up by key with a generic plan, however small the table was when that was made'
 );
 select matches(
@@ -71,7 +71,7 @@ select matches(
       join receipts as r using (program_identifier, asn_number, unit_identifier)
     $$) as line
   ),
-  'Nested Loop .*Index Scan using receipts_pkey',
+  'Nested Loop .*Index Scan using receipts_(pkey|unit_identifier_idx)',
   'it looks up many by key too'
 );
 
