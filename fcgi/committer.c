@@ -211,11 +211,12 @@ static bool start_thread(struct committer *committer, struct store *store) {
     thread->committer = committer;
     thread->store = store;
     thread->seed = (unsigned)clock_now_us() + (unsigned)committer->thread_count;
-    thread->batch = calloc(committer->options.batch_max, sizeof(struct delivery *));
-    if (!thread->batch)
+    struct delivery **batch = calloc(committer->options.batch_max, sizeof(struct delivery *));
+    if (!batch)
         return false;
+    thread->batch = batch;
     if (pthread_create(&thread->id, NULL, run_thread, thread) != 0) {
-        free(thread->batch);
+        free(batch);
         return false;
     }
     committer->thread_count++;

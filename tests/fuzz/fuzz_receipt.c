@@ -1,0 +1,300 @@
+/*
+ * libFuzzer over decoding and validation: any bytes as a body. What has to hold, whatever they are:
+ * - what is taken is JSON (RFC 8259), by a reader of this file's own, and only what the contract refuses is refused;
+ * - a body is either accepted or has errors, in the table's order and one a field, and its answer can be written;
+ * - what is accepted keeps the contract's limits, and what is to be stored of any body is text for PostgreSQL;
+ * - integers have the digits that they have in the body;
+ * - what is accepted, encoded again, decodes to the same values; extra is JSON that decodes to itself.
+ */
+#include "fuzz.h"
+
+#include "handler.h"
+#include "receipt_json.h"
+#include "reply.h"
+
+/* --- RFC 8259, but for what a byte means in UTF-8, which is_utf8 knows; each returns NULL when it breaks the grammar.
+ */
+
+static const char *skip_space(const char *p, const char *end) {
+    while (p < end && strchr(" \t\n\r", *p) && *p != '\0')
+        p++;
+    return p;
+}
+
+static const char *skip_literal(const char *p, const char *end, const char *literal) {
+    size_t len = strlen(literal);
+    return (size_t)(end - p) >= len && memcmp(p, literal, len) == 0 ? p + len : NULL;
+}
+
+static bool is_one_of(const char *p, const char *end, const char *characters) {
+    return p < end && *p != '\0' && strchr(characters, *p);
+}
+
+static const char *skip_some_digits(const char *p, const char *end) {
+    const char *start = p;
+    while (is_one_of(p, end, "0123456789"))
+        p++;
+    return p > start ? p : NULL;
+}
+
+static const char *skip_number(const char *p, const char *end) {
+    if (is_one_of(p, end, "-"))
+        p++;
+    p = is_one_of(p, end, "0") ? p + 1 : skip_some_digits(p, end);
+    if (p && is_one_of(p, end, "."))
+        p = skip_some_digits(p + 1, end);
+    if (p && is_one_of(p, end, "eE")) {
+        p++;
+        p = skip_some_digits(is_one_of(p, end, "+-") ? p + 1 : p, end);
+    }
+    return p;
+}
+
+static const char *skip_string(const char *p, const char *end) {
+    for (p++; p < end && *p != '"'; p++) {
+        if ((unsigned char)*p < 0x20)
+            return NULL;
+        if (*p != '\\')
+            continue;
+        if (!is_one_of(++p, end, "\"\\/bfnrtu"))
+            return NULL;
+        if (*p == 'u')
+            for (int i = 0; i < 4; i++)
+                if (!is_one_of(++p, end, "0123456789abcdefABCDEF"))
+                    return NULL;
+    }
+    return p < end ? p + 1 : NULL;
+}
+
+static const char *skip_value(const char *p, const char *end);
+
+/* An object or an array, with the spaces inside. */
+static const char *skip_members(const char *p, const char *end, char close, bool named) {
+    p = skip_space(p + 1, end);
+    if (p < end && *p == close)
+        return p + 1;
+    for (;;) {
+        if (named) {
+            p = is_one_of(p, end, "\"") ? skip_string(p, end) : NULL;
+            p = p ? skip_space(p, end) : NULL;
+            if (!p || !is_one_of(p++, end, ":"))
+                return NULL;
+            p = skip_space(p, end);
+        }
+        p = skip_value(p, end);
+        p = p ? skip_space(p, end) : NULL;
+        if (!p || p == end || (*p != ',' && *p != close))
+            return NULL;
+        if (*p++ == close)
+            return p;
+        p = skip_space(p, end);
+    }
+}
+
+static const char *skip_value(const char *p, const char *end) {
+    if (p == end)
+        return NULL;
+    switch (*p) {
+    case '{':
+        return skip_members(p, end, '}', true);
+    case '[':
+        return skip_members(p, end, ']', false);
+    case '"':
+        return skip_string(p, end);
+    case 't':
+        return skip_literal(p, end, "true");
+    case 'f':
+        return skip_literal(p, end, "false");
+    case 'n':
+        return skip_literal(p, end, "null");
+    default:
+        return skip_number(p, end);
+    }
+}
+
+static bool is_json(const char *text, size_t len) {
+    const char *end = text + len;
+    const char *p = skip_value(skip_space(text, end), end);
+    return p && skip_space(p, end) == end && is_utf8(text, len);
+}
+
+/* --- What is refused */
+
+/* The only reasons not to take what is JSON. */
+static const char *const reasons[] = {
+    "not a JSON object",    "'[' or '{' expected",    "duplicate object key", "maximum parsing depth",
+    "u0000 is not allowed", "NUL byte in object key", "invalid Unicode", /* half of a surrogate pair */
+};
+
+static bool is_a_reason(const char *message) {
+    for (size_t i = 0; i < COUNT_OF(reasons); i++)
+        if (strstr(message, reasons[i]))
+            return true;
+    return false;
+}
+
+static void check_errors(const struct receipt_errors *errors) {
+    for (size_t i = 0; i < errors->count; i++) {
+        REQUIRE(errors->list[i].field < CONTRACT_COUNT);
+        REQUIRE(i == 0 || errors->list[i].field > errors->list[i - 1].field);
+        REQUIRE(*receipt_error_name(errors->list[i].code) != '\0');
+    }
+}
+
+static void check_answer(struct delivery *delivery) {
+    char storage[8192];
+    struct buffer out;
+    delivery->outcome = delivery->refusal ? delivery->refusal : OUTCOME_CREATED;
+    buffer_init_fixed(&out, storage, sizeof storage);
+    reply_write(&out, delivery);
+    REQUIRE(!out.failed);
+    const char *body = memmem(out.data, out.len, "\r\n\r\n", 4);
+    REQUIRE(body && is_json(body + 4, (size_t)(out.data + out.len - body - 4)));
+}
+
+/* --- What is accepted */
+
+static bool is_blank(const struct receipt_value *value) {
+    for (size_t i = 0; i < value->len; i++)
+        if (!is_one_of(value->text + i, value->text + value->len, " \t\n\v\f\r"))
+            return false;
+    return true;
+}
+
+static bool is_listed(const struct receipt_value *value, const char *values) {
+    char text[32];
+    int len = snprintf(text, sizeof text, "%.*s ", (int)value->len, value->text);
+    return value->len > 0 && !memchr(value->text, ' ', value->len) && len < (int)sizeof text && strstr(values, text);
+}
+
+/* That the value is what the contract allows for the field. */
+static void check_value(const struct contract_field *field, const struct receipt_value *value) {
+    bool integer = value->kind == RECEIPT_VALUE_INTEGER;
+    if (value->kind == RECEIPT_VALUE_ABSENT) {
+        REQUIRE(!field->required && value->len == 0);
+        return;
+    }
+    if (field->type == OBJECT) {
+        REQUIRE(value->kind == RECEIPT_VALUE_OBJECT);
+        return;
+    }
+    REQUIRE(integer || (value->kind == RECEIPT_VALUE_STRING && field->type == STRING));
+    REQUIRE(!is_blank(value));
+    REQUIRE(!field->values || is_listed(value, field->values));
+    REQUIRE(field->type == INTEGER || count_chars(value) <= field->limit);
+    if (integer) {
+        const char *digits = value->text + (value->text[0] == '-');
+        REQUIRE(skip_some_digits(digits, value->text + value->len) == value->text + value->len);
+    }
+}
+
+/* Whether the integer stands in the body, and is all of a number there. */
+static bool is_in_body(const struct receipt_value *value, const char *body, size_t size) {
+    const char *end = body + size;
+    for (const char *at = body; (at = memmem(at, (size_t)(end - at), value->text, value->len)); at++)
+        if (!(at > body && is_one_of(at - 1, end, "0123456789.eE+-")) &&
+            !is_one_of(at + value->len, end, "0123456789.eE"))
+            return true;
+    return false;
+}
+
+static void append_value(struct buffer *json, const struct receipt_field *field, const struct receipt_value *value) {
+    buffer_append_format(json, "\"%s\":", field->name);
+    if (value->kind == RECEIPT_VALUE_INTEGER)
+        buffer_append(json, value->text, value->len);
+    else
+        buffer_append_json_string(json, value->text, value->len);
+}
+
+/* The fields of one object, separated by commas; for the body also the objects in it. */
+static void append_object(struct buffer *json, const struct receipt *receipt, enum receipt_object object) {
+    const char *separator = "{";
+    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        if (field->object != object || receipt->values[i].kind == RECEIPT_VALUE_ABSENT)
+            continue;
+        buffer_append_text(json, separator);
+        separator = ",";
+        if (field->type == RECEIPT_OBJECT) {
+            buffer_append_format(json, "\"%s\":", field->name);
+            append_object(json, receipt, field->opens);
+        } else {
+            append_value(json, field, &receipt->values[i]);
+        }
+    }
+    buffer_append_text(json, *separator == '{' ? "{}" : "}");
+}
+
+static void check_round_trip(const struct handler *handler, const struct receipt *receipt) {
+    struct buffer json;
+    struct delivery delivery = {0};
+    const struct receipt *again = &delivery.receipt;
+    buffer_init(&json);
+    append_object(&json, receipt, RECEIPT_BODY);
+    REQUIRE(!json.failed);
+    REQUIRE(handler_read_body(handler, json.data, json.len, &delivery));
+    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_value *a = &receipt->values[i], *b = &again->values[i];
+        REQUIRE(a->kind == b->kind && a->len == b->len && (a->len == 0 || memcmp(a->text, b->text, a->len) == 0));
+    }
+    REQUIRE(again->to_identifier == receipt->to_identifier && !again->extra);
+    REQUIRE(again->key_hash == receipt->key_hash && receipt_compare_keys(again, receipt) == 0);
+    delivery_fini(&delivery);
+    buffer_fini(&json);
+}
+
+static void check_accepted(const struct handler *handler, const struct receipt *receipt) {
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        const struct receipt_value *value = &receipt->values[i];
+        check_value(&contract[i], value);
+        if (contract[i].type == INTEGER) {
+            char digits[32];
+            snprintf(digits, sizeof digits, "%lld", (long long)receipt->to_identifier);
+            REQUIRE(text_is(value->text, value->len, digits) || text_is(value->text, value->len, "-0"));
+        }
+    }
+    check_round_trip(handler, receipt);
+}
+
+/* --- What may be stored, be it as a receipt or with a refused delivery */
+
+static void check_extra(const struct receipt *receipt) {
+    struct receipt again = {0};
+    struct receipt_json_error error;
+    REQUIRE(is_text(receipt->extra, receipt->extra_len) && is_json(receipt->extra, receipt->extra_len));
+    REQUIRE(receipt_json_decode(receipt->extra, receipt->extra_len, &again, &error) == RECEIPT_JSON_OK);
+    REQUIRE(again.extra_len == receipt->extra_len && memcmp(again.extra, receipt->extra, receipt->extra_len) == 0);
+    receipt_fini(&again);
+}
+
+static void check_decoded(const struct receipt *receipt, const char *body, size_t size) {
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        const struct receipt_value *value = &receipt->values[i];
+        REQUIRE(is_text(value->text, value->len));
+        REQUIRE(value->kind != RECEIPT_VALUE_INTEGER || is_in_body(value, body, size));
+    }
+    if (receipt->extra)
+        check_extra(receipt);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const struct handler handler;
+    const char *body = (const char *)data;
+    struct delivery delivery = {0};
+    bool accepted = handler_read_body(&handler, body, size, &delivery);
+    check_errors(&delivery.errors);
+    REQUIRE(accepted == (delivery.refusal == OUTCOME_UNAVAILABLE) && !delivery.failure);
+    REQUIRE((delivery.refusal == OUTCOME_INVALID) == (delivery.errors.count > 0));
+    if (delivery.refusal == OUTCOME_MALFORMED) {
+        REQUIRE(delivery.message[0] != '\0' && is_text(delivery.message, strlen(delivery.message)));
+        REQUIRE(!is_json(body, size) || is_a_reason(delivery.message));
+    } else {
+        REQUIRE(is_json(body, size));
+        check_decoded(&delivery.receipt, body, size);
+    }
+    if (accepted)
+        check_accepted(&handler, &delivery.receipt);
+    check_answer(&delivery);
+    delivery_fini(&delivery);
+    return 0;
+}
