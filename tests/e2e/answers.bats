@@ -72,7 +72,8 @@ sys.stdout.write(body.replace("\"padding\":\"\"", "\"padding\":\"" + "x" * (size
 
 @test "400: the content type is not application/json" {
     local type
-    for type in text/plain application/x-www-form-urlencoded application/jsonx text/json application/json5 json '*/*'; do
+    for type in text/plain application/x-www-form-urlencoded application/jsonx text/json application/json5 json \
+        '*/*'; do
         request "${key[@]}" -H "Content-Type: $type" --data-binary "$(receipt "$unit")" "$RECEIPTD_URL"
         expect 400
         jq -e '.message | test("Content-Type")' "$body"
@@ -84,7 +85,8 @@ sys.stdout.write(body.replace("\"padding\":\"\"", "\"padding\":\"" + "x" * (size
 
 @test "the content type may have parameters and any case" {
     local type
-    for type in 'application/json; charset=utf-8' 'application/json;charset=UTF-8' 'APPLICATION/JSON' 'application/json ;v=1'; do
+    for type in 'application/json; charset=utf-8' 'application/json;charset=UTF-8' 'APPLICATION/JSON' \
+        'application/json ;v=1'; do
         request "${key[@]}" -H "Content-Type: $type" --data-binary "$(receipt "$unit-$type")" "$RECEIPTD_URL"
         expect 201 created
     done
@@ -100,7 +102,8 @@ sys.stdout.write(body.replace("\"padding\":\"\"", "\"padding\":\"" + "x" * (size
     local data
     for data in ' ' '[]' '"text"' 1 null true '[{}]' 'x' '{' '{}}' '{} {}' '{"a":}' '{"a":1,}' "{'a':1}" '{a:1}' \
         '{"a":01}' '{"a":+1}' '{"a":.5}' '{"a":1.}' '{"a":1e}' '{"a":-}' '{"a":NaN}' '{"a":Infinity}' '{"a":0x1}' \
-        '{"a":tru}' '{"a":"\x"}' '{"a":"\u12"}' '{"a":1}/**/' '//' $'{"a":"\t"}' $'{"a":"\n"}' '{"a" 1}' '{"a":1 "b":2}'; do
+        '{"a":tru}' '{"a":"\x"}' '{"a":"\u12"}' '{"a":1}/**/' '//' $'{"a":"\t"}' $'{"a":"\n"}' '{"a" 1}' \
+        '{"a":1 "b":2}'; do
         malformed "$data"
     done
 }
@@ -221,8 +224,12 @@ sys.stdout.write(body.replace("\"padding\":\"\"", "\"padding\":\"" + "x" * (size
     post "$(receipt "$unit" '.sku = " " | .to.identifier = "5" | .initial_condition = "Z" | del(.from)')"
     expect 422
     body_keys message errors request_id
-    [[ $(jq -c '[.errors[] | "\(.field):\(.code)"]' "$body") == \
-        '["from:missing_field","from.identifier:missing_field","from.type:missing_field","to.identifier:invalid_type","sku:missing_field","initial_condition:invalid_value"]' ]]
+    [[ $(jq -r '.errors[] | "\(.field) \(.code)"' "$body") == 'from missing_field
+from.identifier missing_field
+from.type missing_field
+to.identifier invalid_type
+sku missing_field
+initial_condition invalid_value' ]]
     [[ $(jq -r .message "$body") == 'Validation Failed' ]]
     [[ $(count "$unit") == 0 ]]
 }

@@ -145,7 +145,8 @@ def unknown():
     for place in ("", "from.", "to.", "reference."):
         for value in values:
             yield accepted(f"{place}future = {value!r}", with_value(f"{place}future", value))
-        for name in ("SKU", "sku ", "from_identifier", "extra", "request_id", "revision", "", '"', "\\", "{}", "\u00e9"):
+        names = ["SKU", "sku ", "from_identifier", "extra", "request_id", "revision", "", '"', "\\", "{}", "\u00e9"]
+        for name in names:
             yield accepted(f"{place}{name!r}", with_value(f"{place}{name}", "x") if name else with_empty_name(place))
     receipt = fresh()
     for place in ("from", "to", "reference"):

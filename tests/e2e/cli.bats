@@ -44,7 +44,8 @@ says() {
 
 @test "what is no valid command line shows the usage and ends with status 2" {
     local arguments
-    for arguments in --nonsense 'key' 'key a b' 'serve' '--check --listen x' '--since 1' 'reprocess --since 1 --id 2'; do
+    for arguments in --nonsense 'key' 'key a b' 'serve' '--check --listen x' '--since 1' \
+        'reprocess --since 1 --id 2'; do
         # shellcheck disable=SC2086 # several words
         receiptd -- $arguments
         [[ $status == 2 ]]

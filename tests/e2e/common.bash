@@ -114,7 +114,7 @@ expect() {
         [[ $(header Content-Length) == $(wc -c <"$body") ]]
         jq -e --arg id "$(header X-Request-Id)" \
             '(.message | type == "string") and (.request_id // $id) == $id and (.result // "") == $ARGS.positional[0]' \
-            "$body" --args "${2-}"
+            "$body" --args "${2-}" >/dev/null
     fi
     [[ $code != 5* ]] || [[ $(header Retry-After) =~ ^[1-9][0-9]*$ ]]
 }
@@ -177,7 +177,8 @@ set_worker_env() {
 
 # start_worker LOG [NAME=VALUE...] -- ARGUMENT...: sets worker, the process id, as soon as it serves.
 start_worker() {
-    local log=$1 settings=()
+    local settings=()
+    worker_log=$1
     shift
     while [[ $1 != -- ]]; do
         settings+=("$1")
@@ -185,13 +186,16 @@ start_worker() {
     done
     shift
     # shellcheck disable=SC2153 # WORKER is the program, worker its process
-    "${worker_env[@]}" "${settings[@]}" "$WORKER" "$@" </dev/null >/dev/null 2>"$log" 3>&- &
+    "${worker_env[@]}" "${settings[@]}" "$WORKER" "$@" </dev/null >/dev/null 2>"$worker_log" 3>&- &
     worker=$!
-    eventually 10 grep -q ' serves on ' "$log"
+    eventually 10 grep -qs ' serves on ' "$worker_log"
 }
 
 # end_worker: SIGTERM to the worker that start_worker started; its exit status.
 end_worker() {
+    local status=0
     kill "$worker"
-    wait "$worker"
+    wait "$worker" || status=$?
+    ((status == 0)) || grep -sv ' level=info ' "$worker_log" || :
+    return "$status"
 }

@@ -37,7 +37,8 @@ deliveries_of() {
 }
 
 @test "new, known, revised and refused deliveries of a few keys at once" {
-    deliver --connections 32 --deliveries 1500 --keys 40 --new 1 --again 2 --revise 2 --invalid 1 --malformed 1 --flawless
+    deliver --connections 32 --deliveries 1500 --keys 40 --new 1 --again 2 --revise 2 --invalid 1 --malformed 1 \
+        --flawless
     local result
     for result in created unchanged revised; do
         (($(told "$result") > 0))

@@ -153,7 +153,7 @@ def query(sql, **variables):
     command = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1"]
     command += [f"--set={name}={value}" for name, value in variables.items()]
     environment = {**os.environ, "PGCLIENTENCODING": "UTF8"}
-    # By copy, since psql leaves U+10FFFE and U+10FFFF out of what it formats itself; as CSV, of which JSON needs nothing.
+    # By copy, since psql leaves U+10FFFE and U+10FFFF out of what it formats itself; as CSV, which JSON passes.
     copy_out = f"copy ({sql}) to stdout (format csv, delimiter e'\\x01', quote e'\\x02');"
     result = subprocess.run(
         command, input=copy_out, env=environment, capture_output=True, encoding="utf-8", timeout=60, check=False

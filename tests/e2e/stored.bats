@@ -100,29 +100,29 @@ END
 }
 
 @test "a change of any single field is a revision" {
-    local path paths filter n=0
-    mapfile -t paths < <(jq -r 'paths(scalars) | select(. != ["program_identifier"] and . != ["asn_number"]
-        and . != ["unit_identifier"]) | join(".")' "$root/deploy/sample.json")
-    [[ ${#paths[@]} == 26 ]]
-    post "$(receipt "$unit")"
-    expect 201 created
-    for path in "${paths[@]}"; do
-        case $path in
-            to.identifier) filter='.to.identifier = 1' ;;
-            initial_condition) filter='.initial_condition = "TT"' ;;
-            reference.type) filter='.reference.type = "RA"' ;;
-            *) filter=".$path = \"changed\"" ;;
-        esac
-        post "$(receipt "$unit" "$filter")"
-        expect 200 revised
-        post "$(receipt "$unit")"
-        expect 200 revised
-        n=$((n + 2))
-    done
-    post "$(receipt "$unit" '.future = 1')"
-    expect 200 revised
-    [[ $(row revision) == $((n + 1)) ]]
-    [[ $(revisions revision | tr '\n' ' ') == "$(seq -s ' ' 0 "$n") " ]]
+    PYTHONPATH=$e2e python3 - "$unit" <<'END' 3>&-
+import sys
+import client, contract
+
+connection = client.Connection()
+CHANGED = {contract.TEXT: ["changed"], contract.INTEGER: [1], contract.CHOICE: []}
+
+def told(path, value):
+    receipt = contract.sample(unit_identifier=sys.argv[1])
+    if path:
+        contract.put(receipt, path, value)
+    return connection.post(contract.to_json(receipt)).json().get("result")
+
+assert told(None, None) == "created"
+fields = [(path, kind) for path, _, kind in contract.FIELDS if kind in CHANGED]
+assert len(fields) == 26
+for path, kind in [*fields, ("future", contract.TEXT)]:
+    value = [*CHANGED[kind], *contract.CHOICES.get(path, [])][-1]
+    assert told(path, value) == "revised", path
+    assert told(None, None) == "revised", path
+END
+    [[ $(row revision) == 54 ]]
+    [[ $(revisions revision | tr '\n' ' ') == "$(seq -s ' ' 0 53) " ]]
 }
 
 @test "the key's name is the one of the version that stands" {

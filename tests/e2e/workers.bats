@@ -46,6 +46,31 @@ logged() {
     finish_load
 }
 
+@test "the supervisor passes SIGTERM and SIGHUP on, starts what ends again, and ends with it when told to" {
+    local name=$BATS_TEST_TMPDIR/one log=$BATS_TEST_TMPDIR/log supervisor first
+    # shellcheck disable=SC2016 # for the inner shell
+    "$root/deploy/keep-running" "$name" bash -c 'trap "echo HUP" HUP; trap "echo TERM; exit" TERM
+        echo ready; while sleep 0.05; do :; done' >"$log" 2>&1 3>&- &
+    supervisor=$!
+    eventually 10 grep -q ready "$log"
+    [[ $(<"$name.supervisor.pid") == "$supervisor" ]]
+    first=$(<"$name.pid")
+    kill -KILL "$first"
+    eventually "$seconds" grep -q 'worker ended.* status=137' "$log"
+    eventually "$seconds" has_lines 2 ready "$log"
+    kill -HUP "$supervisor"
+    eventually 5 grep -q HUP "$log"
+    kill "$supervisor"
+    eventually 5 ended "$supervisor"
+    wait "$supervisor"
+    [[ $(tail -n 1 "$log") == TERM && ! -e $name.pid && ! -e $name.supervisor.pid ]]
+}
+
+# has_lines COUNT PATTERN FILE
+has_lines() {
+    [[ $(grep -c "$2" "$3") == "$1" ]]
+}
+
 @test "one worker down: the other takes all; both down: 502 in JSON" {
     local n
     bring_down 1
