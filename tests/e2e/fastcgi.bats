@@ -75,11 +75,11 @@ END
     fastcgi <<END
 clients = [Client(path) for _ in range(20)]
 for client in clients:
-    client.socket.sendall(delivery(new_body()))
+    client.socket.sendall(request(new_body()))
 time.sleep(0.3)
 os.kill($worker, signal.SIGTERM)
 for client in clients:
-    assert answer(client).startswith("Status: 201 ")
+    assert client.receive_text().startswith("Status: 201 ")
 END
     wait "$worker"
     [[ ! -e $BATS_TEST_TMPDIR/socket ]]
@@ -95,7 +95,7 @@ receipts_locked() {
 body = new_body()
 for length in (len(body) + 1, len(body) - 1, 0, -1, "x"):
     client = Client(path)
-    client.socket.sendall(delivery(body, CONTENT_LENGTH=str(length)))
+    client.socket.sendall(request(body, CONTENT_LENGTH=str(length)))
     assert client.socket.recv(1) == b"", length
 assert post(Client(path), body, CONTENT_LENGTH=None).startswith("Status: 201 ")
 assert post(Client(path), body, CONTENT_LENGTH="").startswith("Status: 200 ")
@@ -107,8 +107,8 @@ END
 body = new_body()
 client = Client(path)
 for status in ("201", "200"):
-    client.socket.sendall(delivery(body, record_size=1))
-    assert answer(client).startswith(f"Status: {status} ")
+    client.socket.sendall(request(body, record_size=1))
+    assert client.receive_text().startswith(f"Status: {status} ")
 END
 }
 
@@ -118,14 +118,14 @@ def pieces(data, first):
     return [data[:first], *(data[at : at + 20] for at in range(first, len(data), 20))]
 
 # Some begin with little more than a header, some with a part of the body.
-slow = [(Client(path), pieces(delivery(new_body(), record_size=100), first)) for first in (20, 900) * 4]
+slow = [(Client(path), pieces(request(new_body(), record_size=100), first)) for first in (20, 900) * 4]
 for number in range(max(len(parts) for _, parts in slow)):
     for client, parts in slow:
         client.socket.sendall(b"".join(parts[number : number + 1]))
     if number % 10 == 0:
         served(path, seconds=3.0)
 for client, _ in slow:
-    assert answer(client).startswith("Status: 201 ")
+    assert client.receive_text().startswith("Status: 201 ")
 END
 }
 
@@ -134,10 +134,10 @@ END
 for _ in range(20):
     clients = [Client(path) for _ in range(10)]
     for client in clients:
-        client.socket.sendall(delivery(new_body()))
+        client.socket.sendall(request(new_body()))
     for client in clients[::2]:
         client.close()
     for client in clients[1::2]:
-        assert answer(client).startswith("Status: 201 ")
+        assert client.receive_text().startswith("Status: 201 ")
 END
 }

@@ -26,10 +26,9 @@ def record(kind, content=b""):
     return struct.pack("!BBHHBB", 1, kind, 1, len(content), 0, 0) + content
 
 
-def stream(kind, data):
-    """Data as records of that kind, with the empty one that ends it."""
-    parts = [data[at : at + MOST_IN_A_RECORD] for at in range(0, len(data), MOST_IN_A_RECORD)]
-    return b"".join(record(kind, part) for part in [*parts, b""])
+def stream(kind, data, size):
+    """Data as records of that kind, of at most so many bytes, with the empty one that ends it."""
+    return b"".join(record(kind, data[at : at + size]) for at in range(0, len(data), size)) + record(kind)
 
 
 def pair(name, value):
@@ -38,17 +37,19 @@ def pair(name, value):
     return struct.pack("!II", len(name) | 1 << 31, len(value) | 1 << 31) + name + value
 
 
-def request(body, missing=0):
-    """All records of a delivery; so many bytes more are announced than come."""
+def request(body, keep=True, record_size=MOST_IN_A_RECORD, **changes):
+    """All records of a delivery, with these parameters changed; None leaves one out."""
     parameters = {
         "REQUEST_METHOD": "POST",
         "CONTENT_TYPE": "application/json",
-        "CONTENT_LENGTH": str(len(body) + missing),
+        "CONTENT_LENGTH": str(len(body)),
         "REQUEST_ID": secrets.token_hex(16),
         "HTTP_X_API_KEY": os.environ["RECEIPTD_API_KEY"],
+        **changes,
     }
-    begin = record(BEGIN_REQUEST, struct.pack("!HB5x", RESPONDER, KEEP_CONNECTION))
-    return begin + stream(PARAMS, b"".join(pair(*item) for item in parameters.items())) + stream(STDIN, body)
+    pairs = b"".join(pair(name, value) for name, value in parameters.items() if value is not None)
+    begin = record(BEGIN_REQUEST, struct.pack("!HB5x", RESPONDER, KEEP_CONNECTION if keep else 0))
+    return begin + stream(PARAMS, pairs, record_size) + stream(STDIN, body, record_size)
 
 
 def new_body(padding=0):
@@ -74,8 +75,8 @@ class Client:
             data += more
         return data
 
-    def receive(self):
-        """The HTTP status of the next answer."""
+    def receive_text(self):
+        """The next answer, head and body."""
         output = b""
         while True:
             _, kind, _, size, padding, _ = struct.unpack("!BBHHBB", self.receive_exactly(8))
@@ -83,7 +84,11 @@ class Client:
             if kind == STDOUT:
                 output += content
             if kind == END_REQUEST:
-                return int(output.split(b"Status: ")[1][:3])
+                return output.decode()
+
+    def receive(self):
+        """The HTTP status of the next answer."""
+        return int(self.receive_text().split("Status: ")[1][:3])
 
     def post(self, body):
         """Delivers; the status."""
@@ -183,7 +188,7 @@ def cut_short(path):
     client.socket.sendall(whole[:-1])
     client.close()
     client = Client(path)
-    client.socket.sendall(request(new_body(), missing=1))
+    client.socket.sendall(request(body := new_body(), CONTENT_LENGTH=str(len(body) + 1)))
     must(client.socket.recv(1) == b"", "a body that is shorter than announced is not answered")
     served(path, 5)
     client = Client(path)
