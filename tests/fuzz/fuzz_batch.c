@@ -23,7 +23,13 @@
 
 #include <endian.h>
 
-enum flag { REFUSED = 1, UNPREPARED = 2, REVISE = 4, AGAIN = 8 };
+enum flag {
+    REFUSED = 1,
+    UNPREPARED = 2,
+    REVISE = 4,
+    AGAIN = 8,
+    NEW_STORE = 16, /* one that has no room yet from batches before */
+};
 
 enum {
     END = 0xff,    /* ends a text; neither byte stands in UTF-8 */
@@ -309,6 +315,13 @@ static void check_rejections(struct made *const *batch, size_t count) {
 enum { PREPARED, NOT_PREPARED };
 static struct store *stores[2];
 
+static struct store *new_store(int kind) {
+    struct store_pg_options options = {.batch_max = DELIVERIES_MAX, .prepared_statements = kind == PREPARED};
+    struct store *made = store_pg_new(&options);
+    REQUIRE(made);
+    return made;
+}
+
 /* Stores the batch; every delivery has to have that outcome then, or the one of its refusal. */
 static void store(struct store *store, struct made *const *batch, size_t count, enum outcome outcome) {
     struct delivery *deliveries[DELIVERIES_MAX];
@@ -394,10 +407,8 @@ static void set_up(void) {
     PQclear(PQexec(reader, "delete from inventory.rejected_receipts"));
 
     setenv("PGUSER", "receiptd_writer", 1);
-    for (int i = 0; i < 2; i++)
-        stores[i] =
-            store_pg_new(&(struct store_pg_options){.batch_max = DELIVERIES_MAX, .prepared_statements = i == PREPARED});
-    REQUIRE(stores[PREPARED] && stores[NOT_PREPARED]);
+    stores[PREPARED] = new_store(PREPARED);
+    stores[NOT_PREPARED] = new_store(NOT_PREPARED);
 
     buffer_init(&columns);
     buffer_append_text(&columns, ", api_key_name");
@@ -424,8 +435,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         (flags & REFUSED ? make_refused : make_receipt)(batch[count], &input);
         count++;
     } while (count < DELIVERIES_MAX && input.left > 0);
-    struct store *to = stores[flags & UNPREPARED ? NOT_PREPARED : PREPARED];
+    int kind = flags & UNPREPARED ? NOT_PREPARED : PREPARED;
+    struct store *to = flags & NEW_STORE ? new_store(kind) : stores[kind];
     (flags & REFUSED ? run_refused : run_receipts)(to, batch, count, flags);
+    if (flags & NEW_STORE)
+        to->free(to);
     for (size_t i = 0; i < count; i++)
         made_fini(&made[i]);
     return 0;
