@@ -172,6 +172,15 @@ static void raise_descriptor_limit(void) {
 static int serve(const char *path) {
     struct config config;
     char error[MESSAGE_SIZE];
+
+    /* Blocked here, hence in every thread; this one waits for them. */
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+
     if (!config_load(&config, environ, stderr))
         return EXIT_FAILURE;
     if (config.batch_max > store_pg_batch_limit()) {
@@ -191,14 +200,6 @@ static int serve(const char *path) {
         return EXIT_FAILURE;
     }
     raise_descriptor_limit();
-
-    /* Blocked here, hence in every thread; this one waits for them. */
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
 
     struct handler handler = make_handler(&config, keys);
     struct committer *committer = start_committer(&config);

@@ -32,8 +32,8 @@ class Filled(Instance):
         self.last_asn = 0
         self.until = int(time.time())
 
-    def fill_part(self, first):
-        arguments = {"first": first, "last": min(first + ASNS_AT_ONCE, self.asns + 1) - 1, "asns": self.asns,
+    def fill_part(self, first, last):
+        arguments = {"first": first, "last": min(first + ASNS_AT_ONCE - 1, last), "asns": self.asns,
                      "until": self.until}
         self.pg_program("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-f", HERE / "fill.sql",
                         *(word for item in arguments.items() for word in ("-v", "%s=%s" % item)))
@@ -45,8 +45,8 @@ class Filled(Instance):
             self.sql(f"alter system set {setting}")
         self.sql("select pg_reload_conf()")
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            for part in pool.map(self.fill_part, range(first, upto + 1, ASNS_AT_ONCE)):
-                pass
+            for part in [pool.submit(self.fill_part, n, upto) for n in range(first, upto + 1, ASNS_AT_ONCE)]:
+                part.result()
         self.last_asn = upto
         self.sql("vacuum (analyze) receipts")
         for setting in LOADING:
