@@ -49,7 +49,7 @@ logged() {
 @test "the supervisor passes SIGTERM and SIGHUP on, starts what ends again, and ends with it when told to" {
     local name=$BATS_TEST_TMPDIR/one log=$BATS_TEST_TMPDIR/log supervisor first
     # shellcheck disable=SC2016 # for the inner shell
-    "$root/deploy/keep-running" "$name" bash -c 'trap "echo HUP" HUP; trap "echo TERM; exit" TERM
+    env --default-signal=HUP "$root/deploy/keep-running" "$name" bash -c 'trap "echo HUP" HUP; trap "echo TERM; exit" TERM
         echo ready; while sleep 0.05; do :; done' >"$log" 2>&1 3>&- &
     supervisor=$!
     eventually 10 grep -q ready "$log"

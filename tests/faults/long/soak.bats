@@ -7,7 +7,18 @@ setup() {
     # All to one worker.
     cp -p "$state/nginx/receiptd-http.conf" "$BATS_TEST_TMPDIR/conf"
     sed -i '/worker-2\.sock/s/;$/ down;/' "$state/nginx/receiptd-http.conf"
+    reload_nginx
+}
+
+# Returns when only the new processes are left: the former ones close kept connections, also of a client just come.
+reload_nginx() {
     kill -HUP "$(<"$state/run/nginx.pid")"
+    sleep 0.5
+    eventually 20 one_generation
+}
+
+one_generation() {
+    [[ $(ps --ppid "$(<"$state/run/nginx.pid")" -o args=) != *'shutting down'* ]]
 }
 
 say() {
@@ -26,7 +37,7 @@ idle() {
 # measure: sets resident, in kB; waits until nginx has let go of its connections, to count the descriptors.
 measure() {
     resident=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$worker/status")
-    kill -HUP "$(<"$state/run/nginx.pid")"
+    reload_nginx
     eventually 20 idle || :
     say "$(printf '%9d deliveries, %4d s: %d kB resident, %d descriptors' "$done" "$((SECONDS - began))" \
         "$resident" "$(descriptors)")"
