@@ -60,10 +60,10 @@ cut_after_commits() {
     done
 }
 
-# More deliveries at a time than the queues take, for a second.
+# More deliveries at a time than the queues take.
 burst() {
     local record load
-    load_in_background --seconds 1 --connections 100 --new 2 --again 1 --revise 1 --invalid 1 --give-up 90 --complete \
+    load_in_background --deliveries 300 --connections 100 --new 2 --again 1 --revise 1 --invalid 1 --give-up 90 --complete \
         --seed "$1"
     bursts+=("$load $record")
 }
