@@ -11,7 +11,18 @@ enum {
     CONFLICT_TRIES = 5,
     BACKOFF_FIRST_US = 20 * US_PER_MS,
     BACKOFF_MAX_US = 2 * US_PER_S,
+    GATHER_US = 500,
+    GATHER_FROM = 4,                   /* deliveries */
     BATCH_MAX_BYTES = 4 * 1024 * 1024, /* of refused bodies and unknown fields, which can be large */
+};
+
+struct thread {
+    struct committer *committer;
+    struct store *store;
+    struct delivery **batch; /* room for options.batch_max */
+    size_t gathered;         /* deliveries in the queue when the last batch was taken */
+    pthread_t id;
+    unsigned seed; /* for the jitter */
 };
 
 struct committer {
@@ -26,13 +37,7 @@ struct committer {
     bool stopping;
 
     size_t thread_count;
-    struct thread {
-        struct committer *committer;
-        struct store *store;
-        struct delivery **batch; /* room for options.batch_max */
-        pthread_t id;
-        unsigned seed; /* for the jitter */
-    } threads[];
+    struct thread threads[];
 };
 
 bool committer_submit(struct committer *committer, struct delivery *delivery) {
@@ -74,14 +79,32 @@ static bool may_join(struct delivery *const *batch, size_t count, const struct d
 }
 
 /*
- * Moves deliveries from the queue to the batch: receipts or refused ones, as the oldest is. Those that may not join
- * stay in their place. Waits while the queue is empty; returns 0 when it is empty for good.
+ * Batches form while a commit is waited for, but a lookup of repeated deliveries is over sooner: batches of a few cost
+ * more processor time than they save. So after one the next get a moment to come, unless half as many as it found are
+ * there already. Where only a few come at a time, none waits. Called with the lock, which it gives up meanwhile.
  */
-static size_t take_batch(struct committer *committer, struct delivery **batch) {
+static void gather_repeats(struct thread *thread) {
+    struct committer *committer = thread->committer;
+    if (!thread->store->repeats || thread->gathered < GATHER_FROM || committer->queued >= thread->gathered / 2)
+        return;
+    pthread_mutex_unlock(&committer->lock);
+    usleep(GATHER_US);
+    pthread_mutex_lock(&committer->lock);
+}
+
+/*
+ * Moves deliveries from the queue to the thread's batch: receipts or refused ones, as the oldest is. Those that may not
+ * join stay in their place. Waits while the queue is empty; returns 0 when it is empty for good.
+ */
+static size_t take_batch(struct thread *thread) {
+    struct committer *committer = thread->committer;
+    struct delivery **batch = thread->batch;
     size_t count = 0, bytes = 0;
     pthread_mutex_lock(&committer->lock);
+    gather_repeats(thread);
     while (!committer->first && !committer->stopping)
         pthread_cond_wait(&committer->filled, &committer->lock);
+    thread->gathered = committer->queued;
     struct delivery **link = &committer->first;
     while (*link && count < committer->options.batch_max && bytes < BATCH_MAX_BYTES) {
         struct delivery *delivery = *link;
@@ -198,7 +221,7 @@ static void commit(struct thread *thread, struct delivery **batch, size_t count)
 static void *run_thread(void *argument) {
     struct thread *thread = argument;
     size_t count;
-    while ((count = take_batch(thread->committer, thread->batch)) > 0) {
+    while ((count = take_batch(thread)) > 0) {
         if (!is_refused(thread->batch[0]))
             qsort(thread->batch, count, sizeof(struct delivery *), compare_deliveries);
         commit(thread, thread->batch, count);

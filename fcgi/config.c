@@ -21,8 +21,8 @@ struct setting {
 static const struct setting settings[] = {
     {"RECEIPTD_KEYS_FILE", PATH, offsetof(struct config, keys_file), NULL, 0, 0, NULL,
      "file with the API keys' names and SHA-256 digests; made with receiptd key NAME"},
-    {"RECEIPTD_THREADS", NUMBER, offsetof(struct config, threads), "2", 1, 64, NULL,
-     "threads that read, check and answer requests; about one a core"},
+    {"RECEIPTD_THREADS", NUMBER, offsetof(struct config, threads), "1", 1, 64, NULL,
+     "threads that read, check and answer requests"},
     {"RECEIPTD_COMMITTERS", NUMBER, offsetof(struct config, committers), "1", 1, 16, NULL,
      "threads that store batches, each with a database connection of its own"},
     {"RECEIPTD_BATCH_MAX", NUMBER, offsetof(struct config, batch_max), "64", 1, 2000, NULL,

@@ -36,6 +36,8 @@ struct store {
     enum store_result (*reject)(struct store *store, struct delivery *const *deliveries, size_t count,
                                 int64_t deadline_us);
     void (*free)(struct store *store);
+    bool repeats; /* most of the last batch was there already: the next one is looked up, and needs no commit if all is
+                   */
     const char *failure;
     char sqlstate[6];
 };

@@ -20,14 +20,14 @@ enum { OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2
 enum {
     COLUMN_COUNT = RECEIPT_FIELD_COUNT - 3,    /* the three objects have none */
     UPSERT_PARAMETERS = COLUMN_COUNT + 3,      /* of a row; and extra, request_id, api_key_name */
-    LOOKUP_PARAMETERS = RECEIPT_KEY_COUNT + 1, /* … and request_id */
+    LOOKUP_PARAMETERS = RECEIPT_KEY_COUNT + 2, /* … extra and request_id */
     REJECT_PARAMETERS = 6 + RECEIPT_KEY_COUNT,
     PARAMETERS_MAX = 65535,
     ERRORS_MAX_BYTES = RECEIPT_FIELD_COUNT * 96, /* {"field":…,"code":…} takes up to 82 */
     JSONB_VERSION = 1,                           /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
 };
 
-enum statement { UPSERT, LOOKUP, COMPARE, REJECT, STATEMENT_COUNT };
+enum statement { UPSERT, LOOKUP, REJECT, STATEMENT_COUNT };
 
 struct store_pg {
     struct store store;
@@ -36,7 +36,6 @@ struct store_pg {
     pthread_t connector;             /* the thread that connects, */
     bool connecting;                 /* while there is one */
     bool warned;                     /* the server sent a warning during this batch */
-    bool compare_first;              /* most of the last batch was unchanged */
     bool *prepared[STATEMENT_COUNT]; /* by number of rows, on this connection */
 
     /* Room for the parameters of one batch. */
@@ -91,17 +90,8 @@ static void append_all_columns(struct buffer *sql) {
     buffer_append_text(sql, ", extra, request_id, api_key_name");
 }
 
-/* Compares the content of r, the row that there is, with another one's. */
-static void append_comparison(struct buffer *sql, const char *operator, const char * prefix) {
-    buffer_append_text(sql, "(");
-    append_columns(sql, "r.", false, NULL);
-    buffer_append_format(sql, ", r.extra) %s (", operator);
-    append_columns(sql, prefix, false, NULL);
-    buffer_append_format(sql, ", %sextra)", prefix);
-}
-
 /*
- * The three that follow return of each row the request id of its delivery, and the two that the row carries. From these
+ * The two that follow return of each row the request id of its delivery, and the two that the row carries. From these
  * follows the outcome, see outcome_of_row.
  */
 
@@ -120,38 +110,33 @@ static void write_upsert(struct buffer *sql, size_t rows, const char *keep_when)
     buffer_append_text(sql, ", extra = excluded.extra, api_key_name = excluded.api_key_name, revision = r.revision + 1,"
                             " revised_request_id = excluded.request_id, revised_at = excluded.received_at"
                             " where r.request_id <> excluded.request_id"
-                            " and r.revised_request_id is distinct from excluded.request_id and ");
-    append_comparison(sql, "is distinct from", "excluded.");
+                            " and r.revised_request_id is distinct from excluded.request_id and (");
+    append_columns(sql, "r.", false, NULL);
+    buffer_append_text(sql, ", r.extra) is distinct from (");
+    append_columns(sql, "excluded.", false, NULL);
+    buffer_append_text(sql, ", excluded.extra)");
     if (keep_when)
         buffer_append_format(sql, " and (%s) is not true", keep_when);
     buffer_append_text(sql, " returning coalesce(revised_request_id, request_id), request_id, revised_request_id");
 }
 
-/* Of the rows that the upsert left alone. */
+/*
+ * Of the receipts that are there; besides, their content, and whether it is durable and has the delivery's `extra`.
+ * (is_same compares the rest: as parameters it would cost PostgreSQL more.) What a statement sees was committed, and a
+ * commit is seen once it is flushed, unless it did not wait for that: so all of it is durable when everything was
+ * flushed, which is nearly always so where little but re-deliveries comes, and when no standby has to have it too.
+ */
 static void write_lookup(struct buffer *sql, size_t rows, const char *keep_when) {
     (void)keep_when;
-    buffer_append_text(sql, "select v.request_id, r.request_id, r.revised_request_id from (");
+    buffer_append_text(sql, "select v.request_id, r.request_id, r.revised_request_id,"
+                            " r.extra is not distinct from v.extra"
+                            " and (select current_setting('synchronous_standby_names') = ''"
+                            " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()), ");
+    append_columns(sql, "r.", false, NULL);
+    buffer_append_text(sql, " from (");
     append_values(sql, rows, LOOKUP_PARAMETERS);
-    buffer_append_text(sql, ") as v (" PG_NATURAL_KEY ", request_id)"
+    buffer_append_text(sql, ") as v (" PG_NATURAL_KEY ", extra, request_id)"
                             " join inventory.receipts as r using (" PG_NATURAL_KEY ")");
-}
-
-/*
- * Of the receipts that are there already just as they came, without an upsert's locks and commit. What a statement sees
- * was committed, and a commit is seen once it is flushed, unless it did not wait for that: so all of it is durable when
- * everything was flushed, which is nearly always so where little but re-deliveries comes, and when no standby has to
- * have it too. Where that is not so, no row is returned, and the upsert sees to it.
- */
-static void write_compare(struct buffer *sql, size_t rows, const char *keep_when) {
-    (void)keep_when;
-    buffer_append_text(sql, "select v.request_id, r.request_id, r.revised_request_id from (");
-    append_values(sql, rows, UPSERT_PARAMETERS);
-    buffer_append_text(sql, ") as v (");
-    append_all_columns(sql);
-    buffer_append_text(sql, ") join inventory.receipts as r using (" PG_NATURAL_KEY ") where ");
-    append_comparison(sql, "is not distinct from", "v.");
-    buffer_append_text(sql, " and (select current_setting('synchronous_standby_names') = ''"
-                            " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn())");
 }
 
 /*
@@ -174,7 +159,6 @@ static const struct {
 } statements[STATEMENT_COUNT] = {
     [UPSERT] = {"upsert", write_upsert, UPSERT_PARAMETERS},
     [LOOKUP] = {"lookup", write_lookup, LOOKUP_PARAMETERS},
-    [COMPARE] = {"compare", write_compare, UPSERT_PARAMETERS},
     [REJECT] = {"reject", write_reject, REJECT_PARAMETERS},
 };
 
@@ -398,7 +382,18 @@ static void begin_json(struct store_pg *pg) {
     buffer_append(&pg->json, &version, 1);
 }
 
-static bool set_receipt_parameters(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
+static void set_field(struct store_pg *pg, size_t index, size_t row, size_t field, const struct receipt *receipt) {
+    if (receipt_fields[field].type == RECEIPT_INTEGER) {
+        pg->integers[row] = (int64_t)htobe64((uint64_t)receipt->to_identifier);
+        set_parameter(pg, index, OID_INT8, &pg->integers[row], sizeof pg->integers[row]);
+    } else {
+        set_text(pg, index, &receipt->values[field]);
+    }
+}
+
+/* For UPSERT or LOOKUP. */
+static bool set_receipt_parameters(struct store_pg *pg, enum statement statement, struct delivery *const *deliveries,
+                                   size_t count) {
     size_t at = 0, json_size = 0;
     for (size_t row = 0; row < count; row++)
         json_size += deliveries[row]->receipt.extra_len + 1;
@@ -407,19 +402,9 @@ static bool set_receipt_parameters(struct store_pg *pg, struct delivery *const *
     for (size_t row = 0; row < count; row++) {
         const struct delivery *delivery = deliveries[row];
         const struct receipt *receipt = &delivery->receipt;
-        for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
-            switch (receipt_fields[i].type) {
-            case RECEIPT_TEXT:
-                set_text(pg, at++, &receipt->values[i]);
-                break;
-            case RECEIPT_INTEGER:
-                pg->integers[row] = (int64_t)htobe64((uint64_t)receipt->to_identifier);
-                set_parameter(pg, at++, OID_INT8, &pg->integers[row], sizeof pg->integers[row]);
-                break;
-            case RECEIPT_OBJECT:
-                break;
-            }
-        }
+        for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
+            if (receipt_fields[i].column && (receipt_fields[i].key || statement == UPSERT))
+                set_field(pg, at++, row, i, receipt);
         size_t json_start = pg->json.len;
         if (receipt->extra) {
             begin_json(pg);
@@ -427,18 +412,10 @@ static bool set_receipt_parameters(struct store_pg *pg, struct delivery *const *
         }
         set_json(pg, at++, json_start);
         set_parameter(pg, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
-        set_parameter(pg, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
+        if (statement == UPSERT)
+            set_parameter(pg, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
     }
     return true;
-}
-
-static void set_lookup_parameters(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
-    size_t at = 0;
-    for (size_t row = 0; row < count; row++) {
-        for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
-            set_text(pg, at++, &deliveries[row]->receipt.values[receipt_key_fields[k]]);
-        set_parameter(pg, at++, OID_UUID, deliveries[row]->request_id, REQUEST_ID_BYTES);
-    }
 }
 
 /* Of a refused delivery: null where it could not be a key. */
@@ -456,6 +433,28 @@ static enum outcome outcome_of_row(const PGresult *result, int row, const struct
     if (is_request(result, row, 1, delivery))
         return OUTCOME_CREATED;
     return is_request(result, row, 2, delivery) ? OUTCOME_REVISED : OUTCOME_UNCHANGED;
+}
+
+/* Whether the row of a LOOKUP is durable and has the delivery's content: then the delivery needs no commit. */
+static bool is_same(const PGresult *result, int row, const struct delivery *delivery) {
+    const struct receipt *receipt = &delivery->receipt;
+    int column = 3;
+    if (!*PQgetvalue(result, row, column++))
+        return false;
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_value *value = &receipt->values[i];
+        int64_t integer = (int64_t)htobe64((uint64_t)receipt->to_identifier);
+        bool is_integer = receipt_fields[i].type == RECEIPT_INTEGER;
+        if (!receipt_fields[i].column || receipt_fields[i].key)
+            continue;
+        const void *bytes = is_integer ? (const void *)&integer : value->text;
+        size_t len = value->kind == RECEIPT_VALUE_ABSENT ? 0 : is_integer ? sizeof integer : value->len;
+        if (PQgetisnull(result, row, column) != (value->kind == RECEIPT_VALUE_ABSENT) ||
+            (size_t)PQgetlength(result, row, column) != len || memcmp(PQgetvalue(result, row, column), bytes, len) != 0)
+            return false;
+        column++;
+    }
+    return true;
 }
 
 static enum store_result fail_for_memory(struct store_pg *pg) {
@@ -477,14 +476,14 @@ static size_t collect_open(struct store_pg *pg, struct delivery *const *deliveri
 }
 
 /*
- * Runs UPSERT, LOOKUP or COMPARE for the open deliveries: those that it returns a row of have their outcome then. Rows
- * are matched by request id. They usually come in order, so the search starts behind the last match.
+ * Runs UPSERT or LOOKUP for the open deliveries. Those that it returns a row of (with only_same: a row that is_same)
+ * have their outcome then. Rows are matched by request id. They usually come in order, so the search starts behind the
+ * last match.
  */
-static enum store_result settle(struct store_pg *pg, enum statement statement, size_t open, int64_t deadline_us) {
+static enum store_result settle(struct store_pg *pg, enum statement statement, bool only_same, size_t open,
+                                int64_t deadline_us) {
     PGresult *result;
-    if (statement == LOOKUP)
-        set_lookup_parameters(pg, pg->open, open);
-    else if (!set_receipt_parameters(pg, pg->open, open))
+    if (!set_receipt_parameters(pg, statement, pg->open, open))
         return fail_for_memory(pg);
     enum store_result settled = run(pg, statement, open, deadline_us, &result);
     if (settled != STORE_OK)
@@ -494,7 +493,8 @@ static enum store_result settle(struct store_pg *pg, enum statement statement, s
         for (size_t tried = 0; tried < open; tried++) {
             size_t i = (expected + tried) % open;
             if (is_request(result, row, 0, pg->open[i])) {
-                pg->outcomes[pg->open_positions[i]] = outcome_of_row(result, row, pg->open[i]);
+                if (!only_same || is_same(result, row, pg->open[i]))
+                    pg->outcomes[pg->open_positions[i]] = outcome_of_row(result, row, pg->open[i]);
                 expected = i + 1;
                 break;
             }
@@ -513,12 +513,12 @@ static enum store_result store_batch(struct store *store, struct delivery *const
         return STORE_FAILED;
     pg->warned = false;
     memset(pg->outcomes, 0, count * sizeof *pg->outcomes);
-    if (pg->compare_first)
-        stored = settle(pg, COMPARE, collect_open(pg, deliveries, count), deadline_us);
+    if (store->repeats)
+        stored = settle(pg, LOOKUP, true, collect_open(pg, deliveries, count), deadline_us);
     if (stored == STORE_OK && (open = collect_open(pg, deliveries, count)) > 0)
-        stored = settle(pg, UPSERT, open, deadline_us);
+        stored = settle(pg, UPSERT, false, open, deadline_us);
     if (stored == STORE_OK && (open = collect_open(pg, deliveries, count)) > 0)
-        stored = settle(pg, LOOKUP, open, deadline_us);
+        stored = settle(pg, LOOKUP, false, open, deadline_us);
     if (stored != STORE_OK)
         return stored;
     if (pg->warned)
@@ -532,7 +532,7 @@ static enum store_result store_batch(struct store *store, struct delivery *const
         deliveries[i]->outcome = pg->outcomes[i];
         unchanged += pg->outcomes[i] == OUTCOME_UNCHANGED;
     }
-    pg->compare_first = unchanged > count / 2;
+    store->repeats = unchanged > count / 2;
     return STORE_OK;
 }
 

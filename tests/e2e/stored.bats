@@ -118,6 +118,9 @@ fields = [(path, kind) for path, _, kind in contract.FIELDS if kind in CHANGED]
 assert len(fields) == 26
 for path, kind in [*fields, ("future", contract.TEXT)]:
     value = [*CHANGED[kind], *contract.CHOICES.get(path, [])][-1]
+    # A worker that had an unchanged one before compares the next by itself, without an upsert.
+    assert told(None, None) == "unchanged"
+    assert told(None, None) == "unchanged"
     assert told(path, value) == "revised", path
     assert told(None, None) == "revised", path
 END

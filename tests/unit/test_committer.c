@@ -308,6 +308,47 @@ static void what_waits_becomes_batches_up_to_the_bound(void **state) {
                                                  "21 22 23 24");
 }
 
+/* Returns how long after a batch of `size`, of repeated deliveries or not, two that have been waiting are taken. */
+static int64_t pause_after_batch(bool repeats, int size) {
+    char unit[8];
+    prepare(NULL);
+    start(64, 1024, 1);
+    hold();
+    for (int i = 0; i < size; i++) {
+        snprintf(unit, sizeof unit, "%02d", i);
+        submit(unit, LONG_MS);
+    }
+    allow(&stores[0], 1);
+    wait_for_call(&stores[0], 2);
+    submit("late 1", LONG_MS);
+    submit("late 2", LONG_MS);
+    stores[0].store.repeats = repeats;
+    int64_t opened = clock_now_us();
+    set_closed(&stores[0], false);
+    wait_for_call(&stores[0], 3);
+    int64_t pause = stores[0].times[2] - opened;
+    finish();
+    return pause;
+}
+
+static int64_t shortest_pause_after_batch(bool repeats, int size) {
+    int64_t shortest = INT64_MAX;
+    for (int tries = 0; tries < 20; tries++) {
+        int64_t pause = pause_after_batch(repeats, size);
+        if (pause < shortest)
+            shortest = pause;
+    }
+    return shortest;
+}
+
+static void only_many_repeated_deliveries_are_waited_for(void **state) {
+    (void)state;
+    assert_true(shortest_pause_after_batch(true, 8) >= 500);
+    assert_true(shortest_pause_after_batch(true, 5) < 500); /* half of them are there */
+    assert_true(shortest_pause_after_batch(true, 3) < 500);
+    assert_true(shortest_pause_after_batch(false, 8) < 500);
+}
+
 static void a_bound_of_one_stores_one_by_one(void **state) {
     (void)state;
     start(1, 1024, 1);
@@ -826,6 +867,7 @@ static void free_without_work_frees_the_stores(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_lone_delivery_is_committed_at_once, prepare),
+        cmocka_unit_test_setup(only_many_repeated_deliveries_are_waited_for, prepare),
         cmocka_unit_test_setup(what_waits_becomes_batches_up_to_the_bound, prepare),
         cmocka_unit_test_setup(a_bound_of_one_stores_one_by_one, prepare),
         cmocka_unit_test_setup(a_batch_is_sorted_by_key, prepare),
