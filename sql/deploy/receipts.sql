@@ -11,6 +11,16 @@ set local role receiptd_owner;
 -- Only the key has checks. PostgreSQL reads every check of a table anew for every statement: one on each of the 26 other
 -- texts (not empty, at most 1,000 characters) made a statement of 6 receipts cost 49 µs of the server's time a receipt
 -- instead of 34. The service, which is the only one that writes here all day, enforces all limits.
+--
+-- What was tried otherwise, and left, because it changed nothing for the service (new receipts and revisions a second:
+-- within 10 %, which is noise):
+-- - received_at and to_identifier, of fixed width, in front: 360 bytes a row instead of 369, and a day at one warehouse
+--   read in 13 ms instead of 18. The table reads as the contract does instead, and as receipt_revisions does.
+-- - fillfactor 90 or 80: 10 or 22 % more bytes a row, for 87 or 92 % of revisions without a change to an index instead
+--   of 79 %.
+-- - The key with the unit in front, and an index on asn_number instead of that on unit_identifier: 93 bytes of index a
+--   row instead of 137. But where most ASNs have one unit, PostgreSQL then looks up a receipt by its ASN alone, and
+--   reads through all units of a large one.
 create table inventory.receipts (
   program_identifier text collate "C" not null,
   asn_number text collate "C" not null,

@@ -19,7 +19,8 @@ CONNECTIONS = 64
 TIMEOUT_S = 300
 BUFFERS = ("heap_blks_hit", "heap_blks_read", "idx_blks_hit", "idx_blks_read")
 SETTINGS = ("shared_buffers", "max_wal_size", "checkpoint_timeout", "fsync", "synchronous_commit", "full_page_writes",
-            "wal_compression", "work_mem", "effective_cache_size", "max_parallel_workers_per_gather", "jit")
+            "wal_compression", "work_mem", "effective_cache_size", "random_page_cost",
+            "max_parallel_workers_per_gather", "jit")
 LOADING = ("fsync = off", "full_page_writes = off", "autovacuum = off")
 
 
