@@ -1,6 +1,7 @@
 #include "api_keys.h"
 
 #include "delivery.h"
+#include "hex.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { DIGEST_BYTES = 32, DIGEST_CHARS = 2 * DIGEST_BYTES };
+enum { DIGEST_BYTES = 32 };
 
 struct api_key {
     char name[API_KEY_NAME_MAX + 1];
@@ -37,28 +38,6 @@ bool api_keys_name_valid(const char *name) {
     return len > 0 && len <= API_KEY_NAME_MAX && name[len] == '\0';
 }
 
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
-static bool parse_digest(const char *text, unsigned char digest[DIGEST_BYTES]) {
-    if (strlen(text) != DIGEST_CHARS)
-        return false;
-    for (size_t i = 0; i < DIGEST_BYTES; i++) {
-        int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        digest[i] = (unsigned char)(high << 4 | low);
-    }
-    return true;
-}
-
 /* Adds the key that `line` names, if it names one. Returns what is wrong with the line, or NULL. */
 static const char *add_line(struct key_list *list, char *line) {
     char *rest = NULL;
@@ -69,7 +48,7 @@ static const char *add_line(struct key_list *list, char *line) {
     struct api_key key = {0};
     if (!api_keys_name_valid(name))
         return "not a valid name (1 to 63 of A-Z a-z 0-9 . _ @ -)";
-    if (!digest || strtok_r(NULL, " \t\r\n", &rest) || !parse_digest(digest, key.digest))
+    if (!digest || strtok_r(NULL, " \t\r\n", &rest) || !hex_decode(digest, key.digest, DIGEST_BYTES))
         return "expected NAME and a SHA-256 digest of 64 hexadecimal digits";
     for (size_t i = 0; i < list->count; i++)
         if (strcmp(list->keys[i].name, name) == 0)

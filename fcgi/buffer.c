@@ -56,16 +56,20 @@ void buffer_append_text(struct buffer *buffer, const char *text) {
 }
 
 void buffer_append_format(struct buffer *buffer, const char *format, ...) {
-    va_list args;
+    if (buffer->failed)
+        return;
+    va_list args, again;
     va_start(args, format);
-    va_list again;
     va_copy(again, args);
-    int len = vsnprintf(NULL, 0, format, args);
+    size_t room = buffer->capacity - buffer->len;
+    int len = vsnprintf(room > 0 ? buffer->data + buffer->len : NULL, room, format, args);
     va_end(args);
     /* vsnprintf also writes the NUL, so room is made for it; it is not counted. */
-    if (len < 0)
+    if (len < 0) {
         buffer->failed = true;
-    else if (buffer_reserve(buffer, (size_t)len + 1)) {
+    } else if ((size_t)len < room) {
+        buffer->len += (size_t)len;
+    } else if (buffer_reserve(buffer, (size_t)len + 1)) {
         vsnprintf(buffer->data + buffer->len, (size_t)len + 1, format, again);
         buffer->len += (size_t)len;
     }

@@ -1,6 +1,7 @@
 #include "handler.h"
 
 #include "clock.h"
+#include "hex.h"
 #include "receipt_json.h"
 
 #include <stdio.h>
@@ -9,14 +10,9 @@
 #include <strings.h>
 #include <sys/random.h>
 
+/* nginx's are lower case, and what is stored, logged and answered has to be the same text. */
 static bool parse_request_id(const char *text, unsigned char id[REQUEST_ID_BYTES]) {
-    if (strlen(text) != REQUEST_ID_CHARS || strspn(text, "0123456789abcdef") != REQUEST_ID_CHARS)
-        return false;
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++) {
-        const char pair[3] = {text[2 * i], text[2 * i + 1], '\0'};
-        id[i] = (unsigned char)strtoul(pair, NULL, 16);
-    }
-    return true;
+    return hex_decode(text, id, REQUEST_ID_BYTES) && !strpbrk(text, "ABCDEF");
 }
 
 bool handler_set_request_id(struct delivery *delivery, const char *given) {
