@@ -11,18 +11,22 @@ enum {
     CONFLICT_TRIES = 5,
     BACKOFF_FIRST_US = 20 * US_PER_MS,
     BACKOFF_MAX_US = 2 * US_PER_S,
+    PARALLEL_FROM = 16, /* deliveries: fewer wait for the batch that is being stored, since a commit costs as much as
+                           storing ten of them, */
+    SLOW_US = 20 * US_PER_MS, /* unless every batch that is being stored has taken so long */
     GATHER_US = 500,
     GATHER_FROM = 4,                   /* deliveries */
     BATCH_MAX_BYTES = 4 * 1024 * 1024, /* of refused bodies and unknown fields, which can be large */
 };
 
-struct thread {
+/* A store, and what the thread that stores with it needs. */
+struct lane {
     struct committer *committer;
     struct store *store;
+    int64_t busy_since_us;   /* when its thread took the batch; 0: no thread is in it */
     struct delivery **batch; /* room for options.batch_max */
     size_t gathered;         /* deliveries in the queue when the last batch was taken */
-    pthread_t id;
-    unsigned seed; /* for the jitter */
+    unsigned seed;           /* for the jitter */
 };
 
 struct committer {
@@ -30,14 +34,12 @@ struct committer {
     committer_done *done;
     void *context;
 
-    pthread_mutex_t lock; /* guards the queue and stopping */
-    pthread_cond_t filled;
+    pthread_mutex_t lock;           /* guards the queue, and busy_since_us and gathered of the lanes */
     struct delivery *first, **last; /* the queue, oldest first; *last is the link that ends it */
     size_t queued;
-    bool stopping;
 
-    size_t thread_count;
-    struct thread threads[];
+    size_t lane_count;
+    struct lane lanes[];
 };
 
 bool committer_submit(struct committer *committer, struct delivery *delivery) {
@@ -48,7 +50,6 @@ bool committer_submit(struct committer *committer, struct delivery *delivery) {
         *committer->last = delivery;
         committer->last = &delivery->next;
         committer->queued++;
-        pthread_cond_signal(&committer->filled);
     }
     pthread_mutex_unlock(&committer->lock);
     return room;
@@ -83,9 +84,9 @@ static bool may_join(struct delivery *const *batch, size_t count, const struct d
  * more processor time than they save. So after one the next get a moment to come, unless half as many as it found are
  * there already. Where only a few come at a time, none waits. Called with the lock, which it gives up meanwhile.
  */
-static void gather_repeats(struct thread *thread) {
-    struct committer *committer = thread->committer;
-    if (!thread->store->repeats || thread->gathered < GATHER_FROM || committer->queued >= thread->gathered / 2)
+static void gather_repeats(struct lane *lane) {
+    struct committer *committer = lane->committer;
+    if (!lane->store->repeats || lane->gathered < GATHER_FROM || committer->queued >= lane->gathered / 2)
         return;
     pthread_mutex_unlock(&committer->lock);
     usleep(GATHER_US);
@@ -93,18 +94,15 @@ static void gather_repeats(struct thread *thread) {
 }
 
 /*
- * Moves deliveries from the queue to the thread's batch: receipts or refused ones, as the oldest is. Those that may not
- * join stay in their place. Waits while the queue is empty; returns 0 when it is empty for good.
+ * Moves deliveries from the queue to the lane's batch: receipts or refused ones, as the oldest is. Those that may not
+ * join stay in their place. Called with the lock; returns 0 when other threads have taken all.
  */
-static size_t take_batch(struct thread *thread) {
-    struct committer *committer = thread->committer;
-    struct delivery **batch = thread->batch;
+static size_t take_batch(struct lane *lane) {
+    struct committer *committer = lane->committer;
+    struct delivery **batch = lane->batch;
     size_t count = 0, bytes = 0;
-    pthread_mutex_lock(&committer->lock);
-    gather_repeats(thread);
-    while (!committer->first && !committer->stopping)
-        pthread_cond_wait(&committer->filled, &committer->lock);
-    thread->gathered = committer->queued;
+    gather_repeats(lane);
+    lane->gathered = committer->queued;
     struct delivery **link = &committer->first;
     while (*link && count < committer->options.batch_max && bytes < BATCH_MAX_BYTES) {
         struct delivery *delivery = *link;
@@ -119,10 +117,6 @@ static size_t take_batch(struct thread *thread) {
     if (!*link)
         committer->last = link;
     committer->queued -= count;
-    /* Several submits may have woken one thread only; what is left is another's work. */
-    if (committer->first)
-        pthread_cond_signal(&committer->filled);
-    pthread_mutex_unlock(&committer->lock);
     return count;
 }
 
@@ -131,9 +125,8 @@ static int compare_deliveries(const void *a, const void *b) {
     return receipt_compare_keys(&(*x)->receipt, &(*y)->receipt);
 }
 
-static void finish(struct committer *committer, struct delivery *const *batch, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        committer->done(committer->context, batch[i]);
+static void finish(struct lane *lane, struct delivery *const *batch, size_t count) {
+    lane->committer->done(lane->committer->context, batch, count);
 }
 
 /* So that nothing later is blamed on it. */
@@ -142,20 +135,20 @@ static void forget_failure(struct store *store) {
     store->sqlstate[0] = '\0';
 }
 
-static void finish_unavailable(struct thread *thread, struct delivery *delivery) {
+static void finish_unavailable(struct lane *lane, struct delivery *delivery) {
     delivery->outcome = OUTCOME_UNAVAILABLE;
-    delivery->failure = thread->store->failure ? thread->store->failure : "waited too long";
-    memcpy(delivery->sqlstate, thread->store->sqlstate, sizeof delivery->sqlstate);
-    finish(thread->committer, &delivery, 1);
+    delivery->failure = lane->store->failure ? lane->store->failure : "waited too long";
+    memcpy(delivery->sqlstate, lane->store->sqlstate, sizeof delivery->sqlstate);
+    finish(lane, &delivery, 1);
 }
 
 /* Answers those whose time is up; the others move together, in order. Returns how many are left. */
-static size_t expire(struct thread *thread, struct delivery **batch, size_t count) {
+static size_t expire(struct lane *lane, struct delivery **batch, size_t count) {
     int64_t now = clock_now_us();
     size_t left = 0;
     for (size_t i = 0; i < count; i++) {
         if (batch[i]->deadline_us <= now)
-            finish_unavailable(thread, batch[i]);
+            finish_unavailable(lane, batch[i]);
         else
             batch[left++] = batch[i];
     }
@@ -171,8 +164,8 @@ static int64_t earliest_deadline(struct delivery *const *batch, size_t count) {
 }
 
 /* Sleeps half to all of the back-off, but not past the deadline, and doubles it. */
-static void back_off(struct thread *thread, int64_t *backoff_us, int64_t deadline_us) {
-    int64_t pause = *backoff_us / 2 + rand_r(&thread->seed) % (*backoff_us / 2);
+static void back_off(struct lane *lane, int64_t *backoff_us, int64_t deadline_us) {
+    int64_t pause = *backoff_us / 2 + rand_r(&lane->seed) % (*backoff_us / 2);
     int64_t left = deadline_us - clock_now_us();
     if (pause > left)
         pause = left;
@@ -185,85 +178,111 @@ static void back_off(struct thread *thread, int64_t *backoff_us, int64_t deadlin
  * Stores a sorted batch, trying again until it is stored or its deliveries' time is up. A batch that fails for a reason
  * of one row is split until that row alone fails: the others are stored.
  */
-static void commit(struct thread *thread, struct delivery **batch, size_t count) {
-    struct store *store = thread->store;
+static void commit(struct lane *lane, struct delivery **batch, size_t count) {
+    struct store *store = lane->store;
     int64_t backoff_us = BACKOFF_FIRST_US;
     int conflicts = 0;
-    while ((count = expire(thread, batch, count)) > 0) {
+    while ((count = expire(lane, batch, count)) > 0) {
         int64_t deadline_us = earliest_deadline(batch, count);
         switch ((is_refused(batch[0]) ? store->reject : store->store)(store, batch, count, deadline_us)) {
         case STORE_OK:
             forget_failure(store);
-            finish(thread->committer, batch, count);
+            finish(lane, batch, count);
             return;
         case STORE_REFUSED:
             if (count == 1) {
-                finish_unavailable(thread, batch[0]);
+                finish_unavailable(lane, batch[0]);
                 forget_failure(store);
                 return;
             }
-            commit(thread, batch, count / 2);
+            commit(lane, batch, count / 2);
             batch += count / 2;
             count -= count / 2;
             break;
         case STORE_CONFLICT:
             if (++conflicts < CONFLICT_TRIES)
                 break;
-            back_off(thread, &backoff_us, deadline_us);
+            back_off(lane, &backoff_us, deadline_us);
             break;
         case STORE_FAILED:
-            back_off(thread, &backoff_us, deadline_us);
+            back_off(lane, &backoff_us, deadline_us);
             break;
         }
     }
 }
 
-static void *run_thread(void *argument) {
-    struct thread *thread = argument;
-    size_t count;
-    while ((count = take_batch(thread)) > 0) {
-        if (!is_refused(thread->batch[0]))
-            qsort(thread->batch, count, sizeof(struct delivery *), compare_deliveries);
-        commit(thread, thread->batch, count);
+/*
+ * Returns a free lane when a thread should start to store in it; otherwise NULL, and *again_ms says when to look again.
+ * Called with the lock.
+ */
+static struct lane *choose_lane(struct committer *committer, int *again_ms) {
+    struct lane *free_lane = NULL;
+    int64_t slow_at_us = 0; /* when the last of the busy ones has taken long */
+    *again_ms = -1;
+    if (!committer->first)
+        return NULL;
+    for (size_t i = committer->lane_count; i-- > 0;) {
+        struct lane *lane = &committer->lanes[i];
+        if (lane->busy_since_us == 0)
+            free_lane = lane;
+        else if (lane->busy_since_us + SLOW_US > slow_at_us)
+            slow_at_us = lane->busy_since_us + SLOW_US;
     }
+    if (!free_lane || slow_at_us == 0 || committer->queued >= PARALLEL_FROM)
+        return free_lane;
+    int64_t left_us = slow_at_us - clock_now_us();
+    if (left_us <= 0)
+        return free_lane;
+    *again_ms = (int)(left_us / US_PER_MS) + 1;
     return NULL;
 }
 
-static bool start_thread(struct committer *committer, struct store *store) {
-    struct thread *thread = &committer->threads[committer->thread_count];
-    thread->committer = committer;
-    thread->store = store;
-    thread->seed = (unsigned)clock_now_us() + (unsigned)committer->thread_count;
-    struct delivery **batch = calloc(committer->options.batch_max, sizeof(struct delivery *));
-    if (!batch)
-        return false;
-    thread->batch = batch;
-    if (pthread_create(&thread->id, NULL, run_thread, thread) != 0) {
-        free(batch);
-        return false;
+int committer_work(struct committer *committer) {
+    struct lane *lane;
+    int again_ms;
+    pthread_mutex_lock(&committer->lock);
+    while ((lane = choose_lane(committer, &again_ms))) {
+        lane->busy_since_us = clock_now_us();
+        size_t count = take_batch(lane);
+        pthread_mutex_unlock(&committer->lock);
+        if (count > 0 && !is_refused(lane->batch[0]))
+            qsort(lane->batch, count, sizeof(struct delivery *), compare_deliveries);
+        if (count > 0)
+            commit(lane, lane->batch, count);
+        pthread_mutex_lock(&committer->lock);
+        lane->busy_since_us = 0;
     }
-    committer->thread_count++;
-    return true;
+    pthread_mutex_unlock(&committer->lock);
+    return again_ms;
 }
 
 struct committer *committer_new(const struct committer_options *options, struct store *const *stores,
                                 size_t store_count, committer_done *done, void *context) {
-    struct committer *committer = calloc(1, sizeof *committer + store_count * sizeof committer->threads[0]);
-    size_t started = 0;
-    if (committer) {
+    struct committer *committer = calloc(1, sizeof *committer + store_count * sizeof committer->lanes[0]);
+    bool ok = committer != NULL;
+    if (ok) {
         committer->options = *options;
         committer->done = done;
         committer->context = context;
         committer->last = &committer->first;
         pthread_mutex_init(&committer->lock, NULL);
-        pthread_cond_init(&committer->filled, NULL);
-        while (started < store_count && start_thread(committer, stores[started]))
-            started++;
-        if (started == store_count)
-            return committer;
     }
-    for (size_t i = started; i < store_count; i++)
-        stores[i]->free(stores[i]);
+    for (size_t i = 0; ok && i < store_count; i++) {
+        struct lane *lane = &committer->lanes[i];
+        lane->committer = committer;
+        lane->batch = calloc(options->batch_max, sizeof(struct delivery *));
+        lane->seed = (unsigned)clock_now_us() + (unsigned)i;
+        ok = lane->batch != NULL;
+        committer->lane_count++;
+    }
+    for (size_t i = 0; i < store_count; i++) {
+        if (ok)
+            committer->lanes[i].store = stores[i];
+        else
+            stores[i]->free(stores[i]);
+    }
+    if (ok)
+        return committer;
     committer_free(committer);
     return NULL;
 }
@@ -271,17 +290,12 @@ struct committer *committer_new(const struct committer_options *options, struct 
 void committer_free(struct committer *committer) {
     if (!committer)
         return;
-    pthread_mutex_lock(&committer->lock);
-    committer->stopping = true;
-    pthread_cond_broadcast(&committer->filled);
-    pthread_mutex_unlock(&committer->lock);
-    for (size_t i = 0; i < committer->thread_count; i++) {
-        struct thread *thread = &committer->threads[i];
-        pthread_join(thread->id, NULL);
-        thread->store->free(thread->store);
-        free(thread->batch);
+    for (size_t i = 0; i < committer->lane_count; i++) {
+        struct lane *lane = &committer->lanes[i];
+        if (lane->store)
+            lane->store->free(lane->store);
+        free(lane->batch);
     }
-    pthread_cond_destroy(&committer->filled);
     pthread_mutex_destroy(&committer->lock);
     free(committer);
 }

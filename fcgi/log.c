@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "reply.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,11 +45,14 @@ static void begin_line(struct buffer *line, enum log_level level) {
 }
 
 /* A line that did not fit is cut: a log must not fail. */
-static void write_line(struct buffer *line) {
+static void end_line(struct buffer *line) {
     if (line->len == line->capacity)
         line->len--;
     line->data[line->len++] = '\n';
-    ssize_t ignored = write(STDERR_FILENO, line->data, line->len);
+}
+
+static void write_lines(const char *lines, size_t len) {
+    ssize_t ignored = write(STDERR_FILENO, lines, len);
     (void)ignored; /* there is nowhere left to say it */
 }
 
@@ -79,7 +83,8 @@ void log_message(enum log_level level, const char *format, ...) {
         len--;
     begin_line(&line, level);
     append_value(&line, "msg", text, len);
-    write_line(&line);
+    end_line(&line);
+    write_lines(line.data, line.len);
 }
 
 /* The length of `value`, cut to WORD_SIZE between two characters: what is no UTF-8, journald takes for binary. */
@@ -98,7 +103,7 @@ static void append_errors(struct buffer *line, const struct receipt_errors *erro
                              receipt_error_name(errors->list[i].code));
 }
 
-void log_delivery(const struct delivery *delivery) {
+void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     int status = reply_status(delivery->outcome);
     enum log_level level = delivery->outcome == OUTCOME_UNAVAILABLE ? LOG_WARNING : LOG_INFO;
     if (level > most_verbose)
@@ -119,8 +124,8 @@ void log_delivery(const struct delivery *delivery) {
     }
     if (delivery->api_key_name[0])
         append_value(&line, "key", delivery->api_key_name, strlen(delivery->api_key_name));
-    double ms = (double)(clock_now_us() - delivery->arrived_us) / US_PER_MS;
-    buffer_append_format(&line, " ms=%.3f", ms);
+    int64_t us = clock_now_us() - delivery->arrived_us;
+    buffer_append_format(&line, " ms=%" PRId64 ".%03d", us / US_PER_MS, (int)(us % US_PER_MS));
     if (delivery->refusal == OUTCOME_MALFORMED)
         buffer_append_format(&line, " line=%d column=%d", delivery->error_line, delivery->error_column);
     if (delivery->refusal == OUTCOME_INVALID)
@@ -129,5 +134,19 @@ void log_delivery(const struct delivery *delivery) {
         append_value(&line, "failure", delivery->failure, strlen(delivery->failure));
     if (delivery->sqlstate[0])
         buffer_append_format(&line, " sqlstate=%s", delivery->sqlstate);
-    write_line(&line);
+    end_line(&line);
+    if (line.len > sizeof batch->lines - batch->len)
+        log_flush(batch);
+    if (line.len > sizeof batch->lines) {
+        write_lines(line.data, line.len);
+        return;
+    }
+    memcpy(batch->lines + batch->len, line.data, line.len);
+    batch->len += line.len;
+}
+
+void log_flush(struct log_batch *batch) {
+    if (batch->len > 0)
+        write_lines(batch->lines, batch->len);
+    batch->len = 0;
 }

@@ -109,13 +109,17 @@ static int reprocess_rejections(struct reprocess_options options) {
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static void answer_stored(void *context, struct delivery *delivery) {
-    (void)context; /* the delivery knows its server */
-    server_answer(delivery);
+static void answer_stored(void *context, struct delivery *const *deliveries, size_t count) {
+    (void)context; /* a delivery knows its server */
+    server_answer(deliveries, count);
 }
 
 static bool submit_to_committer(void *context, struct delivery *delivery) {
     return committer_submit(context, delivery);
+}
+
+static int let_committer_work(void *context) {
+    return committer_work(context);
 }
 
 static struct committer *start_committer(const struct config *config) {
@@ -207,9 +211,10 @@ static int serve(const char *path) {
     if (committer) {
         struct server_options options = {.listener = listener,
                                          .socket_path = path,
-                                         .threads = config.threads,
+                                         .threads = config.threads + config.committers,
                                          .handler = &handler,
                                          .submit = submit_to_committer,
+                                         .work = let_committer_work,
                                          .context = committer};
         server = server_new(&options);
     }
@@ -235,8 +240,8 @@ static int serve(const char *path) {
         log_message(LOG_ERROR, "some connections could not be ended in time");
         return EXIT_FAILURE;
     }
-    committer_free(committer); /* first: its threads may be still at the end of server_answer */
-    server_free(server);
+    server_free(server); /* first: its threads work for the committer */
+    committer_free(committer);
     api_keys_free(keys);
     log_message(LOG_INFO, "drained");
     return EXIT_SUCCESS;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 enum {
+    EVENTS_MAX = 16,         /* that a thread takes at a time, before it looks for work */
     PATIENT_THREADS = 2,     /* that wait for slow or large requests */
     CLIENT_TIMEOUT_S = 5,    /* for each read from or write to a client that should be there */
     PEEK_BYTES = 16 * 1024,  /* a larger request is read by a patient thread */
@@ -49,6 +50,7 @@ struct server {
     int ready;           /* epoll set: the listener and connections, for the event threads */
     int patient;         /* epoll set: connections with a part of a request, for the patient threads */
     int stop;            /* eventfd in both sets: readable when the threads have to end */
+    int submitted;       /* eventfd in ready, written by a patient thread: an event thread has to look for work */
     atomic_int listener; /* -1 once it is closed */
     atomic_bool draining;
     atomic_bool listening; /* the listener is in the set */
@@ -239,7 +241,7 @@ static void read_parameters(char *const *pairs, struct request *request, const c
     }
 }
 
-void server_answer(struct delivery *delivery) {
+static void answer(struct delivery *delivery, struct log_batch *log) {
     struct connection *connection = (struct connection *)((char *)delivery - offsetof(struct connection, delivery));
     struct server *server = connection->server;
     char storage[REPLY_SIZE];
@@ -251,7 +253,7 @@ void server_answer(struct delivery *delivery) {
     else
         FCGX_PutStr(reply.data, (int)reply.len, connection->fcgi.out);
     FCGX_Finish_r(&connection->fcgi);
-    log_delivery(delivery);
+    log_delivery(log, delivery);
     delivery_fini(delivery);
 
     if (connection->fcgi.ipcFd >= 0 && !atomic_load(&server->draining)) {
@@ -259,6 +261,14 @@ void server_answer(struct delivery *delivery) {
         return;
     }
     connection_close(connection);
+}
+
+void server_answer(struct delivery *const *deliveries, size_t count) {
+    struct log_batch log;
+    log.len = 0;
+    for (size_t i = 0; i < count; i++)
+        answer(deliveries[i], &log);
+    log_flush(&log);
 }
 
 /* Reads one request, which is waiting or (in a patient thread) on its way, and answers it or passes it on. */
@@ -293,7 +303,7 @@ static void serve(struct workspace *workspace, struct connection *connection) {
         return;
     if (store)
         delivery->failure = "the queue is full";
-    server_answer(delivery);
+    server_answer(&delivery, 1);
 }
 
 /* Takes the connection that an event is about; it is this thread's until it waits for bytes again. */
@@ -326,21 +336,32 @@ static void handle_event(struct workspace *workspace, const struct epoll_event *
     }
 }
 
+/* How long an event thread may wait, when the committer wants to be called again in work_ms. */
+static int wait_ms(const struct server *server, int work_ms) {
+    bool accepting = atomic_load(&server->listening) || atomic_load(&server->draining);
+    if (accepting || (work_ms >= 0 && work_ms < RETRY_ACCEPT_MS))
+        return work_ms;
+    return RETRY_ACCEPT_MS;
+}
+
 static void *run_event_thread(void *argument) {
     struct workspace workspace = {.server = argument};
     struct server *server = argument;
-    struct epoll_event event;
+    struct epoll_event events[EVENTS_MAX];
+    bool stopping = false;
+    int work_ms = -1;
     buffer_init(&workspace.body);
-    for (;;) {
-        bool listening = atomic_load(&server->listening) || atomic_load(&server->draining);
-        int count = epoll_wait(server->ready, &event, 1, listening ? -1 : RETRY_ACCEPT_MS);
+    while (!stopping) {
+        int count = epoll_wait(server->ready, events, EVENTS_MAX, wait_ms(server, work_ms));
         if (count == 0)
             set_listening(server, true);
-        if (count <= 0)
-            continue;
-        if (event.data.ptr == &server->stop)
-            break;
-        handle_event(&workspace, &event);
+        for (int i = 0; i < count; i++) {
+            if (events[i].data.ptr == &server->stop)
+                stopping = true;
+            else if (events[i].data.ptr != &server->submitted)
+                handle_event(&workspace, &events[i]);
+        }
+        work_ms = server->options.work(server->options.context);
     }
     buffer_fini(&workspace.body);
     return NULL;
@@ -359,6 +380,7 @@ static void *run_patient_thread(void *argument) {
         struct connection *connection = take_connection(&event);
         epoll_ctl(server->patient, EPOLL_CTL_DEL, connection->fcgi.ipcFd, NULL);
         serve(&workspace, connection);
+        eventfd_write(server->submitted, 1);
     }
     buffer_fini(&workspace.body);
     return NULL;
@@ -366,11 +388,15 @@ static void *run_patient_thread(void *argument) {
 
 static bool make_sets(struct server *server) {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &server->stop};
+    /* By edge: every write is an event, for one thread, and nobody has to read it. */
+    struct epoll_event submitted = {.events = EPOLLIN | EPOLLET, .data.ptr = &server->submitted};
     server->ready = epoll_create1(EPOLL_CLOEXEC);
     server->patient = epoll_create1(EPOLL_CLOEXEC);
     server->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return server->ready >= 0 && server->patient >= 0 && server->stop >= 0 &&
+    server->submitted = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return server->ready >= 0 && server->patient >= 0 && server->stop >= 0 && server->submitted >= 0 &&
            epoll_ctl(server->ready, EPOLL_CTL_ADD, server->stop, &event) == 0 &&
+           epoll_ctl(server->ready, EPOLL_CTL_ADD, server->submitted, &submitted) == 0 &&
            epoll_ctl(server->patient, EPOLL_CTL_ADD, server->stop, &event) == 0;
 }
 
@@ -462,6 +488,7 @@ void server_free(struct server *server) {
     close(server->ready);
     close(server->patient);
     close(server->stop);
+    close(server->submitted);
     pthread_mutex_destroy(&server->lock);
     free(server);
 }

@@ -1,10 +1,14 @@
 /*
  * FastCGI: the only module that knows <fcgiapp.h>.
  *
- * A few event threads share one epoll set: the listening socket and every kept connection. A thread takes a connection
- * with a whole request in it, reads that request through libfcgi, asks the handler, and either answers or passes the
- * delivery on to be stored; it never waits for the database. Whoever stores it calls server_answer, from any thread,
- * which answers and puts the connection back into the set.
+ * A few event threads share one epoll set: the listening socket and every kept connection. A thread takes connections
+ * with a whole request in them, reads the requests through libfcgi, asks the handler, and either answers or submits the
+ * delivery. When it has read what there was, it stores what was submitted, its own and others', unless that is being
+ * done; the other threads go on reading meanwhile. So a lone delivery is read, stored and answered by one thread,
+ * without waking another, and there are always more event threads than can be waiting for the database.
+ *
+ * Whoever stored deliveries calls server_answer, from any thread, which answers and puts the connections back into the
+ * set.
  *
  * A connection whose request is not there yet in whole (a large body, a client that stopped half-way) is read by a
  * thread kept for that, so that no event thread waits for a client.
@@ -24,22 +28,24 @@ struct server;
 struct server_options {
     int listener;            /* a listening stream socket; the server closes it */
     const char *socket_path; /* of a socket that is ours alone, removed at the drain; NULL when it was handed over */
-    unsigned threads;        /* event threads */
+    unsigned threads;        /* event threads: as many as may be in `work` for long, and at least one more */
     const struct handler *handler;
     /* Takes a delivery to be stored and answered with server_answer; false when it can't: it is answered 503. */
     bool (*submit)(void *context, struct delivery *delivery);
+    /* Stores what was submitted, if that is this thread's to do. See committer_work. */
+    int (*work)(void *context);
     void *context;
 };
 
 /* Starts serving. NULL, with errno set, when it can't. */
 struct server *server_new(const struct server_options *options);
 
-/* Answers a delivery that submit took, according to its outcome. */
-void server_answer(struct delivery *delivery);
+/* Answers deliveries that submit took, according to their outcomes; they are gone then. */
+void server_answer(struct delivery *const *deliveries, size_t count);
 
 /*
  * Accepts nothing new, answers what was begun and closes all connections. Waits for that, at most timeout_ms; returns
- * whether all of them are closed. submit must go on working until it returns.
+ * whether all of them are closed. submit and work must go on doing their part until it returns.
  */
 bool server_drain(struct server *server, int timeout_ms);
 

@@ -235,7 +235,7 @@ static bool wait_until_ready(struct store_pg *pg, int64_t deadline_us) {
     struct pollfd poll_fd = {.fd = PQsocket(pg->connection)};
     for (;;) {
         int unsent = PQflush(pg->connection);
-        if (unsent < 0 || !PQconsumeInput(pg->connection))
+        if (unsent < 0)
             return false;
         if (unsent == 0 && !PQisBusy(pg->connection))
             return true;
@@ -243,7 +243,10 @@ static bool wait_until_ready(struct store_pg *pg, int64_t deadline_us) {
         int64_t left_ms = (deadline_us - clock_now_us() + US_PER_MS - 1) / US_PER_MS;
         if (left_ms <= 0)
             return false;
-        if (poll(&poll_fd, 1, (int)left_ms) < 0 && errno != EINTR)
+        int ready = poll(&poll_fd, 1, (int)left_ms);
+        if (ready < 0 && errno != EINTR)
+            return false;
+        if (ready > 0 && !PQconsumeInput(pg->connection))
             return false;
     }
 }

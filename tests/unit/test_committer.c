@@ -8,7 +8,9 @@
 #include "unit.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 enum { CALLS_MAX = 4096, DELIVERIES_MAX = 4096, SCRIPT_MAX = 16, LONG_MS = 30000 };
@@ -182,12 +184,12 @@ static struct parcel *make_parcel(const char *unit, int deadline_ms) {
     return parcel;
 }
 
-static void note_done(void *context, struct delivery *delivery) {
-    struct parcel *parcel = (struct parcel *)delivery;
+static void note_done(void *context, struct delivery *const *deliveries, size_t count) {
     assert(context == stores);
-    atomic_fetch_add(&parcel->done, 1);
+    for (size_t i = 0; i < count; i++)
+        atomic_fetch_add(&((struct parcel *)deliveries[i])->done, 1);
     pthread_mutex_lock(&done_lock);
-    atomic_fetch_add(&done_count, 1);
+    atomic_fetch_add(&done_count, (unsigned)count);
     pthread_cond_broadcast(&done_changed);
     pthread_mutex_unlock(&done_lock);
 }
@@ -199,7 +201,43 @@ static void wait_for_done(size_t count) {
     pthread_mutex_unlock(&done_lock);
 }
 
-static void start(size_t batch_max, size_t queue_max, size_t store_count) {
+/* Threads that work as the server's do: after every submit, and when they were told to come again. */
+static pthread_t workers[COUNT_OF(stores)];
+static size_t worker_count;
+static sem_t posts;
+static atomic_bool ending;
+
+static void *run_worker(void *unused) {
+    (void)unused;
+    int again_ms = -1;
+    for (;;) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += again_ms > 0 ? again_ms * 1000000L : 0;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        while ((again_ms < 0 ? sem_wait(&posts) : sem_timedwait(&posts, &until)) != 0 && errno == EINTR)
+            ;
+        bool last = atomic_load(&ending);
+        again_ms = committer_work(committer);
+        if (last)
+            return NULL;
+    }
+}
+
+static void end(void) {
+    atomic_store(&ending, true);
+    for (size_t i = 0; i < worker_count; i++)
+        sem_post(&posts);
+    for (size_t i = 0; i < worker_count; i++)
+        pthread_join(workers[i], NULL);
+    sem_destroy(&posts);
+    committer_free(committer);
+    committer = NULL;
+}
+
+/* With so many threads that work: none, or as many as there are stores. */
+static void start_with(size_t threads, size_t batch_max, size_t queue_max, size_t store_count) {
     struct committer_options options = {.batch_max = batch_max, .queue_max = queue_max};
     struct store *list[COUNT_OF(stores)];
     assert_true(store_count <= COUNT_OF(stores));
@@ -209,11 +247,20 @@ static void start(size_t batch_max, size_t queue_max, size_t store_count) {
     }
     committer = committer_new(&options, list, store_count, note_done, stores);
     assert_non_null(committer);
+    assert_int_equal(sem_init(&posts, 0, 0), 0);
+    atomic_store(&ending, false);
+    for (worker_count = 0; worker_count < threads; worker_count++)
+        assert_int_equal(pthread_create(&workers[worker_count], NULL, run_worker, NULL), 0);
+}
+
+static void start(size_t batch_max, size_t queue_max, size_t store_count) {
+    start_with(store_count, batch_max, queue_max, store_count);
 }
 
 static struct parcel *submit(const char *unit, int deadline_ms) {
     struct parcel *parcel = make_parcel(unit, deadline_ms);
     assert_true(committer_submit(committer, &parcel->delivery));
+    sem_post(&posts);
     return parcel;
 }
 
@@ -224,13 +271,13 @@ static struct parcel *submit_refused(const char *unit, int deadline_ms) {
     parcel->delivery.refusal = OUTCOME_MALFORMED;
     parcel->delivery.refusal_answer = OUTCOME_QUARANTINED;
     assert_true(committer_submit(committer, &parcel->delivery));
+    sem_post(&posts);
     return parcel;
 }
 
 /* Ends the committer, and checks what holds in every case. */
 static void finish(void) {
-    committer_free(committer);
-    committer = NULL;
+    end();
     for (size_t i = 0; i < COUNT_OF(stores); i++)
         assert_int_equal(stores[i].wrong, 0);
     for (size_t i = 0; i < parcel_count; i++)
@@ -243,8 +290,7 @@ static int prepare(void **state) {
     if (committer) {
         for (size_t i = 0; i < COUNT_OF(stores); i++)
             set_closed(&stores[i], false);
-        committer_free(committer);
-        committer = NULL;
+        end();
     }
     for (size_t i = 0; i < COUNT_OF(stores); i++)
         init_fake(&stores[i], 0);
@@ -772,7 +818,7 @@ static void a_batch_makes_room_for_as_many_as_it_took(void **state) {
     assert_string_equal(counts_text(&stores[0]), "1 2 2 2 2 2 2");
 }
 
-static void all_is_done_once_when_freed_with_a_full_queue(void **state) {
+static void all_of_a_full_queue_is_done_once(void **state) {
     (void)state;
     char unit[8];
     stores[0].refuses_bad = true;
@@ -796,9 +842,11 @@ enum { SUBMITTERS = 4, EACH = 500 };
 
 static void *submit_many(void *argument) {
     struct parcel *mine = argument;
-    for (int i = 0; i < EACH; i++)
+    for (int i = 0; i < EACH; i++) {
         while (!committer_submit(committer, &mine[i].delivery))
             usleep(50);
+        sem_post(&posts);
+    }
     return NULL;
 }
 
@@ -853,6 +901,72 @@ static void a_store_that_hangs_does_not_hold_up_another(void **state) {
     assert_int_equal(stores[1].stored_count, 11);
 }
 
+enum { SLOW_MS = 20, MANY = 16 };
+
+/*
+ * While one batch is being stored and not slow yet, submits so many others. Returns how many of them another thread
+ * took at once, or -1 where this took so long that it proves nothing.
+ */
+static int taken_beside_a_batch(int submits) {
+    char unit[8];
+    prepare(NULL);
+    start(64, 1024, 2);
+    stores[1].closed = true;
+    hold();
+    for (int i = 0; i < submits; i++) {
+        snprintf(unit, sizeof unit, "%02d", i);
+        submit(unit, LONG_MS);
+    }
+    usleep(SLOW_MS * 1000 / 4);
+    pthread_mutex_lock(&stores[1].lock);
+    int taken = stores[1].calls > 0 ? (int)stores[1].counts[0] : 0;
+    pthread_mutex_unlock(&stores[1].lock);
+    if (clock_now_us() - stores[0].times[0] >= SLOW_MS * US_PER_MS)
+        taken = -1;
+    set_closed(&stores[0], false);
+    set_closed(&stores[1], false);
+    finish();
+    return taken;
+}
+
+static void few_wait_for_the_batch_that_is_stored_but_many_do_not(void **state) {
+    (void)state;
+    int few = -1, many = -1;
+    for (int tries = 0; tries < 100 && few < 0; tries++)
+        few = taken_beside_a_batch(MANY - 1);
+    for (int tries = 0; tries < 100 && many < 0; tries++)
+        many = taken_beside_a_batch(MANY);
+    assert_int_equal(few, 0);
+    assert_int_equal(many, MANY);
+}
+
+static void a_slow_batch_holds_up_nothing(void **state) {
+    (void)state;
+    start(64, 1024, 2);
+    hold();
+    submit("late", LONG_MS);
+    wait_for_done(1);
+    assert_true(stores[1].times[0] - stores[0].times[0] >= SLOW_MS * US_PER_MS);
+    assert_true(stores[1].times[0] - stores[0].times[0] < 5 * US_PER_S);
+    assert_string_equal(stored_text(&stores[1]), "late");
+    set_closed(&stores[0], false);
+    finish();
+}
+
+static void who_works_has_stored_all_when_it_returns(void **state) {
+    (void)state;
+    start_with(0, 2, 1024, 2);
+    assert_int_equal(committer_work(committer), -1);
+    for (int i = 0; i < 5; i++)
+        submit((const char[]){(char)('a' + i), '\0'}, LONG_MS);
+    assert_int_equal(stores[0].calls, 0);
+    assert_int_equal(committer_work(committer), -1);
+    assert_int_equal(done_count, 5);
+    finish();
+    assert_string_equal(counts_text(&stores[0]), "2 2 1");
+    assert_int_equal(stores[1].calls, 0);
+}
+
 static void free_without_work_frees_the_stores(void **state) {
     (void)state;
     start(64, 1024, 3);
@@ -892,9 +1006,12 @@ int main(void) {
         cmocka_unit_test_setup(large_deliveries_make_smaller_batches, prepare),
         cmocka_unit_test_setup(a_full_queue_refuses_and_leaves_the_delivery_alone, prepare),
         cmocka_unit_test_setup(a_batch_makes_room_for_as_many_as_it_took, prepare),
-        cmocka_unit_test_setup(all_is_done_once_when_freed_with_a_full_queue, prepare),
+        cmocka_unit_test_setup(all_of_a_full_queue_is_done_once, prepare),
         cmocka_unit_test_setup(many_threads_and_stores_do_everything_once, prepare),
         cmocka_unit_test_setup(a_store_that_hangs_does_not_hold_up_another, prepare),
+        cmocka_unit_test_setup(few_wait_for_the_batch_that_is_stored_but_many_do_not, prepare),
+        cmocka_unit_test_setup(a_slow_batch_holds_up_nothing, prepare),
+        cmocka_unit_test_setup(who_works_has_stored_all_when_it_returns, prepare),
         cmocka_unit_test_setup(free_without_work_frees_the_stores, prepare),
     };
     return cmocka_run_group_tests_name("committer", tests, NULL, NULL);

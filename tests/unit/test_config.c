@@ -67,8 +67,8 @@ static const struct {
     const unsigned *value;
     unsigned initial, min, max;
 } numbers[] = {
-    {"RECEIPTD_THREADS", &config.threads, 1, 1, 64},
-    {"RECEIPTD_COMMITTERS", &config.committers, 1, 1, 16},
+    {"RECEIPTD_THREADS", &config.threads, 2, 1, 64},
+    {"RECEIPTD_COMMITTERS", &config.committers, 2, 1, 16},
     {"RECEIPTD_BATCH_MAX", &config.batch_max, 64, 1, 2000},
     {"RECEIPTD_QUEUE_MAX", &config.queue_max, 1024, 1, 1000000},
     {"RECEIPTD_DEADLINE_MS", &config.deadline_ms, 10000, 100, 600000},
@@ -216,7 +216,7 @@ static void other_programs_variables_are_ignored(void **state) {
     assert_true(load((const char *const[]){"PATH=/bin", "PGHOST=db", "RECEIPTD=1", "RECEIPT_THREADS=x", "receiptd_x=1",
                                            "XRECEIPTD_THREADS=x", "no_equals_sign", "", NULL}));
     assert_string_equal(said, "");
-    assert_int_equal(config.threads, 1);
+    assert_int_equal(config.threads, 2);
 }
 
 static void clients_variables_are_ignored_whatever_they_hold(void **state) {

@@ -66,11 +66,17 @@ static const char *message_line(enum log_level level, const char *text) {
     return line ? behind_time(line) : NULL;
 }
 
+static void write_delivery(const struct delivery *delivery) {
+    struct log_batch batch = {0};
+    log_delivery(&batch, delivery);
+    log_flush(&batch);
+}
+
 /* The line of a delivery from its level on, with the digits of its duration made 0. */
 static const char *delivery_line(const struct delivery *delivery) {
     static char text[16384];
     begin_capture();
-    log_delivery(delivery);
+    write_delivery(delivery);
     const char *line = end_capture();
     if (!line)
         return NULL;
@@ -212,7 +218,7 @@ static void the_duration_is_in_milliseconds(void **state) {
     struct delivery delivery = make_delivery(NULL, OUTCOME_CREATED, OUTCOME_UNAVAILABLE);
     delivery.arrived_us -= 7 * US_PER_S;
     begin_capture();
-    log_delivery(&delivery);
+    write_delivery(&delivery);
     const char *ms = strstr(end_capture(), " ms=");
     assert_non_null(ms);
     double value = strtod(ms + strlen(" ms="), NULL);
@@ -298,8 +304,38 @@ static void a_line_beyond_the_room_is_cut(void **state) {
     end_table();
 }
 
+static void lines_of_a_batch_are_written_together(void **state) {
+    (void)state;
+    enum { LINES = 50, PIPE_TAKES = 4096 };
+    char text[2 * PIPE_TAKES];
+    char *body = make_body(NULL, 0, NULL);
+    struct delivery delivery = make_delivery(body, OUTCOME_CREATED, OUTCOME_UNAVAILABLE);
+    struct log_batch batch = {0};
+    begin_capture();
+    for (int i = 0; i < LINES; i++)
+        log_delivery(&batch, &delivery);
+    log_flush(&batch);
+    log_flush(&batch); /* of nothing writes nothing */
+    assert_true(dup2(stderr_before, STDERR_FILENO) >= 0);
+    int lines = 0, writes = 0;
+    for (ssize_t len; (len = recv(captured[0], text, sizeof text, MSG_DONTWAIT)) >= 0; writes++) {
+        assert_in_range(len, 1, PIPE_TAKES);
+        assert_int_equal(text[len - 1], '\n');
+        for (ssize_t i = 0; i < len; i++)
+            lines += text[i] == '\n';
+    }
+    close(stderr_before);
+    close(captured[0]);
+    close(captured[1]);
+    assert_int_equal(lines, LINES);
+    assert_in_range(writes, 2, LINES / 10);
+    delivery_fini(&delivery);
+    free(body);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lines_of_a_batch_are_written_together),
         cmocka_unit_test(values_are_quoted_where_they_have_to_be),
         cmocka_unit_test(a_long_message_is_cut),
         cmocka_unit_test(less_important_lines_than_the_level_are_left_out),
