@@ -61,6 +61,36 @@ new_worker() {
     pid=$(worker_pid "$1" 2>/dev/null) && [[ $pid != "$2" ]] && connects "$state/run/worker-$1.sock"
 }
 
+# Makes nginx of the instance in use give requests to both workers in turn, as where one of them stands not by but works
+# too: for what two of them do at once. spare_worker undoes it.
+share_requests() {
+    sed -i 's/ backup;/;/' "$state/nginx/receiptd-http.conf"
+    reload_nginx 1
+}
+
+spare_worker() {
+    sed -i 's/\(worker-2.*\);/\1 backup;/' "$state/nginx/receiptd-http.conf"
+    reload_nginx 0
+}
+
+# reload_nginx SHARING: until worker 2 has a part (1) or none (0) of what comes.
+reload_nginx() {
+    kill -HUP "$(<"$state/run/nginx.pid")"
+    eventually 10 shares "$1"
+}
+
+shares() {
+    local before
+    before=$(deliveries_of 2)
+    curl -q -sS --noproxy '*' --cacert "$RECEIPTD_CACERT" "$RECEIPTD_URL" "$RECEIPTD_URL" "$RECEIPTD_URL" >/dev/null 3>&-
+    (($1 == ($(deliveries_of 2) > before)))
+}
+
+# deliveries_of N: how many requests that worker has answered.
+deliveries_of() {
+    grep -c ' msg=delivery ' "$state/log/worker-$1.log" || :
+}
+
 connects() {
     python3 -c 'import socket, sys
 socket.socket(socket.AF_UNIX).connect(sys.argv[1])' "$1" 2>/dev/null

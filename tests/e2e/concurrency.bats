@@ -1,5 +1,17 @@
 # Many deliveries at once, through both workers.
 
+setup_file() {
+    load common
+    use_instance shared
+    share_requests
+}
+
+teardown_file() {
+    load common
+    use_instance shared
+    spare_worker
+}
+
 setup() {
     load common
     use_instance shared
@@ -15,11 +27,6 @@ teardown() {
     for n in 1 2; do
         run ! grep -a ' level=error ' <(tail -c "+$((log_start[n] + 1))" "$state/log/worker-$n.log")
     done
-}
-
-# deliveries_of N: how many requests that worker has answered.
-deliveries_of() {
-    grep -c ' msg=delivery ' "$state/log/worker-$1.log" || :
 }
 
 @test "two hundred deliveries of one key at once: one 201, and both workers had some" {

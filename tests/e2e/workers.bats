@@ -71,6 +71,13 @@ has_lines() {
     [[ $(grep -c "$2" "$3") == "$1" ]]
 }
 
+@test "one worker does the work, and the other one stands by" {
+    local before
+    before=$(deliveries_of 2)
+    deliver --connections 32 --deliveries 500 --flawless
+    [[ $(deliveries_of 2) == "$before" ]]
+}
+
 @test "one worker down: the other takes all; both down: 502 in JSON" {
     local n
     bring_down 1

@@ -14,6 +14,8 @@ setup() {
     use_faulty_instance shared
     start_proxy
     workers_with "PGHOST=$proxy_folder" RECEIPTD_DEADLINE_MS=2000 RECEIPTD_QUEUE_MAX=32
+    # One that stands by would have work only while the other one is gone.
+    share_requests
 }
 
 # What was found wrong can be looked into: the records and logs are kept.
@@ -27,6 +29,7 @@ teardown() {
         say "records, logs and rows are kept in $kept"
     fi
     heal
+    spare_worker
 }
 
 # Shown at once when it was asked for, else only with a failure.
