@@ -33,7 +33,11 @@ enum {
     /* FastCGI specification, sections 3.3 and 8: a record starts with version, type, id (2), length (2), padding, 0. */
     FCGI_HEADER_BYTES = 8,
     FCGI_ABORT_REQUEST = 2,
+    FCGI_END_REQUEST = 3,
     FCGI_STDIN = 5,
+    FCGI_STDOUT = 6,
+    FCGI_END_REQUEST_BYTES = 8,
+    REPLY_END_BYTES = FCGI_HEADER_BYTES + FCGI_HEADER_BYTES + FCGI_END_REQUEST_BYTES,
 };
 
 struct connection {
@@ -241,26 +245,63 @@ static void read_parameters(char *const *pairs, struct request *request, const c
     }
 }
 
+/* Writes the header of a record (FastCGI specification, section 3.3). */
+static void put_header(unsigned char *header, int type, int request_id, size_t content_len) {
+    header[0] = 1; /* version */
+    header[1] = (unsigned char)type;
+    header[2] = (unsigned char)(request_id >> 8);
+    header[3] = (unsigned char)request_id;
+    header[4] = (unsigned char)(content_len >> 8);
+    header[5] = (unsigned char)content_len;
+    header[6] = 0; /* padding */
+    header[7] = 0;
+}
+
+/* Sends all of it, waiting CLIENT_TIMEOUT_S for room at the most; false when the client can't be reached. */
+static bool send_all(int fd, const char *bytes, size_t len) {
+    while (len > 0) {
+        ssize_t sent = send(fd, bytes, len, MSG_NOSIGNAL);
+        if (sent <= 0 && errno != EINTR)
+            return false;
+        bytes += sent > 0 ? sent : 0;
+        len -= sent > 0 ? (size_t)sent : 0;
+    }
+    return true;
+}
+
+/*
+ * Sends the answer in one piece: FCGI_STDOUT with all of it, FCGI_STDOUT without content, which ends the stream, and
+ * FCGI_END_REQUEST (sections 5.3 and 5.5; its content, zeros, means "done"). It is written here and not by libfcgi
+ * because that would have to keep its streams, with 17 KB of buffers, until the delivery is stored, and free them in
+ * another thread.
+ */
+static bool send_reply(const struct connection *connection) {
+    char storage[FCGI_HEADER_BYTES + REPLY_SIZE + REPLY_END_BYTES];
+    struct buffer reply;
+    buffer_init_fixed(&reply, storage + FCGI_HEADER_BYTES, REPLY_SIZE);
+    reply_write(&reply, &connection->delivery);
+    if (reply.failed) {
+        log_message(LOG_ERROR, "an answer did not fit into %d bytes", REPLY_SIZE);
+        return false;
+    }
+    int id = connection->fcgi.requestId;
+    unsigned char *end = (unsigned char *)reply.data + reply.len;
+    put_header((unsigned char *)storage, FCGI_STDOUT, id, reply.len);
+    put_header(end, FCGI_STDOUT, id, 0);
+    put_header(end + FCGI_HEADER_BYTES, FCGI_END_REQUEST, id, FCGI_END_REQUEST_BYTES);
+    memset(end + 2 * FCGI_HEADER_BYTES, 0, FCGI_END_REQUEST_BYTES);
+    return send_all(connection->fcgi.ipcFd, storage, FCGI_HEADER_BYTES + reply.len + REPLY_END_BYTES);
+}
+
 static void answer(struct delivery *delivery, struct log_batch *log) {
     struct connection *connection = (struct connection *)((char *)delivery - offsetof(struct connection, delivery));
-    struct server *server = connection->server;
-    char storage[REPLY_SIZE];
-    struct buffer reply;
-    buffer_init_fixed(&reply, storage, sizeof storage);
-    reply_write(&reply, delivery);
-    if (reply.failed)
-        log_message(LOG_ERROR, "an answer did not fit into %d bytes", REPLY_SIZE);
-    else
-        FCGX_PutStr(reply.data, (int)reply.len, connection->fcgi.out);
-    FCGX_Finish_r(&connection->fcgi);
+    bool keep = send_reply(connection) && connection->fcgi.keepConnection;
     log_delivery(log, delivery);
     delivery_fini(delivery);
-
-    if (connection->fcgi.ipcFd >= 0 && !atomic_load(&server->draining)) {
+    if (keep && !atomic_load(&connection->server->draining))
         wait_for_bytes(connection, false);
-        return;
-    }
-    connection_close(connection);
+    else
+        connection_close(connection);
 }
 
 void server_answer(struct delivery *const *deliveries, size_t count) {
@@ -299,6 +340,7 @@ static void serve(struct workspace *workspace, struct connection *connection) {
         store = handler_handle(server->options.handler, &request, delivery);
     if (workspace->body.capacity > BODY_KEPT_BYTES)
         buffer_fini(&workspace->body);
+    FCGX_Free(fcgi, 0); /* all that libfcgi holds but the connection */
     if (store && server->options.submit(server->options.context, delivery))
         return;
     if (store)
