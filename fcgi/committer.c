@@ -11,9 +11,7 @@ enum {
     CONFLICT_TRIES = 5,
     BACKOFF_FIRST_US = 20 * US_PER_MS,
     BACKOFF_MAX_US = 2 * US_PER_S,
-    PARALLEL_FROM = 16, /* deliveries: fewer wait for the batch that is being stored, since a commit costs as much as
-                           storing ten of them, */
-    SLOW_US = 20 * US_PER_MS, /* unless every batch that is being stored has taken so long */
+    SLOW_US = 20 * US_PER_MS,
     GATHER_US = 500,
     GATHER_FROM = 4,                   /* deliveries */
     BATCH_MAX_BYTES = 4 * 1024 * 1024, /* of refused bodies and unknown fields, which can be large */
@@ -213,7 +211,8 @@ static void commit(struct lane *lane, struct delivery **batch, size_t count) {
 
 /*
  * Returns a free lane when a thread should start to store in it; otherwise NULL, and *again_ms says when to look again.
- * Called with the lock.
+ * While a batch is being stored, what comes waits for it, since a commit costs PostgreSQL as much as storing ten
+ * receipts; but not when there is enough for half a batch, and not for batches that are slow. Called with the lock.
  */
 static struct lane *choose_lane(struct committer *committer, int *again_ms) {
     struct lane *free_lane = NULL;
@@ -228,7 +227,7 @@ static struct lane *choose_lane(struct committer *committer, int *again_ms) {
         else if (lane->busy_since_us + SLOW_US > slow_at_us)
             slow_at_us = lane->busy_since_us + SLOW_US;
     }
-    if (!free_lane || slow_at_us == 0 || committer->queued >= PARALLEL_FROM)
+    if (!free_lane || slow_at_us == 0 || committer->queued >= (committer->options.batch_max + 1) / 2)
         return free_lane;
     int64_t left_us = slow_at_us - clock_now_us();
     if (left_us <= 0)

@@ -901,7 +901,7 @@ static void a_store_that_hangs_does_not_hold_up_another(void **state) {
     assert_int_equal(stores[1].stored_count, 11);
 }
 
-enum { SLOW_MS = 20, MANY = 16 };
+enum { SLOW_MS = 20, MANY = 32 }; /* half a batch of 64 */
 
 /*
  * While one batch is being stored and not slow yet, submits so many others. Returns how many of them another thread
