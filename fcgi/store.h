@@ -1,7 +1,7 @@
 /*
  * What the committer asks of a store. store_pg.c is the real one; tests have a fake.
  *
- * Threads: a store belongs to one thread at a time; every committer thread has its own.
+ * Threads: a store belongs to one thread at a time; whoever stores next may be another.
  */
 #ifndef RECEIPTD_STORE_H
 #define RECEIPTD_STORE_H
