@@ -193,6 +193,20 @@ no_postgresql() {
     end_load
 }
 
+# Whether a DBA's session holds what it has locked.
+sleeping() {
+    [[ $(sql "select count(*) from pg_stat_activity where wait_event = 'PgSleep'") == 1 ]]
+}
+
+@test "one row locked by a DBA: only its own delivery waits" {
+    workers_with
+    serves
+    in_background sql "begin; select 1 from inventory.receipts where unit_identifier = :'unit' for update;
+        select pg_sleep(3); commit" unit="$unit"
+    eventually 10 sleeping
+    python3 "$faults/sockets.py" "$state/run/worker-1.sock" beside_a_locked_row "$unit"
+}
+
 @test "statements cancelled: no request fails" {
     stay_flawless
     for _ in 1 2 3; do

@@ -258,6 +258,16 @@ def descriptors(path, pid):
     served(path, 20)
 
 
+def beside_a_locked_row(path, unit):
+    """The row of that unit is locked, for longer than two seconds: what comes just after its revision is stored."""
+    waiting, other = Client(path), Client(path, timeout=2)
+    waiting.socket.sendall(request(contract.to_json(contract.sample(unit_identifier=unit, sku="another"))))
+    time.sleep(0.005)
+    other.socket.sendall(request(new_body()))
+    must(other.receive() == 201, "what another row is for does not wait")
+    must(waiting.receive() == 200, "what waited is stored in the end")
+
+
 def cpu_seconds(pid):
     """User and system time of a process so far."""
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
@@ -268,7 +278,7 @@ def cpu_seconds(pid):
 def main():
     """Runs the named check."""
     path, name, *arguments = sys.argv[1:]
-    checks = (deliver, post, garbage, cut_short, unfinished, silent, descriptors)
+    checks = (deliver, post, garbage, cut_short, unfinished, silent, descriptors, beside_a_locked_row)
     {check.__name__: check for check in checks}[name](path, *arguments)
 
 

@@ -505,6 +505,7 @@ static void a_request_id_that_is_none_is_replaced(void **state) {
                                       "0123456789abcdef0123456789abcde",
                                       ID "0",
                                       "0123456789abcdef0123456789abcdeg",
+                                      "0123456789ABCDEF0123456789abcdef",
                                       "0123456789abcdef0123456789abcde\n",
                                       " 123456789abcdef0123456789abcdef",
                                       "0x23456789abcdef0123456789abcdef",
