@@ -69,7 +69,7 @@ share_requests() {
 }
 
 spare_worker() {
-    sed -i 's/\(worker-2.*\);/\1 backup;/' "$state/nginx/receiptd-http.conf"
+    sed -i 's/\(worker-2.* max_fails=0\);/\1 backup;/' "$state/nginx/receiptd-http.conf"
     reload_nginx 0
 }
 
