@@ -255,33 +255,33 @@ int committer_work(struct committer *committer) {
     return again_ms;
 }
 
+static bool add_lane(struct committer *committer, struct store *store) {
+    struct delivery **batch = calloc(committer->options.batch_max, sizeof(struct delivery *));
+    if (!batch)
+        return false;
+    unsigned seed = (unsigned)clock_now_us() + (unsigned)committer->lane_count;
+    committer->lanes[committer->lane_count++] =
+        (struct lane){.committer = committer, .store = store, .batch = batch, .seed = seed};
+    return true;
+}
+
 struct committer *committer_new(const struct committer_options *options, struct store *const *stores,
                                 size_t store_count, committer_done *done, void *context) {
     struct committer *committer = calloc(1, sizeof *committer + store_count * sizeof committer->lanes[0]);
-    bool ok = committer != NULL;
-    if (ok) {
+    size_t added = 0;
+    if (committer) {
         committer->options = *options;
         committer->done = done;
         committer->context = context;
         committer->last = &committer->first;
         pthread_mutex_init(&committer->lock, NULL);
+        while (added < store_count && add_lane(committer, stores[added]))
+            added++;
+        if (added == store_count)
+            return committer;
     }
-    for (size_t i = 0; ok && i < store_count; i++) {
-        struct lane *lane = &committer->lanes[i];
-        lane->committer = committer;
-        lane->batch = calloc(options->batch_max, sizeof(struct delivery *));
-        lane->seed = (unsigned)clock_now_us() + (unsigned)i;
-        ok = lane->batch != NULL;
-        committer->lane_count++;
-    }
-    for (size_t i = 0; i < store_count; i++) {
-        if (ok)
-            committer->lanes[i].store = stores[i];
-        else
-            stores[i]->free(stores[i]);
-    }
-    if (ok)
-        return committer;
+    for (size_t i = added; i < store_count; i++)
+        stores[i]->free(stores[i]);
     committer_free(committer);
     return NULL;
 }
@@ -291,8 +291,7 @@ void committer_free(struct committer *committer) {
         return;
     for (size_t i = 0; i < committer->lane_count; i++) {
         struct lane *lane = &committer->lanes[i];
-        if (lane->store)
-            lane->store->free(lane->store);
+        lane->store->free(lane->store);
         free(lane->batch);
     }
     pthread_mutex_destroy(&committer->lock);

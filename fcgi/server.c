@@ -288,8 +288,10 @@ static bool send_reply(const struct connection *connection) {
     unsigned char *end = (unsigned char *)reply.data + reply.len;
     put_header((unsigned char *)storage, FCGI_STDOUT, id, reply.len);
     put_header(end, FCGI_STDOUT, id, 0);
-    put_header(end + FCGI_HEADER_BYTES, FCGI_END_REQUEST, id, FCGI_END_REQUEST_BYTES);
-    memset(end + 2 * FCGI_HEADER_BYTES, 0, FCGI_END_REQUEST_BYTES);
+    end += FCGI_HEADER_BYTES;
+    put_header(end, FCGI_END_REQUEST, id, FCGI_END_REQUEST_BYTES);
+    end += FCGI_HEADER_BYTES;
+    memset(end, 0, FCGI_END_REQUEST_BYTES);
     return send_all(connection->fcgi.ipcFd, storage, FCGI_HEADER_BYTES + reply.len + REPLY_END_BYTES);
 }
 
