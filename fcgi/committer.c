@@ -11,7 +11,7 @@ enum {
     CONFLICT_TRIES = 5,
     BACKOFF_FIRST_US = 20 * US_PER_MS,
     BACKOFF_MAX_US = 2 * US_PER_S,
-    SLOW_US = 20 * US_PER_MS,
+    SLOW_US = 20 * US_PER_MS, /* a batch that takes longer is one that others do not wait for */
     GATHER_US = 500,
     GATHER_FROM = 4,                   /* deliveries */
     BATCH_MAX_BYTES = 4 * 1024 * 1024, /* of refused bodies and unknown fields, which can be large */

@@ -65,16 +65,16 @@ new_worker() {
 # too: for what two of them do at once. spare_worker undoes it.
 share_requests() {
     sed -i 's/ backup;/;/' "$state/nginx/receiptd-http.conf"
-    reload_nginx 1
+    reload_sharing 1
 }
 
 spare_worker() {
     sed -i 's/\(worker-2.* max_fails=0\);/\1 backup;/' "$state/nginx/receiptd-http.conf"
-    reload_nginx 0
+    reload_sharing 0
 }
 
-# reload_nginx SHARING: until worker 2 has a part (1) or none (0) of what comes.
-reload_nginx() {
+# reload_sharing SHARING: reloads nginx; until worker 2 has a part (1) or none (0) of what comes.
+reload_sharing() {
     kill -HUP "$(<"$state/run/nginx.pid")"
     eventually 10 shares "$1"
 }
