@@ -230,23 +230,32 @@ static bool ensure_connection(struct store_pg *pg, int64_t deadline_us) {
     return true;
 }
 
-/* Sends what is unsent and waits until a result can be had; false: the deadline passed or the connection broke. */
+/* Whether a result can be had, in what was read from the socket. */
+static bool is_ready(const struct store_pg *pg, int unsent) {
+    return unsent == 0 && !PQisBusy(pg->connection);
+}
+
+/*
+ * Sends what is unsent and waits until a result can be had; false: the deadline passed or the connection broke. Before
+ * each poll it reads: with TLS, some of an answer may have left the socket, which then shows nothing.
+ */
 static bool wait_until_ready(struct store_pg *pg, int64_t deadline_us) {
     struct pollfd poll_fd = {.fd = PQsocket(pg->connection)};
     for (;;) {
         int unsent = PQflush(pg->connection);
         if (unsent < 0)
             return false;
-        if (unsent == 0 && !PQisBusy(pg->connection))
+        if (is_ready(pg, unsent))
+            return true;
+        if (!PQconsumeInput(pg->connection))
+            return false;
+        if (is_ready(pg, unsent))
             return true;
         poll_fd.events = (short)(POLLIN | (unsent > 0 ? POLLOUT : 0));
         int64_t left_ms = (deadline_us - clock_now_us() + US_PER_MS - 1) / US_PER_MS;
         if (left_ms <= 0)
             return false;
-        int ready = poll(&poll_fd, 1, (int)left_ms);
-        if (ready < 0 && errno != EINTR)
-            return false;
-        if (ready > 0 && !PQconsumeInput(pg->connection))
+        if (poll(&poll_fd, 1, (int)left_ms) < 0 && errno != EINTR)
             return false;
     }
 }
