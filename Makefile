@@ -30,7 +30,7 @@ quietly = $(if $(V),,@echo '$(1) $@';)
 
 .PHONY: all help install clean format run stop status psql test packages \
     check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell \
-    check-static check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
+    check-static check-debian check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
 all: $(BUILD)/receiptd
 	@:
@@ -144,6 +144,10 @@ check-shell:
 ## make check-static   that clang-tidy, cppcheck and gcc's analyzer have nothing to say
 check-static:
 	@tests/check-static
+
+## make check-debian   make run and make test in a fresh Debian, SUITE=trixie; needs root and debootstrap
+check-debian:
+	@tests/check-debian $(SUITE)
 
 # The whole worker, with storing replaced by nothing.
 $(BUILD)/receiptd-noop: tests/bench/store_none.c $(BUILD)/fcgi/main.o $(filter-out %/store_pg.o,$(objects)) Makefile
