@@ -28,6 +28,8 @@ heal() {
     for pid in "${background[@]}" ${load-}; do
         kill -CONT "$pid" 2>/dev/null || continue
         kill "$pid"
+        # Some would first wait for others to be done.
+        eventually 10 ended "$pid" || kill -KILL "$pid"
         wait "$pid" || :
     done
     "${as_server[@]}" "$pg_bin/pg_ctl" -D "$pgdata" status >/dev/null || start_postgresql
