@@ -33,10 +33,21 @@ stay_flawless() {
     begin_load --flawless "$@"
 }
 
-# mount_small SIZE: a file system of PostgreSQL's in the folder small.
+# Makes the folder small a file system of PostgreSQL's, for as much as an instance may have by then.
 mount_small() {
     mkdir -p "$small"
-    mount -t tmpfs -o "size=$1,uid=$(id -u "$server_user"),mode=700" tmpfs "$small"
+    mount -t tmpfs -o "size=4g,uid=$(id -u "$server_user"),mode=700" tmpfs "$small"
+}
+
+# Leaves no room in there: it gets as small as what it holds. Which can grow meanwhile, so it takes some tries.
+fill_small() {
+    local used
+    read -r used < <(df --output=used -k "$small" | tail -n 1)
+    mount -o "remount,size=${used}k" "$small"
+}
+
+free_small() {
+    mount -o remount,size=4g "$small"
 }
 
 # For functions that the writer calls.
@@ -121,18 +132,17 @@ no_postgresql() {
 
 @test "no space for the tables: 503, and service as soon as there is some again" {
     ((EUID == 0)) || skip 'only root can mount a small file system'
-    mount_small 24m
+    mount_small
     sql "create tablespace small location '$small'"
     sql "alter table inventory.receipts set tablespace small"
     sql "alter table inventory.receipt_revisions set tablespace small"
     sql "alter table inventory.rejected_receipts set tablespace small"
     outlast_deadline
-    dd if=/dev/zero "of=$small/filler" bs=1M status=none 2>/dev/null || :
+    eventually 10 fill_small
     eventually 30 refuses
     logged 53100
     sleep "$(lasts 0.5 30)"
-    rm "$small/filler"
-    mount -o remount,size=1g "$small"
+    free_small
     eventually 10 serves
     end_load
     sql "alter table inventory.receipts set tablespace pg_default"
@@ -145,16 +155,16 @@ no_postgresql() {
 @test "no space for the write-ahead log: PostgreSQL crashes, 503, and nothing acknowledged is missing afterwards" {
     ((EUID == 0)) || skip 'only root can mount a small file system'
     stop_postgresql fast
-    mount_small 400m
+    mount_small
     cp -a "$pgdata/pg_wal" "$small"
     mv "$pgdata/pg_wal" "$pgdata/pg_wal.plain"
     ln -s "$small/pg_wal" "$pgdata/pg_wal"
     start_postgresql
     outlast_deadline
-    dd if=/dev/zero "of=$small/filler" bs=1M status=none 2>/dev/null || :
+    eventually 10 fill_small
     sql "create table public.test as select repeat('x', 1000) from generate_series(1, 1000000)" || :
     eventually 60 refuses
-    rm "$small/filler"
+    free_small
     "${as_server[@]}" "$pg_bin/pg_ctl" -D "$pgdata" status || start_postgresql
     eventually 20 serves
     end_load
