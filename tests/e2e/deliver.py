@@ -118,7 +118,10 @@ class Plan:
 
 
 class Record:
-    """A file with one JSON object a line: what run it is, what was begun, how it ended. Used by many threads."""
+    """A file with one JSON object a line: what run it is, what was begun, how it ended. Used by many threads.
+
+    It has something in it as soon as there is a delivery, and then all that was noted, for those who watch.
+    """
 
     def __init__(self, path, program):
         self.file = open(path, "w", encoding="utf-8")  # pylint: disable=consider-using-with
@@ -136,11 +139,13 @@ class Record:
             delivery["number"] = self.count
             self.count += 1
             self.write({"begin": delivery["number"], **delivery})
+            self.file.flush()
 
     def end(self, delivery, attempts):
         """Notes what each attempt of a delivery was answered."""
         with self.lock:
             self.write({"end": delivery["number"], "attempts": attempts})
+            self.file.flush()
 
 
 def attempt(connection, body):
