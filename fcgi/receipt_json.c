@@ -83,11 +83,14 @@ static void set_up_jansson(void) {
     json_object_seed(0); /* from the system's randomness: no sender can choose names that collide */
 }
 
-enum {
-    JANSSON_SAFE_DIGITS = 18,      /* any integer of so many characters fits json_int_t */
-    NUMERIC_SAFE_LENGTH = 1000,    /* PostgreSQL's numeric, behind jsonb, takes 131,072 digits; far below that ... */
-    NUMERIC_SAFE_EXPONENT_LEN = 5, /* ... and exponents like "e+999" are safe; other numbers become JSON strings */
-};
+enum { JANSSON_SAFE_DIGITS = 18 }; /* any integer of so many characters fits json_int_t */
+
+/*
+ * PostgreSQL's numeric, behind jsonb, takes 131,072 digits, and writes all of them: of "1e+999" a thousand. So a number
+ * in extra with more characters than the first of these, or of which it would write more than the second times as
+ * many, becomes a JSON string of what was sent.
+ */
+enum { NUMERIC_MAX_LENGTH = 1000, NUMERIC_MAX_GROWTH = 4 };
 
 static size_t skip_digits(const char *at, const char *end) {
     size_t count = 0;
@@ -228,15 +231,36 @@ struct decoder {
  */
 static void write_value(struct decoder *decoder, const json_t *value, struct buffer *out);
 
+/* How many characters PostgreSQL makes of the number, or more, when zeros in front of it are moved behind the point. */
+static size_t count_written_out(const struct number *number) {
+    const char *p = number->text, *end = number->text + number->len;
+    size_t sign = *p == '-';
+    p += sign;
+    size_t whole = skip_digits(p, end), fraction = 0, exponent = 0;
+    p += whole;
+    if (p < end && *p == '.') {
+        fraction = skip_digits(++p, end);
+        p += fraction;
+    }
+    bool negative = end - p > 1 && p[1] == '-';
+    for (; p < end && exponent < NUMERIC_MAX_LENGTH * NUMERIC_MAX_GROWTH; p++)
+        if (*p >= '0' && *p <= '9')
+            exponent = 10 * exponent + (size_t)(*p - '0');
+    if (negative) {
+        whole = whole > exponent ? whole - exponent : 1;
+        fraction += exponent;
+    } else {
+        whole += exponent;
+        fraction = fraction > exponent ? fraction - exponent : 0;
+    }
+    return sign + whole + (fraction > 0 ? 1 + fraction : 0);
+}
+
 static void write_number(struct decoder *decoder, struct buffer *out) {
     struct number number;
     if (!next_number(&decoder->numbers, decoder->body_end, &number) || !out)
         return;
-    const char *exponent = memchr(number.text, 'e', number.len);
-    if (!exponent)
-        exponent = memchr(number.text, 'E', number.len);
-    size_t exponent_len = exponent ? (size_t)(number.text + number.len - exponent) : 0;
-    if (number.len > NUMERIC_SAFE_LENGTH || exponent_len > NUMERIC_SAFE_EXPONENT_LEN)
+    if (number.len > NUMERIC_MAX_LENGTH || count_written_out(&number) > NUMERIC_MAX_GROWTH * number.len)
         buffer_append_json_string(out, number.text, number.len);
     else
         buffer_append(out, number.text, number.len);

@@ -22,9 +22,11 @@ struct receipt_json_error {
 
 /*
  * Decodes `body` into the zeroed `receipt`: the value of every field and, as JSON text in `extra`, every member that no
- * field describes, nested where it was nested, numbers digit for digit. Nothing is judged here but the JSON itself:
- * receipt_validate does the rest. On RECEIPT_JSON_OK the caller owns the receipt (receipt_fini); `body` is not needed
- * any more. On any other status the receipt stays zeroed; `error` is filled for RECEIPT_JSON_MALFORMED.
+ * field describes, nested where it was nested, numbers digit for digit (those with an exponent that makes them more
+ * than four times as long when they are written out, and those of over 1,000 characters, as JSON strings). Nothing is
+ * judged here but the JSON itself: receipt_validate does the rest. On RECEIPT_JSON_OK the caller owns the receipt
+ * (receipt_fini); `body` is not needed any more. On any other status the receipt stays zeroed; `error` is filled for
+ * RECEIPT_JSON_MALFORMED.
  */
 enum receipt_json_status receipt_json_decode(const char *body, size_t len, struct receipt *receipt,
                                              struct receipt_json_error *error);

@@ -128,6 +128,31 @@ END
     [[ $(revisions revision | tr '\n' ' ') == "$(seq -s ' ' 0 53) " ]]
 }
 
+@test "a body of 1 MiB of numbers takes a small multiple of that, in jsonb and as text" {
+    PYTHONPATH=$e2e python3 - "$unit" <<'END' 3>&-
+import sys
+import client, contract
+
+connection = client.Connection()
+kept = ["0", "1e2", "1e15", "-1e18", "1e-18", "1" * 1000]
+for number in [*kept, "1e+999", "1e-999", "0e-999", "1e9999", "1E16", "1" * 1001]:
+    receipt = contract.sample(unit_identifier=sys.argv[1], upc=number[:99], future="@@@")
+    body = contract.to_json(receipt)
+    body = body.replace(b'"@@@"', f"[{','.join([number] * ((1048000 - len(body)) // (len(number) + 1)))}]".encode())
+    answer = connection.post(body)
+    assert answer.status in (200, 201) and answer.json()["result"] != "unchanged", (number, answer.body)
+    # What was stored is compressed; what is made of it anew is not yet.
+    text, jsonb, kind = contract.query(
+        "select json_build_array(length(extra::text), pg_column_size(extra || '{}'), jsonb_typeof(extra #> '{future,-1}'))"
+        " from inventory.receipts where unit_identifier = :'unit'",
+        unit=sys.argv[1],
+    )[0]
+    print(f"{number[:20]}: {text / len(body):.1f} as text, {jsonb / len(body):.1f} in jsonb, {kind}")
+    assert text < 4 * len(body) and jsonb < 7 * len(body), number
+    assert kind == ("number" if number in kept else "string"), number
+END
+}
+
 @test "the key's name is the one of the version that stands" {
     local second
     second=$("$WORKER" key second)

@@ -271,14 +271,6 @@ static bool has_escapes(const char *p, const char *end) {
     return memchr(p, '\\', (size_t)(end - p));
 }
 
-/* PostgreSQL's numeric, behind jsonb, does not take every number that JSON has: such are kept as strings. */
-static bool is_unsafe_number(const char *p, const char *end) {
-    const char *exponent = p;
-    while (exponent < end && !is_one_of(exponent, end, "eE"))
-        exponent++;
-    return end - p > 1000 || end - exponent > 5;
-}
-
 static void append_compact(struct buffer *json, const char *p, const char *end) {
     while ((p = skip_space(p, end)) < end) {
         const char *start = p, *quote = "";
@@ -286,7 +278,7 @@ static void append_compact(struct buffer *json, const char *p, const char *end) 
             p = skip_string(p, end);
         } else if (is_one_of(p, end, "-0123456789")) {
             p = skip_number(p, end);
-            quote = is_unsafe_number(start, p) ? "\"" : "";
+            quote = stays_a_number(start, (size_t)(p - start)) ? "" : "\"";
         } else {
             p++;
         }

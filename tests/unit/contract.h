@@ -70,6 +70,25 @@ static inline size_t contract_index(const char *path) {
     return 0;
 }
 
+/*
+ * Whether a number in extra is kept as one: PostgreSQL's numeric, behind jsonb, writes out its exponent, and may then
+ * make four times as many characters of it as were sent, and of a thousand at the most.
+ */
+static inline bool stays_a_number(const char *text, size_t len) {
+    char number[1001];
+    if (len >= sizeof number)
+        return false;
+    memcpy(number, text, len);
+    number[len] = '\0';
+    size_t mantissa = strcspn(number, "eE"), point = strcspn(number, ".eE"), sign = number[0] == '-';
+    long exponent = number[mantissa] ? strtol(number + mantissa + 1, NULL, 10) : 0;
+    if (exponent > 9999 || exponent < -9999)
+        return false;
+    long whole = (long)(point - sign) + exponent;
+    long fraction = (number[point] == '.' ? (long)(mantissa - point) - 1 : 0) - exponent;
+    return (long)sign + (whole > 1 ? whole : 1) + (fraction > 0 ? 1 + fraction : 0) <= 4 * (long)len;
+}
+
 /* A field of a body that is not as `contract[].valid`. */
 struct change {
     const char *path;
