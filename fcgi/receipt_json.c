@@ -24,14 +24,15 @@ struct number {
 
 /*
  * Jansson allocates a tree in a hundred small pieces, and where one can't be had it may go on without it: its lexer
- * drops a character (strbuf_append_byte's result is ignored) or calls the token invalid. So it gets an allocator of
- * ours, which remembers that memory ran out, and which is as quick as adding to a pointer: a tree is given back as a
+ * drops a character (strbuffer_append_byte's result is ignored), calls the token invalid, or ends the process, since
+ * what it reads back does not fit what it asserts. So it gets an allocator of ours, which has all that the body can
+ * take before Jansson begins (survey_body), and which is as quick as adding to a pointer: a tree is given back as a
  * whole.
  */
 struct arena {
     char *at;
     size_t left;
-    struct chunk *chunks; /* what did not fit into the first block */
+    struct chunk *chunks; /* what did not fit into the block on the stack */
     bool failed;
 };
 
@@ -40,26 +41,36 @@ struct chunk {
     max_align_t data[];
 };
 
-enum { ALIGNMENT = _Alignof(max_align_t), FIRST_BLOCK_BYTES = 24 * 1024, CHUNK_BYTES = 128 * 1024 };
+enum { ALIGNMENT = _Alignof(max_align_t), STACK_BYTES = 24 * 1024, CHUNK_BYTES = 128 * 1024 };
 
 /* Of the decoding in this thread; json_set_alloc_funcs has no argument for it. */
 static _Thread_local struct arena *current_arena;
 
+static bool arena_reserve(struct arena *arena, size_t size) {
+    if (size <= arena->left)
+        return true;
+    struct chunk *chunk = malloc(sizeof *chunk + size);
+    if (!chunk) {
+        arena->failed = true;
+        return false;
+    }
+    chunk->next = arena->chunks;
+    arena->chunks = chunk;
+    arena->at = (char *)chunk->data;
+    arena->left = size;
+    return true;
+}
+
+static size_t align(size_t size) {
+    return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
 static void *arena_malloc(size_t size) {
     struct arena *arena = current_arena;
-    size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (size > arena->left) {
-        size_t room = size > CHUNK_BYTES ? size : CHUNK_BYTES;
-        struct chunk *chunk = malloc(sizeof *chunk + room);
-        if (!chunk) {
-            arena->failed = true;
-            return NULL;
-        }
-        chunk->next = arena->chunks;
-        arena->chunks = chunk;
-        arena->at = (char *)chunk->data;
-        arena->left = room;
-    }
+    size = align(size);
+    /* More than was reserved: no Jansson that this was tested with asks for it, but there will be others. */
+    if (size > arena->left && !arena_reserve(arena, size > CHUNK_BYTES ? size : CHUNK_BYTES))
+        return NULL;
     void *block = arena->at;
     arena->at += size;
     arena->left -= size;
@@ -146,10 +157,14 @@ static const char *skip_string(const char *at, const char *end) {
     }
 }
 
+static bool is_number_char(char c) {
+    return (c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E';
+}
+
 /* How many characters from `at` on could stand in a number. */
 static size_t skip_number_chars(const char *at, const char *end) {
     size_t count = 0;
-    while (at + count < end && at[count] != '\0' && strchr("0123456789+-.eE", at[count]))
+    while (at + count < end && is_number_char(at[count]))
         count++;
     return count;
 }
@@ -206,15 +221,109 @@ static char *copy_made_safe(const char *body, size_t len) {
     return copy;
 }
 
-static bool is_safe(const char *body, size_t len) {
-    const char *at = body;
+/*
+ * What Jansson 2.14 (load.c, value.c, hashtable.c, strbuffer.c) allocates; ours never takes anything back. A hash table
+ * and an array begin with 8 places and double, which makes less than two tables of twice as many places as are used.
+ */
+enum {
+    OBJECT_BYTES = 80 + 8 * 16, /* json_object_t, and its first buckets */
+    ARRAY_BYTES = 48 + 8 * 8,   /* json_array_t, and its first table */
+    NUMBER_BYTES = 32,          /* json_real_t or json_integer_t */
+    STRING_BYTES = 32,          /* json_string_t, without the text */
+    PAIR_BYTES = 57,            /* pair_t, without the name, with its NUL */
+    MEMBER_BYTES = 64,          /* 4 buckets of 16 bytes */
+    ELEMENT_BYTES = 32,         /* 4 pointers */
+    LEXER_BYTES = 16,           /* what strbuffer_t begins with, and doubles for the longest token */
+};
+
+struct survey {
+    bool safe;    /* Jansson can represent every number, and sees every NUL */
+    size_t bytes; /* what it allocates, at the most */
+};
+
+/* Whether a value may stand behind `before`, the last character of the token before it. */
+static bool may_precede_value(char before) {
+    return before == '\0' || before == '[' || before == ',' || before == ':';
+}
+
+static bool is_letter(char c) {
+    return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+}
+
+/*
+ * One look at each character. It ends where Jansson can't get to, so that the bound of a body that it refuses early
+ * ("{{{{", "{}{}{}") is not beyond those of bodies that it takes.
+ */
+static struct survey survey_body(const char *body, size_t len) {
+    struct survey survey = {.safe = !memchr(body, '\0', len)};
+    const char *p = body, *end = body + len;
+    size_t longest = 4; /* bytes of a token; of what is none, Jansson keeps a whole character */
+    size_t depth = 0, string_len = 0;
+    char before = '\0';
     struct number number;
-    if (memchr(body, '\0', len))
-        return false;
-    while (next_number(&at, body + len, &number))
-        if (!jansson_takes(&number))
-            return false;
-    return true;
+    while (p < end) {
+        const char *token = p;
+        switch (*p) {
+        case ' ':
+        case '\t':
+        case '\n':
+        case '\r':
+            p++;
+            continue;
+        case '"':
+            p = skip_string(p, end);
+            string_len = (size_t)(p - token);
+            survey.bytes += align(string_len + 1) + STRING_BYTES;
+            break;
+        case ':':
+            if (before != '"')
+                goto out;
+            /* So the string was a name. */
+            survey.bytes += align(PAIR_BYTES + string_len - 2) + MEMBER_BYTES - STRING_BYTES;
+            p++;
+            break;
+        case ',':
+            survey.bytes += ELEMENT_BYTES;
+            p++;
+            break;
+        case '{':
+        case '[':
+            if (!may_precede_value(before) || depth++ == JSON_PARSER_MAX_DEPTH)
+                goto out;
+            survey.bytes += *p++ == '{' ? OBJECT_BYTES : ARRAY_BYTES;
+            break;
+        case '}':
+        case ']':
+            if (depth-- == 0)
+                goto out;
+            p++;
+            break;
+        case '-':
+        case '0' ... '9':
+            p += skip_number_chars(p, end);
+            if (read_number(token, p, &number) && number.len == (size_t)(p - token) && !jansson_takes(&number))
+                survey.safe = false;
+            survey.bytes += NUMBER_BYTES;
+            break;
+        default:
+            do
+                p++;
+            while (p < end && is_letter(*p));
+        }
+        before = p[-1];
+        if ((size_t)(p - token) >= longest)
+            longest = (size_t)(p - token) + 1; /* behind a number or a word, Jansson looks at one character more */
+    }
+out:
+    for (size_t size = LEXER_BYTES;; size *= 2) {
+        survey.bytes += size;
+        if (size > longest)
+            return survey;
+    }
+}
+
+size_t receipt_json_memory(const char *body, size_t len) {
+    return survey_body(body, len).bytes;
 }
 
 struct decoder {
@@ -444,8 +553,11 @@ static void describe_error(const json_error_t *jansson, struct receipt_json_erro
 
 /* json_loadb, of a text made safe first; positions in errors are those of the body. False: no memory. */
 static bool load(const char *body, size_t len, struct arena *arena, json_t **root, json_error_t *error) {
+    struct survey survey = survey_body(body, len);
     char *copy = NULL;
-    if (!is_safe(body, len)) {
+    if (!arena_reserve(arena, survey.bytes))
+        return false;
+    if (!survey.safe) {
         copy = copy_made_safe(body, len);
         if (!copy)
             return false;
@@ -458,8 +570,8 @@ static bool load(const char *body, size_t len, struct arena *arena, json_t **roo
 enum receipt_json_status receipt_json_decode(const char *body, size_t len, struct receipt *receipt,
                                              struct receipt_json_error *error) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    max_align_t first_block[FIRST_BLOCK_BYTES / sizeof(max_align_t)];
-    struct arena arena = {.at = (char *)first_block, .left = sizeof first_block};
+    max_align_t block[STACK_BYTES / sizeof(max_align_t)];
+    struct arena arena = {.at = (char *)block, .left = sizeof block};
     json_error_t jansson = {0};
     json_t *root = NULL; /* never given back with json_decref: the arena is */
     enum receipt_json_status status = RECEIPT_JSON_MALFORMED;

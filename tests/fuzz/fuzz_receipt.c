@@ -4,12 +4,13 @@
  * - a body is either accepted or has errors, in the table's order and one a field, and its answer can be written;
  * - what is accepted keeps the contract's limits, and what is to be stored of any body is text for PostgreSQL;
  * - every field has what the body says, by that reader, integers digit for digit, and extra has all of the rest;
- * - what is accepted, encoded again, decodes to the same values; extra is JSON that decodes to itself.
+ * - what is accepted, encoded again, decodes to the same values; extra is JSON that decodes to itself;
+ * - Jansson allocates no more than is had for it before it begins.
  */
 #include "fuzz.h"
 
+#include "../unit/jansson_use.h"
 #include "handler.h"
-#include "receipt_json.h"
 #include "reply.h"
 
 /* --- RFC 8259, but for what a byte means in UTF-8, which is_utf8 knows; each returns NULL when it breaks the grammar.
@@ -393,7 +394,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct handler handler;
     const char *body = (const char *)data;
     struct delivery delivery = {0};
+    begin_jansson_use();
+    jansson_used = 0;
     bool accepted = handler_read_body(&handler, body, size, &delivery);
+    REQUIRE(jansson_used <= receipt_json_memory(body, size));
     check_errors(&delivery.errors);
     REQUIRE(accepted == (delivery.refusal == OUTCOME_UNAVAILABLE) && !delivery.failure);
     REQUIRE((delivery.refusal == OUTCOME_INVALID) == (delivery.errors.count > 0));

@@ -16,7 +16,7 @@ int main(void) {
 
 #include "committer.h"
 #include "handler.h"
-#include "receipt_json.h"
+#include "jansson_use.h"
 #include "reply.h"
 #include "store_pg.h"
 
@@ -79,12 +79,26 @@ static const char minimal[] =
 static char key[API_KEY_TEXT_SIZE];
 static struct api_keys *keys;
 
+/* Jansson may drop a character or end the process where it gets no memory: it has to be spared that. */
+static long allocations_inside_jansson;
+
+static void *malloc_for_jansson(size_t size) {
+    long before = atomic_load(&allocation);
+    void *block = count_jansson_use(size);
+    allocations_inside_jansson += atomic_load(&allocation) - before;
+    return block;
+}
+
 static int load_keys(void **state) {
     char line[API_KEY_LINE_SIZE], error[256];
     make_folder(state);
     if (!api_keys_generate("acme", key, line))
         return -1;
     keys = api_keys_load(write_file("keys", line), error, sizeof error);
+    json_free_t free_of_module;
+    begin_jansson_use();
+    json_get_alloc_funcs(NULL, &free_of_module);
+    json_set_alloc_funcs(malloc_for_jansson, free_of_module);
     return keys ? 0 : -1;
 }
 
@@ -134,6 +148,7 @@ static long fail_every_allocation(const char *body, size_t len, const char *auth
             assert_int_equal(status, 503);
             assert_false(to_store);
         }
+        assert_int_equal(allocations_inside_jansson, 0);
         if (!failed) {
             assert_int_equal(status, expected);
             return n - 1;
@@ -152,24 +167,73 @@ static void valid_receipt_without_memory_is_unavailable(void **state) {
     check_every_allocation(minimal, sizeof minimal - 1, NULL, 201);
 }
 
-/*
- * Its tree needs several blocks of the decoder's, so that memory runs out inside Jansson too, which by itself may then
- * drop a character or call the text malformed. The shift moves the place where it happens.
- */
-static void large_receipt_without_memory_is_unavailable(void **state) {
-    (void)state;
+/* `minimal` with these members at its end, the second as often as a body of about `size` bytes holds it. */
+static void check_large_body(size_t size, const char *before, const char *unit, const char *after, int expected) {
     struct buffer body;
-    for (int shift = 0; shift < 40; shift++) {
+    buffer_init(&body);
+    buffer_append(&body, minimal, sizeof minimal - 2);
+    buffer_append_text(&body, before);
+    while (body.len < size)
+        buffer_append_text(&body, unit);
+    buffer_append_text(&body, after);
+    assert_false(body.failed);
+    check_every_allocation(body.data, body.len, NULL, expected);
+    buffer_fini(&body);
+}
+
+/*
+ * Their trees take much more than the block on the stack. Escapes are what Jansson reads twice, and asserts the second
+ * time: the escaped slash is followed by what is no escape, if the slash is lost where its buffer for a text grows.
+ */
+static void large_body_without_memory_is_unavailable(void **state) {
+    (void)state;
+    enum { LARGE = 256 * 1024 };
+    static const struct {
+        const char *before, *unit, *after;
+        int expected;
+    } rows[] = {
+        {",\"a\":\"", "\\/x", "\"}", 201},
+        {",\"a\":\"1", "\\/x", "\"}", 201},
+        {",\"a\":\"12", "\\/x", "\"}", 201},
+        {",\"a\":\"", "\\u00e9", "\"}", 201},
+        {",\"a\":\"", "\\\\", "\"}", 201},
+        {",\"a\":\"", "x", "\"}", 201},
+        {",\"", "\\\"", "\":0}", 201},
+        {",\"a\":[{}", ",{}", "]}", 201},
+        {",\"a\":[0", ",[]", "]}", 201},
+        {",\"a\":[0", ",\"\"", "]}", 201},
+        {",\"a\":[0", ",1.5", "]}", 201},
+        {",\"a\":[0", ",1e+999", "]}", 201},
+        {",\"a\":[0", ",{\"\\t\":[true]}", "]}", 201},
+        {",\"a\":", "7", "}", 201},
+        {",\"a\":[0", ",{}", "", 400},
+        {",\"a\":\"", "x", "", 400},
+        {",\"a\":", "x", "}", 400},
+        {",\"a\":[0", ",{}", ",\"\xff\"]}", 400},
+        {",\"a\":[0", ",{}", "],\"asn_number\":0}", 400},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        check_large_body(LARGE, rows[i].before, rows[i].unit, rows[i].after, rows[i].expected);
+    /* About what the block on the stack holds. */
+    for (size_t size = 1000; size < 6000; size += 50)
+        check_large_body(size, ",\"a\":[{\"b\":1}", ",{\"b\":\"\\n\"}", "]}", 201);
+}
+
+/* As deep as Jansson goes, and deeper: the body is a level, and so is the number inside. */
+static void deep_body_without_memory_is_unavailable(void **state) {
+    (void)state;
+    for (int levels = JSON_PARSER_MAX_DEPTH - 2; levels < JSON_PARSER_MAX_DEPTH; levels++) {
+        struct buffer body;
         buffer_init(&body);
         buffer_append(&body, minimal, sizeof minimal - 2);
-        for (int i = 0; i < 40; i++) {
-            buffer_append_format(&body, ",\"unknown_%d\":[\"", i);
-            for (int j = 0; j < 300 * i + 23 * shift; j++)
-                buffer_append(&body, "x", 1);
-            buffer_append_text(&body, "\",{\"deep\":[1,2,3]}]");
-        }
+        buffer_append_text(&body, ",\"a\":");
+        for (int i = 0; i < levels; i++)
+            buffer_append_text(&body, i % 2 ? "[" : "{\"a\":");
+        buffer_append_text(&body, "0");
+        for (int i = levels - 1; i >= 0; i--)
+            buffer_append_text(&body, i % 2 ? "]" : "}");
         buffer_append_text(&body, "}");
-        check_every_allocation(body.data, body.len, NULL, 201);
+        check_every_allocation(body.data, body.len, NULL, levels < JSON_PARSER_MAX_DEPTH - 1 ? 201 : 400);
         buffer_fini(&body);
     }
 }
@@ -271,7 +335,8 @@ static void new_committer_without_memory_frees_its_stores(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(valid_receipt_without_memory_is_unavailable),
-        cmocka_unit_test(large_receipt_without_memory_is_unavailable),
+        cmocka_unit_test(large_body_without_memory_is_unavailable),
+        cmocka_unit_test(deep_body_without_memory_is_unavailable),
         cmocka_unit_test(invalid_receipt_without_memory_is_unavailable),
         cmocka_unit_test(malformed_body_without_memory_is_unavailable),
         cmocka_unit_test(basic_authorization_without_memory_is_no_401),

@@ -7,20 +7,26 @@
 #include "receipt_json.h"
 
 #include "contract.h"
+#include "jansson_use.h"
 
-#include <jansson.h>
 #include <time.h>
 
 static struct receipt receipt;
 static struct receipt_json_error error;
 
+/* Whatever a test decodes: Jansson stays within what is had for it before it begins. */
 static enum receipt_json_status decode_bytes(const char *body, size_t len) {
     receipt_fini(&receipt);
     /* A copy of exactly that size: reading beyond it is seen by the sanitizer. */
     char *copy = malloc(len ? len : 1);
     assert_non_null(copy);
     memcpy(copy, body, len);
+    begin_jansson_use();
+    jansson_used = 0;
     enum receipt_json_status status = receipt_json_decode(copy, len, &receipt, &error);
+    size_t had = receipt_json_memory(copy, len);
+    expect_row(jansson_used <= had, "%zu bytes used, of %zu: %.*s", jansson_used, had, (int)(len < 200 ? len : 200),
+               body);
     memset(copy, '#', len);
     free(copy);
     return status;
@@ -33,6 +39,7 @@ static enum receipt_json_status decode(const char *body) {
 static int forget_receipt(void **state) {
     (void)state;
     receipt_fini(&receipt);
+    end_table();
     return 0;
 }
 
@@ -1110,6 +1117,106 @@ static void no_body_takes_long(void **state) {
     end_table();
 }
 
+/*
+ * Bodies of 1 MiB, the largest that nginx lets through: what the README says a decoding takes. What Jansson refuses at
+ * once must not be held against memory that only the rest of the body would need: all but 2,048 levels of it.
+ */
+static void no_body_takes_more_than_eighty_bytes_for_each_of_its_own(void **state) {
+    (void)state;
+    enum { SIZE = 1024 * 1024, SLACK = 512 * 1024 };
+    static const struct {
+        const char *before, *unit, *after;
+        size_t most; /* bytes for each of the body */
+    } rows[] = {
+        {"{\"a\":[", "{},", "0]}", 80},
+        {"{\"a\":[", "[],", "0]}", 48},
+        {"{\"a\":[", "[{}],", "0]}", 71},
+        {"{\"a\":[", "{\"\":{}},", "0]}", 74},
+        {"{\"a\":[", "{\"\":0},", "0]}", 64},
+        {"{\"a\":[", "\"\",", "0]}", 27},
+        {"{\"a\":[", "0,", "0]}", 32},
+        {"{\"a\":[", "1.5,", "0]}", 16},
+        {"{\"a\":[", "1e+999,", "0]}", 10},
+        {"{\"a\":[", "null,", "0]}", 7},
+        {"{\"a\":\"", "x", "\"}", 5},
+        {"{\"a\":\"", "\\u0001", "\"}", 5},
+        {"{\"a\":", "7", "}", 4},
+        {"{\"a\":", "x", "}", 4},
+        {"", "\"", "", 24},
+        {"\"", "x", "\":", 7},
+        {"", "{", "", 0},
+        {"", "[", "", 0},
+        {"", "{\"a\":", "", 1},
+        {"", "{}", "", 0},
+        {"{\"a\":[", "{}", "]}", 0},
+        {"", "[]", "", 0},
+        {"", "[{", "", 0},
+        {"", "]", "", 0},
+        {"", ":", "", 0},
+        {"", ",", "", 32},
+        {"", "\"\":", "", 48},
+        {"", "\"\":{},", "", 64},
+        {"", "{,", "", 0},
+        {"", ",{},[", "", 1},
+        {"", " ", "", 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char *middle = repeat(rows[i].unit, SIZE / strlen(rows[i].unit));
+        char *body = format_text("%s%s%s", rows[i].before, middle, rows[i].after);
+        size_t len = strlen(body), had = receipt_json_memory(body, len);
+        expect_row(had <= rows[i].most * len + SLACK, "%s%s…: %zu bytes, %.1f for each", rows[i].before, rows[i].unit,
+                   had, (double)had / (double)len);
+        decode_bytes(body, len);
+        free(middle);
+        free(body);
+    }
+    end_table();
+}
+
+/* Objects and arrays of every size around which their tables grow, and texts of every length at which the lexer's does.
+ */
+static void growing_is_counted(void **state) {
+    (void)state;
+    for (unsigned count = 0; count <= 1100; count++) {
+        char *text = NULL;
+        size_t size;
+        FILE *body = open_memstream(&text, &size);
+        assert_non_null(body);
+        fprintf(body, "{\"array\":[");
+        for (unsigned i = 0; i < count; i++)
+            fprintf(body, "%s0", i > 0 ? "," : "");
+        fprintf(body, "],\"object\":{");
+        for (unsigned i = 0; i < count; i++)
+            fprintf(body, "%s\"%x\":0", i > 0 ? "," : "", i);
+        fprintf(body, "}}");
+        assert_int_equal(fclose(body), 0);
+        expect_row(decode_bytes(text, size) == RECEIPT_JSON_OK, "%u: %s", count, error.message);
+        free(text);
+        char *x = repeat("x", count);
+        const char *const bodies[] = {"[\"%s\"]", "{\"%s\":0}", "[%s", "[\"%s", "[1%s]", "%s"};
+        for (size_t i = 0; i < COUNT_OF(bodies); i++) {
+            const char *place = strstr(bodies[i], "%s");
+            char *longer = format_text("%.*s%s%s", (int)(place - bodies[i]), bodies[i], x, place + 2);
+            decode(longer);
+            free(longer);
+        }
+        free(x);
+        char *digits = repeat("1", count + 1);
+        char *number = format_text("[%s]", digits);
+        decode(number);
+        free(digits);
+        free(number);
+    }
+    end_table();
+}
+
+static void a_receipt_is_decoded_without_the_heap_for_its_tree(void **state) {
+    (void)state;
+    char *body = make_body(NULL, 0, "\"one\":1,\"another\":{\"a\":[1,2,3]}");
+    assert_true(receipt_json_memory(body, strlen(body)) < 16 * 1024);
+    free(body);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(the_vendors_example_is_read_whole, forget_receipt),
@@ -1144,6 +1251,9 @@ int main(void) {
         cmocka_unit_test_teardown(messages_quote_nothing_of_the_body, forget_receipt),
         cmocka_unit_test_teardown(every_byte_can_be_changed_without_a_bad_message, forget_receipt),
         cmocka_unit_test_teardown(no_body_takes_long, forget_receipt),
+        cmocka_unit_test_teardown(no_body_takes_more_than_eighty_bytes_for_each_of_its_own, forget_receipt),
+        cmocka_unit_test_teardown(growing_is_counted, forget_receipt),
+        cmocka_unit_test_teardown(a_receipt_is_decoded_without_the_heap_for_its_tree, forget_receipt),
     };
     return cmocka_run_group_tests_name("receipt_json", tests, NULL, NULL);
 }
