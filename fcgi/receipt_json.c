@@ -222,17 +222,19 @@ static char *copy_made_safe(const char *body, size_t len) {
 }
 
 /*
- * What Jansson 2.14 (load.c, value.c, hashtable.c, strbuffer.c) allocates; ours never takes anything back. A hash table
- * and an array begin with 8 places and double, which makes less than two tables of twice as many places as are used.
+ * What Jansson 2.14 (load.c, value.c, hashtable.c, strbuffer.c) allocates; ours never takes anything back.
+ *
+ * Tables begin with 8 places and double. When the last one is hardly used, all of them together have four places for
+ * each that is: of an array 4 pointers, of an object 4 buckets of two pointers, one half of which is counted at the
+ * comma, like an array's, and the other one at the colon.
  */
 enum {
     OBJECT_BYTES = 80 + 8 * 16, /* json_object_t, and its first buckets */
     ARRAY_BYTES = 48 + 8 * 8,   /* json_array_t, and its first table */
+    GROWTH_BYTES = 4 * 8,       /* of a table, for each comma and each colon */
     NUMBER_BYTES = 32,          /* json_real_t or json_integer_t */
     STRING_BYTES = 32,          /* json_string_t, without the text */
     PAIR_BYTES = 57,            /* pair_t, without the name, with its NUL */
-    MEMBER_BYTES = 64,          /* 4 buckets of 16 bytes */
-    ELEMENT_BYTES = 32,         /* 4 pointers */
     LEXER_BYTES = 16,           /* what strbuffer_t begins with, and doubles for the longest token */
 };
 
@@ -278,12 +280,12 @@ static struct survey survey_body(const char *body, size_t len) {
         case ':':
             if (before != '"')
                 goto out;
-            /* So the string was a name. */
-            survey.bytes += align(PAIR_BYTES + string_len - 2) + MEMBER_BYTES - STRING_BYTES;
+            /* So the string was a name, which has no json_string_t. */
+            survey.bytes += align(PAIR_BYTES + string_len - 2) + GROWTH_BYTES - STRING_BYTES;
             p++;
             break;
         case ',':
-            survey.bytes += ELEMENT_BYTES;
+            survey.bytes += GROWTH_BYTES;
             p++;
             break;
         case '{':
