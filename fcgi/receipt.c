@@ -142,7 +142,22 @@ static bool parse_integer(const struct receipt_value *digits, int64_t *result) {
 
 bool receipt_value_fits_key(const struct receipt_value *value) {
     return (value->kind == RECEIPT_VALUE_STRING || value->kind == RECEIPT_VALUE_INTEGER) &&
-           count_chars(value) <= RECEIPT_KEY_MAX_CHARS;
+           (value->len <= RECEIPT_KEY_MAX_CHARS || count_chars(value) <= RECEIPT_KEY_MAX_CHARS);
+}
+
+/* Which field is to be shorter because the whole key is too long; -1: none. */
+static int find_excess(const struct receipt *receipt) {
+    size_t bytes = 0;
+    int longest = receipt_key_fields[0];
+    for (int k = 0; k < RECEIPT_KEY_COUNT; k++) {
+        const struct receipt_value *value = &receipt->values[receipt_key_fields[k]];
+        if (!receipt_value_fits_key(value))
+            return -1;
+        bytes += value->len;
+        if (value->len >= receipt->values[longest].len)
+            longest = receipt_key_fields[k];
+    }
+    return bytes > RECEIPT_KEY_MAX_BYTES ? longest : -1;
 }
 
 /* Returns whether the value is fine; if not, `code` says why. */
@@ -182,6 +197,7 @@ static uint64_t hash_key(const struct receipt *receipt) {
 
 bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules, struct receipt_errors *errors) {
     bool wrong_type[RECEIPT_OBJECT_COUNT] = {false};
+    int excess = find_excess(receipt);
     errors->count = 0;
     for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
         const struct receipt_field *field = &receipt_fields[i];
@@ -195,10 +211,13 @@ bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules
             if (!field->required || wrong_type[field->object])
                 continue;
             code = RECEIPT_MISSING_FIELD;
-        } else if (check_value(receipt, rules, field, value, &code)) {
+        } else if (!check_value(receipt, rules, field, value, &code)) {
+            if (field->type == RECEIPT_OBJECT)
+                wrong_type[field->opens] = true;
+        } else if (i == excess) {
+            code = RECEIPT_TOO_LONG;
+        } else {
             continue;
-        } else if (field->type == RECEIPT_OBJECT) {
-            wrong_type[field->opens] = true;
         }
         errors->list[errors->count++] = (struct receipt_error){.field = (unsigned char)i, .code = code};
     }

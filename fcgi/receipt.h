@@ -48,6 +48,15 @@ enum {
     RECEIPT_FIELD_COUNT = 32,
     RECEIPT_KEY_COUNT = 3,
     RECEIPT_KEY_MAX_CHARS = 255,
+    /*
+     * Of the three key fields together: what a row of any index on them takes, whatever the text is. The widest one is
+     * that of receipt_revisions_pkey, which ends in an integer. PostgreSQL, with its pages of 8 kB, takes 2,704 bytes
+     * (nbtree.h, BTMaxItemSize): a header of 8 (itup.h), 4 in front of each text that has more than 126 bytes
+     * (varatt.h), 4 for the integer. That leaves 2,680 for the texts and what fills each up to a multiple of 4: at most
+     * 6 bytes for texts of 2,674 in all, and up to 9 for 2,675. Some that are longer would fit by their lengths, or
+     * after compression; but no sender can know.
+     */
+    RECEIPT_KEY_MAX_BYTES = 2674,
     RECEIPT_TEXT_MAX_CHARS = 1000,
 };
 
@@ -111,10 +120,13 @@ int receipt_find_field(enum receipt_object object, const char *name, size_t len,
 /*
  * Judges every value by contract.md's rules and fills `errors` (count 0: valid). Blank values become absent. When it is
  * valid, to_identifier and key_hash are set. Returns whether it is valid.
+ *
+ * Where the key fields are too long only together, RECEIPT_TOO_LONG is said of the one with the most bytes (of equals,
+ * the last): there is most to shorten. While one of them is wrong by itself, nothing is said of their sum.
  */
 bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules, struct receipt_errors *errors);
 
-/* Whether the value is text of a length that a key field may have. */
+/* Whether the value is text of a length that a key field may have, the other two apart. */
 bool receipt_value_fits_key(const struct receipt_value *value);
 
 /* Orders receipts by their natural key, bytewise: the same in every worker, so that batches lock rows in one order. */

@@ -140,6 +140,8 @@ sys.stdout.write(text.replace("\"padding\":\"\"", "\"padding\":\"" + "x" * (1048
         '{program_identifier: "returns", asn_number: "SO00001234", unit_identifier: ("u" * 255)}'
     invalid 'del(.sku) | .unit_identifier = "📦" * 255' \
         '{program_identifier: "returns", asn_number: "SO00001234", unit_identifier: ("📦" * 255)}'
+    invalid '.program_identifier = "📦" * 255 | .asn_number = .program_identifier | .unit_identifier = .asn_number' \
+        '"📦" * 255 | {program_identifier: ., asn_number: ., unit_identifier: .}'
     invalid '.unit_identifier = "u" * 256' '{program_identifier: "returns", asn_number: "SO00001234"}'
     invalid 'del(.sku) | .asn_number = "NULL" | .program_identifier = "{\"a\\\\\u0027; --📦\n"' \
         '{program_identifier: "{\"a\\\\\u0027; --📦\n", asn_number: "NULL", unit_identifier: "'"$unit"'"}'

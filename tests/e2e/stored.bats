@@ -153,6 +153,39 @@ for number in [*kept, "1e+999", "1e-999", "0e-999", "1e9999", "1E16", "1" * 1001
 END
 }
 
+@test "the longest key fits the indexes at any content, also when it is revised; one byte more is too_long" {
+    PYTHONPATH=$e2e python3 - "$BATS_TEST_TMPDIR/key" <<'END' 3>&-
+import secrets, sys
+import client, contract
+
+def random_text(size):
+    """So many bytes that PostgreSQL can't compress, as many of them as can be in characters of four."""
+    return "".join(chr(0x10000 + secrets.randbelow(0x100000)) for _ in range(size // 4)) + "x" * (size % 4)
+
+def told(key, **values):
+    fields = dict(zip(("program_identifier", "asn_number", "unit_identifier"), key))
+    return connection.post(contract.to_json(contract.sample(**fields, **values)))
+
+connection = client.Connection()
+# Of these lengths, the second and the third begin where an index row has most to leave out before them.
+key = [random_text(size) for size in (1017, 1017, 640)]
+for values, result in (({}, "created"), ({}, "unchanged"), ({"sku": "x"}, "revised"), ({"sku": "y"}, "revised")):
+    answer = told(key, **values)
+    assert answer.status in (200, 201) and answer.json()["result"] == result, answer.body
+with open(sys.argv[1], "w", encoding="utf-8") as file:
+    file.write(key[2])
+answer = told([*key[:2], key[2] + "x"])
+assert answer.status == 422 and answer.json()["errors"] == [{"field": "asn_number", "code": "too_long"}], answer.body
+END
+    unit=$(<"$BATS_TEST_TMPDIR/key")
+    [[ $(row revision) == 2 ]]
+    [[ $(revisions revision | tr '\n' ' ') == "0 1 " ]]
+    # And the limit is no lower than it has to be.
+    run sql "insert into receipt_revisions select (jsonb_populate_record(v, jsonb_build_object('unit_identifier',
+        unit_identifier || 'x'))).* from receipt_revisions v where unit_identifier = :'unit'" unit="$unit"
+    [[ $output == *"index row size 2712 exceeds"* ]]
+}
+
 @test "the key's name is the one of the version that stands" {
     local second
     second=$("$WORKER" key second)

@@ -134,7 +134,8 @@ static void make_receipt(struct made *made, struct input *input) {
         struct receipt_value *value = &receipt->values[i];
         if (contract[i].type == OBJECT)
             continue;
-        *value = take_text(made, input, contract[i].limit ? contract[i].limit : sizeof receipt->to_identifier, 4000);
+        *value = take_text(made, input, contract[i].limit ? contract[i].limit : sizeof receipt->to_identifier,
+                           contract[i].limit == 255 ? CONTRACT_KEY_BYTES / 3 : 4000);
         if (contract[i].type == INTEGER)
             memcpy(&receipt->to_identifier, value->text, value->len < 8 ? value->len : 8);
         else if (value->kind == RECEIPT_VALUE_ABSENT && contract[i].required)

@@ -235,15 +235,18 @@ static void check_round_trip(const struct handler *handler, const struct receipt
 }
 
 static void check_accepted(const struct handler *handler, const struct receipt *receipt) {
+    size_t key_bytes = 0;
     for (size_t i = 0; i < CONTRACT_COUNT; i++) {
         const struct receipt_value *value = &receipt->values[i];
         check_value(&contract[i], value);
+        key_bytes += contract[i].limit == 255 ? value->len : 0;
         if (contract[i].type == INTEGER) {
             char digits[32];
             snprintf(digits, sizeof digits, "%lld", (long long)receipt->to_identifier);
             REQUIRE(text_is(value->text, value->len, digits) || text_is(value->text, value->len, "-0"));
         }
     }
+    REQUIRE(key_bytes <= CONTRACT_KEY_BYTES);
     check_round_trip(handler, receipt);
 }
 

@@ -59,7 +59,10 @@ static const struct contract_field contract[] = {
 };
 /* clang-format on */
 
-enum { CONTRACT_COUNT = sizeof contract / sizeof contract[0] };
+enum {
+    CONTRACT_COUNT = sizeof contract / sizeof contract[0],
+    CONTRACT_KEY_BYTES = 2674, /* of the three of the key together: what an index row always takes */
+};
 
 /* The position of a field in the table. */
 static inline size_t contract_index(const char *path) {

@@ -529,6 +529,80 @@ static void every_error_is_listed_in_the_tables_order(void **state) {
     free(too_long);
 }
 
+static void the_key_fits_an_index_row(void **state) {
+    (void)state;
+    static const char *const fields[] = {"program_identifier", "asn_number", "unit_identifier"};
+    enum { FIT = CONTRACT_KEY_BYTES - 2 * 1020 };
+    static const struct {
+        size_t bytes[3]; /* as many characters of four as there is room for, and digits */
+        const char *errors;
+    } rows[] = {
+        {{1020, 1020, FIT}, ""},
+        {{1017, 1017, FIT + 6}, ""},
+        {{FIT, 1020, 1020}, ""},
+        /* The longest is named; of equals, the last. */
+        {{1020, 1020, FIT + 1}, "asn_number:too_long"},
+        {{1017, 1017, FIT + 7}, "asn_number:too_long"},
+        {{1020, 1016, FIT + 5}, "program_identifier:too_long"},
+        {{1020, FIT + 1, 1020}, "unit_identifier:too_long"},
+        {{FIT + 1, 1020, 1020}, "unit_identifier:too_long"},
+        {{1020, 1020, 1020}, "unit_identifier:too_long"},
+        /* Once what is too long by itself is as short as it may be, the rest can be judged. */
+        {{1024, 1020, 1020}, "program_identifier:too_long"},
+        {{1020, 1020, 1024}, "unit_identifier:too_long"},
+    };
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        struct change changes[COUNT_OF(fields)];
+        char *values[COUNT_OF(fields)];
+        for (size_t k = 0; k < COUNT_OF(fields); k++) {
+            char *wide = repeat("\xf0\x9f\x98\x80", rows[r].bytes[k] / 4), *digits = repeat("7", rows[r].bytes[k] % 4);
+            values[k] = format_text("\"%s%s\"", wide, digits);
+            changes[k] = (struct change){fields[k], values[k]};
+            free(wide);
+            free(digits);
+        }
+        struct receipt receipt;
+        char *body = make_body(changes, COUNT_OF(changes), NULL);
+        const char *errors = judge_into(body, &receipt);
+        expect_row(strcmp(errors, rows[r].errors) == 0, "%zu, %zu, %zu: got '%s', expected '%s'", rows[r].bytes[0],
+                   rows[r].bytes[1], rows[r].bytes[2], errors, rows[r].errors);
+        receipt_fini(&receipt);
+        free(body);
+        for (size_t k = 0; k < COUNT_OF(fields); k++)
+            free(values[k]);
+    }
+    end_table();
+}
+
+static void a_key_that_is_too_long_is_an_error_like_others(void **state) {
+    (void)state;
+    char *wide = quoted("\xf0\x9f\x98\x80", 255), *spaces = quoted(" ", 1000);
+    const struct {
+        const char *program, *expected;
+    } rows[] = {
+        {wide, "shipment_identifier:invalid_type unit_identifier:too_long sku:missing_field"},
+        {spaces, "program_identifier:missing_field shipment_identifier:invalid_type sku:missing_field"},
+        {"[]", "program_identifier:invalid_type shipment_identifier:invalid_type sku:missing_field"},
+    };
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        const struct change changes[] = {{"program_identifier", rows[r].program},
+                                         {"asn_number", wide},
+                                         {"shipment_identifier", "[]"},
+                                         {"unit_identifier", wide},
+                                         {"sku", NULL}};
+        struct receipt receipt;
+        char *body = make_body(changes, COUNT_OF(changes), NULL);
+        const char *errors = judge_into(body, &receipt);
+        expect_row(strcmp(errors, rows[r].expected) == 0, "row %zu: got '%s', expected '%s'", r, errors,
+                   rows[r].expected);
+        receipt_fini(&receipt);
+        free(body);
+    }
+    end_table();
+    free(wide);
+    free(spaces);
+}
+
 static void an_empty_body_misses_every_required_field(void **state) {
     (void)state;
     struct receipt receipt;
@@ -705,6 +779,8 @@ int main(void) {
         cmocka_unit_test(to_identifier_beyond_64_bits_is_out_of_range),
         cmocka_unit_test(to_identifier_takes_nothing_but_an_integer),
         cmocka_unit_test(every_error_is_listed_in_the_tables_order),
+        cmocka_unit_test(the_key_fits_an_index_row),
+        cmocka_unit_test(a_key_that_is_too_long_is_an_error_like_others),
         cmocka_unit_test(an_empty_body_misses_every_required_field),
         cmocka_unit_test(every_field_can_be_wrong_at_once),
         cmocka_unit_test(the_order_of_the_body_does_not_matter),
