@@ -354,7 +354,7 @@ static size_t count_written_out(const struct number *number) {
         p += fraction;
     }
     bool negative = end - p > 1 && p[1] == '-';
-    for (; p < end && exponent < NUMERIC_MAX_LENGTH * NUMERIC_MAX_GROWTH; p++)
+    for (; p < end && exponent < (size_t)NUMERIC_MAX_LENGTH * NUMERIC_MAX_GROWTH; p++)
         if (*p >= '0' && *p <= '9')
             exponent = 10 * exponent + (size_t)(*p - '0');
     if (negative) {
