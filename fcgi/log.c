@@ -4,7 +4,11 @@
 #include "clock.h"
 #include "reply.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,9 +18,29 @@
 enum {
     LINE_SIZE = 8192, /* three key fields of 255 characters, four bytes each, escaped, fit */
     WORD_SIZE = 512,
+    WAITING_SIZE = 2 * 1024 * 1024, /* a second of 10,000 deliveries; what is never used is not even memory */
+    STOP_TIME_S = 1,
 };
 
 static enum log_level most_verbose = LOG_INFO;
+
+/*
+ * Lines on their way to the writer, the thread that writes them: it takes all that wait while the other buffer fills.
+ * A thread, since whether a write blocks cannot be known before: O_NONBLOCK is of no use for a file, and set on a pipe
+ * or a terminal it would be set for every process that shares it.
+ */
+static struct {
+    pthread_mutex_t lock; /* for a memcpy at the longest */
+    pthread_cond_t changed;
+    pthread_t writer;
+    bool has_writer; /* without one, lines are written by whoever logs */
+    bool idle;       /* the writer waits for lines */
+    bool stopping, stopped;
+    unsigned filling; /* which of the two buffers */
+    size_t len;       /* of what waits in it */
+    size_t dropped;   /* lines for which it had no room */
+    char lines[2][WAITING_SIZE];
+} waiting = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void log_set_level(enum log_level level) {
     most_verbose = level;
@@ -51,9 +75,156 @@ static void end_line(struct buffer *line) {
     line->data[line->len++] = '\n';
 }
 
+static size_t count_lines(const char *lines, size_t len) {
+    size_t count = 0;
+    for (const char *at = lines, *end = lines + len; (at = memchr(at, '\n', (size_t)(end - at))); at++)
+        count++;
+    return count;
+}
+
+/* Writes all of it, however long that takes. Returns how much was written before standard error took no more. */
+static size_t write_bytes(const char *bytes, size_t len) {
+    size_t written = 0;
+    while (written < len) {
+        ssize_t more = write(STDERR_FILENO, bytes + written, len - written);
+        if (more > 0) {
+            written += (size_t)more;
+        } else if (more < 0 && errno == EAGAIN) { /* somebody who shares it has made it non-blocking */
+            struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+            poll(&room, 1, -1);
+        } else if (more == 0 || errno != EINTR) {
+            break;
+        }
+    }
+    return written;
+}
+
 static void write_lines(const char *lines, size_t len) {
-    ssize_t ignored = write(STDERR_FILENO, lines, len);
-    (void)ignored; /* there is nowhere left to say it */
+    pthread_mutex_lock(&waiting.lock);
+    bool has_writer = waiting.has_writer;
+    if (has_writer && len <= sizeof waiting.lines[0] - waiting.len) {
+        memcpy(waiting.lines[waiting.filling] + waiting.len, lines, len);
+        waiting.len += len;
+    } else if (has_writer) {
+        waiting.dropped += count_lines(lines, len);
+    }
+    bool wake = waiting.idle;
+    waiting.idle = false;
+    pthread_mutex_unlock(&waiting.lock);
+    if (wake)
+        pthread_cond_broadcast(&waiting.changed);
+    if (!has_writer)
+        write_bytes(lines, len); /* if it can't be: there is nowhere left to say it */
+}
+
+/* What became of the lines that the writer took. */
+struct written {
+    size_t lost; /* lines, since that was last said */
+    bool torn;   /* of the last line only a part was written: the disk was full */
+};
+
+static void write_taken(struct written *written, const char *lines, size_t len) {
+    if (written->torn && write_bytes("\n", 1) == 1)
+        written->torn = false; /* what comes now begins on a line of its own */
+    size_t done = written->torn ? 0 : write_bytes(lines, len);
+    written->lost += count_lines(lines + done, len - done);
+    if (done > 0)
+        written->torn = lines[done - 1] != '\n';
+}
+
+/* How much to write at a time: whole lines, and as much as a pipe takes without mixing it with another's (pipe(7)). */
+static size_t portion(const char *lines, size_t len) {
+    if (len <= PIPE_BUF)
+        return len;
+    size_t end = PIPE_BUF;
+    while (end > 0 && lines[end - 1] != '\n')
+        end--;
+    if (end > 0)
+        return end;
+    const char *first = memchr(lines, '\n', len);
+    return first ? (size_t)(first - lines) + 1 : len;
+}
+
+static void say_lost(struct written *written) {
+    char storage[WORD_SIZE];
+    struct buffer line;
+    buffer_init_fixed(&line, storage, sizeof storage);
+    begin_line(&line, LOG_WARNING);
+    buffer_append_format(&line, " msg=\"lines of this log were dropped\" dropped=%zu", written->lost);
+    end_line(&line);
+    size_t lost = written->lost;
+    written->lost = 0;
+    write_taken(written, line.data, line.len);
+    if (written->lost > 0)
+        written->lost = lost;
+}
+
+static void *run_writer(void *unused) {
+    (void)unused;
+    struct written written = {0};
+    pthread_mutex_lock(&waiting.lock);
+    for (;;) {
+        while (waiting.len == 0 && !waiting.stopping) {
+            waiting.idle = true;
+            pthread_cond_wait(&waiting.changed, &waiting.lock);
+            waiting.idle = false;
+        }
+        if (waiting.len == 0)
+            break;
+        const char *lines = waiting.lines[waiting.filling];
+        size_t len = waiting.len, dropped = waiting.dropped;
+        waiting.filling = 1 - waiting.filling;
+        waiting.len = 0;
+        waiting.dropped = 0;
+        pthread_mutex_unlock(&waiting.lock);
+        for (size_t now; len > 0; lines += now, len -= now) {
+            now = portion(lines, len);
+            write_taken(&written, lines, now);
+        }
+        written.lost += dropped;
+        if (written.lost > 0)
+            say_lost(&written);
+        pthread_mutex_lock(&waiting.lock);
+    }
+    waiting.stopped = true;
+    pthread_cond_broadcast(&waiting.changed);
+    pthread_mutex_unlock(&waiting.lock);
+    return NULL;
+}
+
+bool log_start(void) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&waiting.changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    waiting.stopping = waiting.stopped = false;
+    int error = pthread_create(&waiting.writer, NULL, run_writer, NULL);
+    if (error != 0) {
+        errno = error;
+        return false;
+    }
+    pthread_mutex_lock(&waiting.lock);
+    waiting.has_writer = true;
+    pthread_mutex_unlock(&waiting.lock);
+    return true;
+}
+
+void log_stop(void) {
+    if (!waiting.has_writer)
+        return;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STOP_TIME_S;
+    pthread_mutex_lock(&waiting.lock);
+    waiting.stopping = true;
+    pthread_cond_broadcast(&waiting.changed);
+    while (!waiting.stopped && pthread_cond_timedwait(&waiting.changed, &waiting.lock, &until) == 0)
+        ;
+    waiting.has_writer = !waiting.stopped;
+    pthread_mutex_unlock(&waiting.lock);
+    if (!waiting.has_writer)
+        pthread_join(waiting.writer, NULL);
 }
 
 /* As it is where that is unambiguous; else in quotes, escaped as in JSON. */

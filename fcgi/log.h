@@ -1,14 +1,20 @@
 /*
- * The log: logfmt lines on standard error, whole lines with each call, so that lines of several threads do not mix.
+ * The log: logfmt lines on standard error, whole lines with each write, so that lines of several threads do not mix.
+ *
+ * From log_start to log_stop nobody who logs waits for standard error, be it a pipe that nobody reads, a terminal that
+ * was stopped, a full disk or one that hangs. Lines that can't be written are dropped: those beyond the 2 MiB that may
+ * wait, and those that are refused. As soon as there is room again, their number is said, in a line of its own.
+ * Before log_start, as in a command that somebody called, a line is written by whoever logs it.
  *
  * Never in it: a body, an API key, ot_user_login.
- * Threads: any. log_set_level only before other threads start.
+ * Threads: any. log_set_level and log_start only before other threads start, log_stop from one.
  */
 #ifndef RECEIPTD_LOG_H
 #define RECEIPTD_LOG_H
 
 #include "delivery.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
@@ -16,10 +22,19 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
 /* Lines less important than `level` are not written; LOG_INFO at the start. */
 void log_set_level(enum log_level level);
 
+/* Starts the thread that writes. False, with errno set, when there is none. */
+bool log_start(void);
+
+/*
+ * Writes what waits, at the end of the process. What standard error does not take within a second stays unwritten; then
+ * the thread that writes still lives. Without log_start it does nothing.
+ */
+void log_stop(void);
+
 /* Writes an event in words. */
 void log_message(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Lines of deliveries that are written with one call: all of a batch are answered at once. Begins with len 0. */
+/* Lines of deliveries that go to the log together: all of a batch are answered at once. Begins with len 0. */
 struct log_batch {
     size_t len;
     char lines[4096]; /* what a pipe takes without mixing it with another's (pipe(7), PIPE_BUF) */
@@ -28,7 +43,7 @@ struct log_batch {
 /* Adds the line of a delivery that was answered: LOG_WARNING for a 503, else LOG_INFO. */
 void log_delivery(struct log_batch *batch, const struct delivery *delivery);
 
-/* Writes what was added. */
+/* Logs what was added. */
 void log_flush(struct log_batch *batch);
 
 #endif

@@ -204,6 +204,10 @@ static int serve(const char *path) {
         return EXIT_FAILURE;
     }
     raise_descriptor_limit();
+    if (!log_start()) {
+        fprintf(stderr, "receiptd: cannot start: %s\n", strerror(errno));
+        return EXIT_FAILURE;
+    }
 
     struct handler handler = make_handler(&config, keys);
     struct committer *committer = start_committer(&config);
@@ -238,12 +242,14 @@ static int serve(const char *path) {
     pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
     if (!server_drain(server, (int)config.deadline_ms + DRAIN_EXTRA_MS)) {
         log_message(LOG_ERROR, "some connections could not be ended in time");
+        log_stop();
         return EXIT_FAILURE;
     }
     server_free(server); /* first: its threads work for the committer */
     committer_free(committer);
     api_keys_free(keys);
     log_message(LOG_INFO, "drained");
+    log_stop();
     return EXIT_SUCCESS;
 }
 

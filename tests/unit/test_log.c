@@ -6,8 +6,13 @@
 #include "receipt_json.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <regex.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #define ID "0123456789abcdef0123456789abcdef"
 
@@ -333,6 +338,207 @@ static void lines_of_a_batch_are_written_together(void **state) {
     free(body);
 }
 
+/* --- with a writer --- */
+
+enum { HUNG_S = 60 }; /* then the test is ended: somebody waits for standard error */
+
+/* Makes `fd` standard error, and starts the writer. */
+static void begin_writer(int fd) {
+    stderr_before = dup(STDERR_FILENO);
+    assert_true(stderr_before >= 0 && dup2(fd, STDERR_FILENO) >= 0);
+    alarm(HUNG_S);
+    assert_true(log_start());
+}
+
+static void end_writer(void) {
+    log_stop();
+    alarm(0);
+    dup2(stderr_before, STDERR_FILENO);
+    close(stderr_before);
+}
+
+static void log_numbers(int count) {
+    char *padding = repeat("x", 400);
+    for (int i = 0; i < count; i++)
+        log_message(LOG_INFO, "number=%d %s", i, padding);
+    free(padding);
+}
+
+/* What was found in a log. */
+struct found {
+    size_t lines, broken, dropped, notices;
+};
+
+/* Counts the lines of the text, which ends in a zero. A broken one is not as log_numbers or the writer made it. */
+static void look_at(char *text, struct found *found) {
+    char *rest;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        const char *dropped = strstr(line, " level=warning msg=\"lines of this log were dropped\" dropped=");
+        found->lines += strstr(line, "xxx\"") && strncmp(line, "time=", 5) == 0 && !strstr(line + 5, "time=");
+        found->broken += !strstr(line, "xxx\"") && !dropped;
+        found->notices += dropped != NULL;
+        if (dropped)
+            found->dropped += strtoul(strrchr(line, '=') + 1, NULL, 10);
+    }
+}
+
+/* Reads to the end of the pipe or socket, in a thread of its own, and looks at it. Packets may be PIPE_BUF long. */
+struct reader {
+    int fd;
+    bool slow;
+    size_t longest; /* read at once */
+    struct found found;
+};
+
+static void *read_all(void *context) {
+    struct reader *reader = context;
+    size_t size = 64 * 1024 * 1024, len = 0;
+    char *text = malloc(size);
+    assert_non_null(text);
+    for (ssize_t got; (got = read(reader->fd, text + len, reader->slow ? 8192 : 65536)) > 0; len += (size_t)got) {
+        assert_true(len + 65536 < size);
+        if ((size_t)got > reader->longest)
+            reader->longest = (size_t)got;
+        if (reader->slow && len < 1024 * 1024)
+            usleep(500);
+    }
+    text[len] = '\0';
+    look_at(text, &reader->found);
+    free(text);
+    return NULL;
+}
+
+static int64_t ms_since(int64_t began_us) {
+    return (clock_now_us() - began_us) / US_PER_MS;
+}
+
+static void who_logs_does_not_wait_for_a_reader(void **state) {
+    (void)state;
+    enum { LINES = 20000 }; /* 9 MB */
+    int ends[2];
+    pthread_t thread;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    begin_writer(ends[1]);
+    int64_t began_us = clock_now_us();
+    log_numbers(LINES);
+    int64_t logging_ms = ms_since(began_us);
+    struct reader reader = {.fd = ends[0]};
+    assert_int_equal(pthread_create(&thread, NULL, read_all, &reader), 0);
+    end_writer();
+    close(ends[1]);
+    pthread_join(thread, NULL);
+    close(ends[0]);
+    assert_true(logging_ms < 10000);
+    assert_int_equal(reader.found.broken, 0);
+    assert_int_equal(reader.found.notices, 1);
+    assert_in_range(reader.found.dropped, LINES / 2, LINES - 2 * 1024 * 1024 / 500);
+    assert_int_equal(reader.found.lines + reader.found.dropped, LINES);
+}
+
+static void the_end_does_not_wait_for_a_reader_either(void **state) {
+    (void)state;
+    enum { LINES = 1000 }; /* 0.5 MB */
+    int ends[2];
+    pthread_t thread;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    begin_writer(ends[1]);
+    log_numbers(LINES);
+    int64_t began_us = clock_now_us();
+    log_stop();
+    assert_in_range(ms_since(began_us), 500, 10000);
+    /* Whoever comes too late finds all of it. */
+    struct reader reader = {.fd = ends[0]};
+    assert_int_equal(pthread_create(&thread, NULL, read_all, &reader), 0);
+    end_writer();
+    close(ends[1]);
+    pthread_join(thread, NULL);
+    close(ends[0]);
+    assert_int_equal(reader.found.lines, LINES);
+    assert_int_equal(reader.found.broken + reader.found.notices, 0);
+}
+
+static void *log_some(void *unused) {
+    (void)unused;
+    log_numbers(500);
+    return NULL;
+}
+
+/* Also where somebody who shares standard error has made it non-blocking. */
+static void lines_of_several_threads_all_arrive_whole(void **state) {
+    (void)state;
+    enum { THREADS = 6 };
+    static const struct {
+        int flags;
+        bool packets;
+    } rows[] = {{0, false}, {O_NONBLOCK, false}, {0, true}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        int ends[2];
+        pthread_t reading, logging[THREADS];
+        assert_int_equal(
+            rows[i].packets ? socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) : pipe2(ends, O_CLOEXEC), 0);
+        assert_int_equal(fcntl(ends[1], F_SETFL, rows[i].flags), 0);
+        struct reader reader = {.fd = ends[0], .slow = true};
+        begin_writer(ends[1]);
+        assert_int_equal(pthread_create(&reading, NULL, read_all, &reader), 0);
+        for (size_t t = 0; t < THREADS; t++)
+            assert_int_equal(pthread_create(&logging[t], NULL, log_some, NULL), 0);
+        for (size_t t = 0; t < THREADS; t++)
+            pthread_join(logging[t], NULL);
+        end_writer();
+        close(ends[1]);
+        pthread_join(reading, NULL);
+        close(ends[0]);
+        expect_row(reader.found.lines == THREADS * 500 && reader.found.broken == 0 && reader.found.notices == 0,
+                   "row %zu: %zu lines, %zu broken", i, reader.found.lines, reader.found.broken);
+        /* What a pipe takes without mixing it with the lines of another process. */
+        expect_row(!rows[i].packets || (reader.longest > PIPE_BUF / 2 && reader.longest <= PIPE_BUF),
+                   "row %zu: %zu bytes in one write", i, reader.longest);
+    }
+    end_table();
+}
+
+/* A limit on the size of files stands for a full disk: of the line that reaches it, a part is written. */
+static void where_there_is_no_room_lines_are_dropped_until_there_is(void **state) {
+    (void)state;
+    enum { LINES = 100, ROOM = 10000 };
+    const struct timespec pause = {.tv_nsec = 1000000};
+    char text[2 * ROOM];
+    struct rlimit before, limit;
+    struct stat status;
+    struct found found = {0};
+    const char *path = write_file("log", "");
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    assert_true(fd >= 0);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = ROOM;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    begin_writer(fd);
+    log_numbers(LINES);
+    do
+        nanosleep(&pause, NULL);
+    while (fstat(fd, &status) == 0 && status.st_size < ROOM);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    nanosleep(&(struct timespec){.tv_nsec = 100000000},
+              NULL); /* whatever it still takes to see that there is no room */
+    log_numbers(2);
+    end_writer();
+    signal(SIGXFSZ, SIG_DFL);
+    close(fd);
+
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t len = read(fd, text, sizeof text - 1);
+    close(fd);
+    assert_in_range(len, ROOM + 1, sizeof text - 2);
+    text[len] = '\0';
+    look_at(text, &found);
+    /* The one of which there is a part is counted as dropped. */
+    assert_int_equal(found.broken, 1);
+    assert_in_range(found.lines, ROOM / 500 + 2, ROOM / 400 + 2);
+    assert_int_equal(found.lines + found.dropped, LINES + 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_of_a_batch_are_written_together),
@@ -345,6 +551,10 @@ int main(void) {
         cmocka_unit_test(personal_data_bodies_and_keys_are_never_in_it),
         cmocka_unit_test(no_value_breaks_the_line),
         cmocka_unit_test(a_line_beyond_the_room_is_cut),
+        cmocka_unit_test(who_logs_does_not_wait_for_a_reader),
+        cmocka_unit_test(the_end_does_not_wait_for_a_reader_either),
+        cmocka_unit_test(lines_of_several_threads_all_arrive_whole),
+        cmocka_unit_test(where_there_is_no_room_lines_are_dropped_until_there_is),
     };
-    return cmocka_run_group_tests_name("log", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("log", tests, make_folder, remove_folder);
 }
