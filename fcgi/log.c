@@ -204,6 +204,7 @@ bool log_start(void) {
         errno = error;
         return false;
     }
+    pthread_setname_np(waiting.writer, "log");
     pthread_mutex_lock(&waiting.lock);
     waiting.has_writer = true;
     pthread_mutex_unlock(&waiting.lock);

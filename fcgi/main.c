@@ -240,10 +240,12 @@ static int serve(const char *path) {
     /* A second SIGTERM ends the process; a SIGHUP is no reason to. */
     sigdelset(&signals, SIGHUP);
     pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
-    if (!server_drain(server, (int)config.deadline_ms + DRAIN_EXTRA_MS)) {
-        log_message(LOG_ERROR, "some connections could not be ended in time");
+    int drain_ms = (int)config.deadline_ms + DRAIN_EXTRA_MS;
+    if (!server_drain(server, drain_ms)) {
+        log_message(LOG_ERROR, "not drained: some connections had not ended after %d ms", drain_ms);
         log_stop();
-        return EXIT_FAILURE;
+        /* Not exit: its handlers (OpenSSL's is one) take away what the threads that are still at work use. */
+        _exit(EXIT_FAILURE);
     }
     server_free(server); /* first: its threads work for the committer */
     committer_free(committer);

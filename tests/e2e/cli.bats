@@ -224,3 +224,46 @@ END
     [[ $ended_with == 143 ]]
     wait "$delivery" || :
 }
+
+# drain_with HANGING: a worker that has a client is told to end, with all of its threads stopped (by ptrace(2)) that do the
+# work, or none. Sets ended_with, and debug, what the dynamic linker said meanwhile (ld.so(8)).
+drain_with() {
+    local debug_folder=$BATS_TEST_TMPDIR/debug
+    mkdir "$debug_folder"
+    ended_with=0
+    PYTHONPATH=$root/tests/faults python3 - "$1" "$socket" "$BATS_TEST_TMPDIR/log" "${worker_env[@]}" \
+        RECEIPTD_DEADLINE_MS=100 LD_DEBUG=files "LD_DEBUG_OUTPUT=$debug_folder/ld" "$WORKER" --listen "$socket" \
+        3>&- <<'END' || ended_with=$?
+import ctypes, os, signal, subprocess, sys, time
+import sockets
+PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
+hanging, path, log, *command = sys.argv[1:]
+signal.alarm(60)
+with open(log, "wb") as stderr:
+    pid = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr).pid
+while b" serves on " not in open(log, "rb").read():
+    time.sleep(0.02)
+client = sockets.Client(path)
+sockets.must(client.post(sockets.new_body()) == 201, "it serves")
+libc = ctypes.CDLL(None, use_errno=True)
+for thread in os.listdir(f"/proc/{pid}/task") if hanging == "hanging" else []:
+    if int(thread) != pid and open(f"/proc/{pid}/task/{thread}/comm").read() != "log\n":
+        for request in PTRACE_SEIZE, PTRACE_INTERRUPT:
+            sockets.must(libc.ptrace(request, int(thread), None, None) == 0, f"{thread} is stopped")
+os.kill(pid, signal.SIGTERM)
+ended = None
+while ended != pid or not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+    ended, status = os.waitpid(-1, WALL)
+sys.exit(os.waitstatus_to_exitcode(status))
+END
+    debug=$(cat "$debug_folder/"*)
+    rm -r "$debug_folder"
+}
+
+@test "a drain that fails is told, and ends the process without running what is for its end" {
+    drain_with nothing
+    [[ $ended_with == 0 && $debug == *'calling fini'* ]]
+    drain_with hanging
+    [[ $ended_with == 1 && $debug == *'calling init'* && $debug != *'calling fini'* ]]
+    grep -q 'level=error msg="not drained: .* 8100 ms"' "$BATS_TEST_TMPDIR/log"
+}
