@@ -13,13 +13,23 @@
 /* As many as Linux allows by default (net.core.somaxconn): a full backlog is an instant 502 from nginx. */
 enum { BACKLOG = 4096 };
 
-static bool is_listening(const struct sockaddr_un *address) {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    bool connected = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0;
-    close(fd);
-    return connected;
+/*
+ * Whether nobody listens at the address any more, or nothing is there: only these two answers say so. Any other, with
+ * `error` filled, may come of a socket that is in use: a full backlog, or one that is not ours to connect to.
+ */
+static bool is_stale(const struct sockaddr_un *address, char *error, size_t error_size) {
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); /* a full backlog is not waited for */
+    int failure = fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    if (failure == ECONNREFUSED || failure == ENOENT)
+        return true;
+    if (failure == 0 || failure == EAGAIN)
+        snprintf(error, error_size, "another process listens on %s", address->sun_path);
+    else
+        snprintf(error, error_size, "%s exists, and whether somebody listens cannot be found out: %s",
+                 address->sun_path, strerror(failure));
+    return false;
 }
 
 /* A bound socket with mode 0660; by umask, since a chmod would come after the first client could connect. */
@@ -53,10 +63,8 @@ int listener_open(const char *path, char *error, size_t error_size) {
             snprintf(error, error_size, "%s exists and is no socket", path);
             return -1;
         }
-        if (is_listening(&address)) {
-            snprintf(error, error_size, "another process listens on %s", path);
+        if (!is_stale(&address, error, error_size))
             return -1;
-        }
         unlink(path);
         fd = bind_socket(&address);
     }

@@ -11,7 +11,7 @@
 
 /*
  * Makes a UNIX socket at `path` that the owner and the group may connect to (mode 0660), replacing one that nobody
- * listens on any more. Returns the descriptor, or -1 with `error` filled.
+ * listens on any more; one of which that is not certain stays. Returns the descriptor, or -1 with `error` filled.
  */
 int listener_open(const char *path, char *error, size_t error_size);
 

@@ -109,6 +109,51 @@ static void a_socket_that_is_listened_on_is_left_alone(void **state) {
     end_table();
 }
 
+/* Whoever is at the other end: it is not gone only because no connection can be made now. */
+static void a_socket_that_may_be_in_use_is_left_alone(void **state) {
+    (void)state;
+    const char *path = path_in_folder("socket"), *closed = path_in_folder("closed");
+    struct stat status;
+
+    /* Connecting to a full backlog would wait for ever. */
+    int full = bind_socket(path, SOCK_STREAM, 1), clients[8], count = 0;
+    struct sockaddr_un address = address_of(path);
+    do {
+        assert_in_range(count, 0, COUNT_OF(clients) - 1);
+        clients[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    } while (connect(clients[count++], (const struct sockaddr *)&address, sizeof address) == 0);
+    alarm(60);
+    expect_refused(path, "another process listens");
+    alarm(0);
+    while (count > 0)
+        close(clients[--count]);
+    expect_row(stat(path, &status) == 0, "the socket with a full backlog is gone");
+    close(full);
+    unlink(path);
+
+    int datagrams = bind_socket(path, SOCK_DGRAM, 0);
+    expect_refused(path, strerror(EPROTOTYPE));
+    expect_row(stat(path, &status) == 0, "the datagram socket is gone");
+    close(datagrams);
+    unlink(path);
+
+    /* One that belongs to others. Root may connect to everything, so this is done as somebody else. */
+    int others = bind_socket(closed, SOCK_STREAM, 5);
+    assert_int_equal(chmod(closed, 0), 0);
+    bool root = geteuid() == 0;
+    if (root) {
+        assert_int_equal(chmod(folder, 0777), 0);
+        assert_int_equal(seteuid(65534), 0);
+    }
+    expect_refused(closed, strerror(EACCES));
+    if (root)
+        assert_int_equal(seteuid(0), 0);
+    expect_row(stat(closed, &status) == 0, "the socket of others is gone");
+    close(others);
+    unlink(closed);
+    end_table();
+}
+
 static void what_is_no_socket_is_left_alone(void **state) {
     (void)state;
     const char *file = write_file("file", "content"), *subfolder = path_in_folder("subfolder"),
@@ -271,6 +316,7 @@ int main(void) {
         cmocka_unit_test(its_mode_is_0660_whatever_the_umask),
         cmocka_unit_test(a_stale_socket_is_replaced),
         cmocka_unit_test(a_socket_that_is_listened_on_is_left_alone),
+        cmocka_unit_test(a_socket_that_may_be_in_use_is_left_alone),
         cmocka_unit_test(what_is_no_socket_is_left_alone),
         cmocka_unit_test(a_path_has_at_most_107_characters),
         cmocka_unit_test(where_no_socket_can_be_made_the_reason_is_given),
