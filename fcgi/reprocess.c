@@ -5,8 +5,14 @@
 #include "reply.h"
 
 #include <string.h>
+#include <unistd.h>
 
-enum { STORE_TIME_US = 30 * US_PER_S };
+enum {
+    STORE_TIME_US = 30 * US_PER_S,
+    STORE_TRIES = 10, /* within four seconds, if each fails at once */
+    BACKOFF_FIRST_US = 20 * US_PER_MS,
+    BACKOFF_MAX_US = US_PER_S,
+};
 
 struct summary {
     size_t examined, superseded, unstorable, malformed;
@@ -50,17 +56,29 @@ static void write_summary(const struct summary *summary, bool dry_run, FILE *out
                         receipt_error_name((enum receipt_error_code)code), summary->errors[field][code]);
 }
 
-/* Stores the receipt as the delivery that was refused: told by its request id, so that a second run changes nothing. */
+/*
+ * Stores the receipt as the delivery that was refused: told by its request id, so that a second run changes nothing.
+ * What can't be stored now is tried again, a few times; the next run is another chance.
+ */
 static enum store_result store_receipt(const struct reprocess_options *options, const struct rejection *rejection,
                                        struct delivery *delivery, FILE *errors) {
     struct store *store = options->store;
     int64_t deadline_us = clock_now_us() + STORE_TIME_US;
+    useconds_t backoff_us = BACKOFF_FIRST_US;
+    unsigned tries = 1;
     enum store_result result;
-    do
-        result = store->store(store, &delivery, 1, deadline_us);
-    while (result == STORE_CONFLICT && clock_now_us() < deadline_us);
-    if (result != STORE_OK)
-        fprintf(errors, "receiptd: %s could not be stored: %s %s\n", rejection->id, store->failure, store->sqlstate);
+    while ((result = store->store(store, &delivery, 1, deadline_us)) != STORE_OK && result != STORE_REFUSED &&
+           tries < STORE_TRIES && clock_now_us() + backoff_us < deadline_us) {
+        usleep(backoff_us);
+        backoff_us = backoff_us * 2 < BACKOFF_MAX_US ? backoff_us * 2 : BACKOFF_MAX_US;
+        tries++;
+    }
+    if (result == STORE_OK)
+        return result;
+    fprintf(errors, "receiptd: %s could not be stored", rejection->id);
+    if (tries > 1)
+        fprintf(errors, ", tried %u times", tries);
+    fprintf(errors, ": %s%s%s\n", store->failure, store->sqlstate[0] ? " " : "", store->sqlstate);
     return result;
 }
 

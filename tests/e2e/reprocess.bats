@@ -274,6 +274,30 @@ many() {
     [[ $(resolutions) == 'created created' ]]
 }
 
+# conflicts COUNT COMMAND...: PostgreSQL answers so many upserts with a serialization failure meanwhile.
+conflicts() {
+    sql "create schema test; grant usage on schema test to public;
+        create sequence test.conflicts; grant usage on sequence test.conflicts to public;
+        create function test.conflict() returns trigger language plpgsql as \$\$ begin
+            if nextval('test.conflicts') <= $1 then raise sqlstate '40001'; end if;
+            return null; end \$\$;
+        create trigger test before insert on receipts for each statement execute function test.conflict()"
+    "${@:2}"
+    met=$(sql 'select last_value from test.conflicts')
+    sql 'set client_min_messages = warning; drop schema test cascade'
+}
+
+@test "one conflict after the other ends it, with words; a few are not even noticed" {
+    local began=$SECONDS
+    refuse "$(receipt "$unit" "$widened")"
+    conflicts 1000000 run -1 --separate-stderr "${reprocess[@]}"
+    ((SECONDS - began < 20 && met > 5 && met < 20))
+    [[ $stderr == *"receiptd: $(rejection "$id") could not be stored, tried $met times: PostgreSQL failed 40001"* ]]
+    [[ $output == *'examined: 1'*'became receipts: 0 '* && $(resolutions) == open && $(count "$unit") == 0 ]]
+    conflicts 3 run -0 "${reprocess[@]}"
+    [[ $met == 4 && $(resolutions) == created ]]
+}
+
 waits_for_lock() {
     [[ $(sql "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'update %'") == 1 ]]
 }
