@@ -1,64 +1,102 @@
 #include "config.h"
 
+#include "cpus.h"
+
 #include <errno.h>
+#include <inttypes.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { PATH, NUMBER, WORD, LIST, CLIENTS };
+enum {
+    THREADS_MAX = 64,
+    COMMITTERS_MAX = 16,
+    DEFAULT_COMMITTERS_MIN = 2,
+    DEFAULT_COMMITTERS_MAX = 8,
+    CPUS_A_COMMITTER = 4,
+    MIB = 1024 * 1024,
+};
+
+#define QUEUE_BYTES_MAX (SIZE_MAX / MIB < 16384 ? SIZE_MAX : (uint64_t)16384 * MIB)
+
+enum kind { PATH, NUMBER, SIZE, WORD, LIST, CLIENTS };
 
 struct setting {
     const char *name;
     enum kind kind;
-    size_t offset;       /* in struct config */
-    const char *initial; /* the default; NULL: required */
-    unsigned min, max;   /* for NUMBER */
-    const char *words;   /* for WORD: the choices, separated by blanks; the value is the position of the choice */
+    size_t offset;                     /* in struct config */
+    const char *initial;               /* the default; NULL: required, but for those with `choose` */
+    unsigned (*choose)(unsigned cpus); /* for NUMBER: makes the default of the number of processors */
+    uint64_t min, max;                 /* for NUMBER and SIZE */
+    const char *words; /* for WORD: the choices, separated by blanks; the value is the position of the choice */
     const char *meaning;
 };
 
 /* A batch of 2,000 rows is near PostgreSQL's limit of 65,535 parameters in a statement. */
 static const struct setting settings[] = {
-    {"RECEIPTD_KEYS_FILE", PATH, offsetof(struct config, keys_file), NULL, 0, 0, NULL,
+    {"RECEIPTD_KEYS_FILE", PATH, offsetof(struct config, keys_file), NULL, NULL, 0, 0, NULL,
      "file with the API keys' names and SHA-256 digests; made with receiptd key NAME"},
-    {"RECEIPTD_THREADS", NUMBER, offsetof(struct config, threads), "2", 1, 64, NULL,
-     "threads that read, check and answer requests while others store; about one a core"},
-    {"RECEIPTD_COMMITTERS", NUMBER, offsetof(struct config, committers), "2", 1, 16, NULL,
+    {"RECEIPTD_THREADS", NUMBER, offsetof(struct config, threads), NULL, config_default_threads, 1, THREADS_MAX, NULL,
+     "threads that read, check and answer requests while others store"},
+    {"RECEIPTD_COMMITTERS", NUMBER, offsetof(struct config, committers), NULL, config_default_committers, 1,
+     COMMITTERS_MAX, NULL,
      "batches that are stored at a time, each with a thread and a database connection of its own"},
-    {"RECEIPTD_BATCH_MAX", NUMBER, offsetof(struct config, batch_max), "64", 1, 2000, NULL,
+    {"RECEIPTD_BATCH_MAX", NUMBER, offsetof(struct config, batch_max), "64", NULL, 1, 2000, NULL,
      "receipts in one transaction, at the most"},
-    {"RECEIPTD_QUEUE_MAX", NUMBER, offsetof(struct config, queue_max), "1024", 1, 1000000, NULL,
+    {"RECEIPTD_QUEUE_MAX", NUMBER, offsetof(struct config, queue_max), "16384", NULL, 1, 1000000, NULL,
      "deliveries waiting to be stored, at the most; beyond that the answer is 503 at once"},
-    {"RECEIPTD_DEADLINE_MS", NUMBER, offsetof(struct config, deadline_ms), "10000", 100, 600000, NULL,
+    {"RECEIPTD_QUEUE_MAX_BYTES", SIZE, offsetof(struct config, queue_max_bytes), "67108864", NULL, MIB, QUEUE_BYTES_MAX,
+     NULL,
+     "bytes of them, at the most, of the receipts and of the refused deliveries each; beyond that 503 at once, too"},
+    {"RECEIPTD_DEADLINE_MS", NUMBER, offsetof(struct config, deadline_ms), "10000", NULL, 100, 600000, NULL,
      "milliseconds after which a delivery that is not stored is answered 503; keep it below nginx's "
      "fastcgi_read_timeout"},
-    {"RECEIPTD_LOG_LEVEL", WORD, offsetof(struct config, log_level), "info", 0, 0, "error warning info",
+    {"RECEIPTD_LOG_LEVEL", WORD, offsetof(struct config, log_level), "info", NULL, 0, 0, "error warning info",
      "least important lines to log; at info there is one a delivery"},
-    {"RECEIPTD_PREPARED_STATEMENTS", WORD, offsetof(struct config, prepared_statements), "on", 0, 0, "off on",
+    {"RECEIPTD_PREPARED_STATEMENTS", WORD, offsetof(struct config, prepared_statements), "on", NULL, 0, 0, "off on",
      "off for a pooler that gives each transaction another session (pgbouncer in transaction mode)"},
-    {"RECEIPTD_INVALID_POLICY", WORD, offsetof(struct config, accept_invalid), "reject", 0, 0, "reject accept",
+    {"RECEIPTD_INVALID_POLICY", WORD, offsetof(struct config, accept_invalid), "reject", NULL, 0, 0, "reject accept",
      "what an invalid delivery, which is kept in rejected_receipts, is answered: reject: 400 or 422; accept: 200"},
-    {"RECEIPTD_EXTRA_CONDITIONS", LIST, offsetof(struct config, extra_conditions), "", 0, 0, NULL,
+    {"RECEIPTD_EXTRA_CONDITIONS", LIST, offsetof(struct config, extra_conditions), "", NULL, 0, 0, NULL,
      "values of initial_condition to take besides N, R, A, B, C, X, TT; separated by commas"},
-    {"RECEIPTD_EXTRA_REFERENCE_TYPES", LIST, offsetof(struct config, extra_reference_types), "", 0, 0, NULL,
+    {"RECEIPTD_EXTRA_REFERENCE_TYPES", LIST, offsetof(struct config, extra_reference_types), "", NULL, 0, 0, NULL,
      "values of reference.type to take besides StockTransferOrder, RA, RMA, ForwardOrder; separated by commas"},
     /* Names that a client's environment has, see var/env: not the worker's, but no mistake either. */
-    {"RECEIPTD_URL", CLIENTS, 0, "", 0, 0, NULL, NULL},
-    {"RECEIPTD_API_KEY", CLIENTS, 0, "", 0, 0, NULL, NULL},
-    {"RECEIPTD_CACERT", CLIENTS, 0, "", 0, 0, NULL, NULL},
+    {"RECEIPTD_URL", CLIENTS, 0, "", NULL, 0, 0, NULL, NULL},
+    {"RECEIPTD_API_KEY", CLIENTS, 0, "", NULL, 0, 0, NULL, NULL},
+    {"RECEIPTD_CACERT", CLIENTS, 0, "", NULL, 0, 0, NULL, NULL},
 };
 enum { SETTING_COUNT = sizeof settings / sizeof settings[0] };
 
-static bool parse_number(const struct setting *setting, const char *text, unsigned *number) {
+/*
+ * Reading and checking a request takes a processor about as long as PostgreSQL takes to store it; so no thread more
+ * than there are processors would ever have one.
+ */
+unsigned config_default_threads(unsigned cpus) {
+    return cpus < THREADS_MAX ? cpus : THREADS_MAX;
+}
+
+/*
+ * Two batches at a time, since one can be prepared while the other is flushed. More pay only where PostgreSQL's
+ * sessions run out of processor time before the machine does: of what a receipt costs, a session's part is under a
+ * third, and while it waits for a flush it has none to do. Batches grow with the time that a commit takes, and many
+ * small ones cost more than few large ones: on two processors, a third committer gains nothing.
+ */
+unsigned config_default_committers(unsigned cpus) {
+    unsigned committers = cpus / CPUS_A_COMMITTER;
+    if (committers < DEFAULT_COMMITTERS_MIN)
+        return DEFAULT_COMMITTERS_MIN;
+    return committers < DEFAULT_COMMITTERS_MAX ? committers : DEFAULT_COMMITTERS_MAX;
+}
+
+static bool parse_number(const struct setting *setting, const char *text, uint64_t *number) {
     char *end;
     if (*text < '0' || *text > '9')
         return false;
     errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    if (errno != 0 || *end != '\0' || value < setting->min || value > setting->max)
-        return false;
-    *number = (unsigned)value;
-    return true;
+    *number = strtoull(text, &end, 10);
+    return errno == 0 && *end == '\0' && *number >= setting->min && *number <= setting->max;
 }
 
 static bool parse_word(const struct setting *setting, const char *text, unsigned *position) {
@@ -85,7 +123,8 @@ static bool is_list(const char *text) {
 
 static bool set(struct config *config, const struct setting *setting, const char *text, FILE *errors) {
     void *target = (char *)config + setting->offset;
-    unsigned value = 0;
+    uint64_t number = 0;
+    unsigned position = 0;
     switch (setting->kind) {
     case CLIENTS:
         return true;
@@ -102,22 +141,26 @@ static bool set(struct config *config, const struct setting *setting, const char
         *(const char **)target = text;
         return true;
     case NUMBER:
-        if (!parse_number(setting, text, &value)) {
-            fprintf(errors, "%s=%s: expected a whole number from %u to %u\n", setting->name, text, setting->min,
-                    setting->max);
+    case SIZE:
+        if (!parse_number(setting, text, &number)) {
+            fprintf(errors, "%s=%s: expected a whole number from %" PRIu64 " to %" PRIu64 "\n", setting->name, text,
+                    setting->min, setting->max);
             return false;
         }
-        *(unsigned *)target = value;
+        if (setting->kind == SIZE)
+            *(size_t *)target = (size_t)number;
+        else
+            *(unsigned *)target = (unsigned)number;
         return true;
     case WORD:
-        if (!parse_word(setting, text, &value)) {
+        if (!parse_word(setting, text, &position)) {
             fprintf(errors, "%s=%s: expected one of: %s\n", setting->name, text, setting->words);
             return false;
         }
         if (setting->offset == offsetof(struct config, log_level))
-            config->log_level = (enum log_level)value;
+            config->log_level = (enum log_level)position;
         else
-            *(bool *)target = value != 0;
+            *(bool *)target = position != 0;
         return true;
     }
     return false;
@@ -149,13 +192,16 @@ bool config_load(struct config *config, char *const *environment, FILE *errors) 
         }
     }
     for (size_t i = 0; i < SETTING_COUNT; i++) {
-        const char *text = value_in(environment, settings[i].name);
+        const struct setting *setting = &settings[i];
+        const char *text = value_in(environment, setting->name);
         if (!text)
-            text = settings[i].initial;
-        if (!text) {
-            fprintf(errors, "%s is not set: %s\n", settings[i].name, settings[i].meaning);
+            text = setting->initial;
+        if (!text && setting->choose) {
+            *(unsigned *)((char *)config + setting->offset) = setting->choose(cpus_usable());
+        } else if (!text) {
+            fprintf(errors, "%s is not set: %s\n", setting->name, setting->meaning);
             ok = false;
-        } else if (!set(config, &settings[i], text, errors)) {
+        } else if (!set(config, setting, text, errors)) {
             ok = false;
         }
     }
@@ -168,11 +214,13 @@ void config_describe(FILE *out) {
         if (setting->kind == CLIENTS)
             continue;
         fprintf(out, "  %s\n      %s\n      ", setting->name, setting->meaning);
-        if (setting->kind == NUMBER)
-            fprintf(out, "%u to %u; ", setting->min, setting->max);
+        if (setting->kind == NUMBER || setting->kind == SIZE)
+            fprintf(out, "%" PRIu64 " to %" PRIu64 "; ", setting->min, setting->max);
         if (setting->kind == WORD)
             fprintf(out, "one of: %s; ", setting->words);
-        if (!setting->initial)
+        if (setting->choose)
+            fprintf(out, "default %u here, by the number of processors\n", setting->choose(cpus_usable()));
+        else if (!setting->initial)
             fprintf(out, "required\n");
         else
             fprintf(out, "default %s\n", *setting->initial ? setting->initial : "none");

@@ -9,6 +9,7 @@
 #include "log.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 
 struct config {
@@ -17,6 +18,7 @@ struct config {
     unsigned committers;
     unsigned batch_max;
     unsigned queue_max;
+    size_t queue_max_bytes; /* of each of the two queues: receipts, and refused deliveries */
     unsigned deadline_ms;
     enum log_level log_level;
     bool prepared_statements;
@@ -30,6 +32,10 @@ struct config {
  * RECEIPTD_… variable is unknown; every such finding is written to `errors`, a line each, naming the variable.
  */
 bool config_load(struct config *config, char *const *environment, FILE *errors);
+
+/* The defaults of two variables where so many processors can be used (see cpus.h). */
+unsigned config_default_threads(unsigned cpus);
+unsigned config_default_committers(unsigned cpus);
 
 /* Writes every variable with its meaning, range and default. */
 void config_describe(FILE *out);

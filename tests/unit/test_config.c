@@ -1,7 +1,10 @@
 /* config.h: every variable with its default, its limits, and what is said about a bad value. */
 #include "config.h"
 
+#include "cpus.h"
 #include "unit.h"
+
+#include <inttypes.h>
 
 static struct config config;
 static char *said; /* what was written to `errors` */
@@ -64,35 +67,62 @@ static void the_keys_file_is_required(void **state) {
 
 static const struct {
     const char *name;
-    const unsigned *value;
-    unsigned initial, min, max;
+    const void *value;
+    size_t size;                           /* of the value: unsigned or size_t */
+    uint64_t initial, min, max;            /* initial 0: */
+    unsigned (*initial_of)(unsigned cpus); /* the default is of the machine */
 } numbers[] = {
-    {"RECEIPTD_THREADS", &config.threads, 2, 1, 64},
-    {"RECEIPTD_COMMITTERS", &config.committers, 2, 1, 16},
-    {"RECEIPTD_BATCH_MAX", &config.batch_max, 64, 1, 2000},
-    {"RECEIPTD_QUEUE_MAX", &config.queue_max, 1024, 1, 1000000},
-    {"RECEIPTD_DEADLINE_MS", &config.deadline_ms, 10000, 100, 600000},
+    {"RECEIPTD_THREADS", &config.threads, sizeof config.threads, 0, 1, 64, config_default_threads},
+    {"RECEIPTD_COMMITTERS", &config.committers, sizeof config.committers, 0, 1, 16, config_default_committers},
+    {"RECEIPTD_BATCH_MAX", &config.batch_max, sizeof config.batch_max, 64, 1, 2000, NULL},
+    {"RECEIPTD_QUEUE_MAX", &config.queue_max, sizeof config.queue_max, 16384, 1, 1000000, NULL},
+    {"RECEIPTD_QUEUE_MAX_BYTES", &config.queue_max_bytes, sizeof config.queue_max_bytes, 67108864, 1048576,
+     sizeof(size_t) > 4 ? (uint64_t)16 << 30 : SIZE_MAX, NULL},
+    {"RECEIPTD_DEADLINE_MS", &config.deadline_ms, sizeof config.deadline_ms, 10000, 100, 600000, NULL},
 };
+
+static uint64_t number_value(size_t i) {
+    return numbers[i].size == sizeof(unsigned) ? *(const unsigned *)numbers[i].value
+                                               : *(const size_t *)numbers[i].value;
+}
+
+static uint64_t number_default(size_t i) {
+    return numbers[i].initial_of ? numbers[i].initial_of(cpus_usable()) : numbers[i].initial;
+}
 
 static void numbers_have_a_default_and_limits(void **state) {
     (void)state;
     for (size_t i = 0; i < COUNT_OF(numbers); i++) {
         const char *name = numbers[i].name;
-        const unsigned good[] = {numbers[i].min, numbers[i].min + 1, numbers[i].max - 1, numbers[i].max};
-        const unsigned bad[] = {0, numbers[i].min - 1, numbers[i].max + 1, UINT_MAX};
+        const uint64_t good[] = {numbers[i].min, numbers[i].min + 1, numbers[i].max - 1, numbers[i].max};
+        const uint64_t bad[] = {0, numbers[i].min - 1, numbers[i].max + 1, UINT64_MAX};
         assert_true(load((const char *const[]){NULL}));
-        expect_row(*numbers[i].value == numbers[i].initial, "%s: default %u", name, *numbers[i].value);
+        expect_row(number_value(i) == number_default(i), "%s: default %" PRIu64, name, number_value(i));
         for (size_t n = 0; n < COUNT_OF(good); n++) {
-            char *text = format_text("%u", good[n]);
+            char *text = format_text("%" PRIu64, good[n]);
             expect_taken(name, text);
-            expect_row(*numbers[i].value == good[n], "%s=%s became %u", name, text, *numbers[i].value);
+            expect_row(number_value(i) == good[n], "%s=%s became %" PRIu64, name, text, number_value(i));
             free(text);
         }
         for (size_t n = 0; n < COUNT_OF(bad); n++) {
-            char *text = format_text("%u", bad[n]);
+            char *text = format_text("%" PRIu64, bad[n]);
             expect_refused(name, text);
             free(text);
         }
+    }
+    end_table();
+}
+
+static void a_larger_machine_has_larger_defaults(void **state) {
+    (void)state;
+    static const struct {
+        unsigned cpus, threads, committers;
+    } rows[] = {{1, 1, 2},   {2, 2, 2},   {4, 4, 2},   {8, 8, 2},   {12, 12, 3},
+                {16, 16, 4}, {32, 32, 8}, {64, 64, 8}, {65, 64, 8}, {100000, 64, 8}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        unsigned threads = config_default_threads(rows[i].cpus), committers = config_default_committers(rows[i].cpus);
+        expect_row(threads == rows[i].threads && committers == rows[i].committers,
+                   "%u processors: %u threads, %u committers", rows[i].cpus, threads, committers);
     }
     end_table();
 }
@@ -113,12 +143,15 @@ static void a_number_is_digits_only(void **state) {
 
                                         "1,2",
                                         "\xd9\xa1",
-                                        "4294967308",           /* 2^32 + 12 */
+                                        "4294967308",           /* 2^32 + 12: too much, or that */
                                         "18446744073709551628", /* 2^64 + 12 */
                                         "99999999999999999999999999999999999999999"};
     for (size_t i = 0; i < COUNT_OF(numbers); i++)
         for (size_t t = 0; t < COUNT_OF(texts); t++)
-            expect_refused(numbers[i].name, texts[t]);
+            if (strcmp(texts[t], "4294967308") != 0 || numbers[i].max <= UINT_MAX)
+                expect_refused(numbers[i].name, texts[t]);
+            else
+                expect_taken(numbers[i].name, texts[t]);
     end_table();
 }
 
@@ -216,7 +249,7 @@ static void other_programs_variables_are_ignored(void **state) {
     assert_true(load((const char *const[]){"PATH=/bin", "PGHOST=db", "RECEIPTD=1", "RECEIPT_THREADS=x", "receiptd_x=1",
                                            "XRECEIPTD_THREADS=x", "no_equals_sign", "", NULL}));
     assert_string_equal(said, "");
-    assert_int_equal(config.threads, 2);
+    assert_int_equal(config.threads, config_default_threads(cpus_usable()));
 }
 
 static void clients_variables_are_ignored_whatever_they_hold(void **state) {
@@ -251,7 +284,8 @@ static void the_help_has_every_variable_with_range_and_default(void **state) {
     fclose(out);
     for (size_t i = 0; i < COUNT_OF(numbers); i++) {
         const char *at = strstr(help, numbers[i].name);
-        char *range = format_text("%u to %u; default %u\n", numbers[i].min, numbers[i].max, numbers[i].initial);
+        char *range = format_text("%" PRIu64 " to %" PRIu64 "; default %" PRIu64 "%s\n", numbers[i].min, numbers[i].max,
+                                  number_default(i), numbers[i].initial_of ? " here, by the number of processors" : "");
         expect_row(at && strstr(at, range), "%s has not %s", numbers[i].name, range);
         free(range);
     }
@@ -277,6 +311,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(the_keys_file_is_required, forget_said),
         cmocka_unit_test_teardown(numbers_have_a_default_and_limits, forget_said),
+        cmocka_unit_test(a_larger_machine_has_larger_defaults),
         cmocka_unit_test_teardown(a_number_is_digits_only, forget_said),
         cmocka_unit_test_teardown(words_stand_for_values, forget_said),
         cmocka_unit_test_teardown(other_words_are_refused, forget_said),
