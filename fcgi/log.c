@@ -19,6 +19,7 @@ enum {
     LINE_SIZE = 8192, /* three key fields of 255 characters, four bytes each, escaped, fit */
     WORD_SIZE = 512,
     WAITING_SIZE = 2 * 1024 * 1024, /* a second of 10,000 deliveries; what is never used is not even memory */
+    GATHER_US = 2 * US_PER_MS,
     STOP_TIME_S = 1,
 };
 
@@ -99,7 +100,8 @@ static size_t write_bytes(const char *bytes, size_t len) {
     return written;
 }
 
-static void write_lines(const char *lines, size_t len) {
+/* `soon`: it is a rare line, which may have to do with an end that is near; else the writer may gather some more. */
+static void write_lines(const char *lines, size_t len, bool soon) {
     pthread_mutex_lock(&waiting.lock);
     bool has_writer = waiting.has_writer;
     if (has_writer && len <= sizeof waiting.lines[0] - waiting.len) {
@@ -108,7 +110,7 @@ static void write_lines(const char *lines, size_t len) {
     } else if (has_writer) {
         waiting.dropped += count_lines(lines, len);
     }
-    bool wake = waiting.idle;
+    bool wake = waiting.idle || soon;
     waiting.idle = false;
     pthread_mutex_unlock(&waiting.lock);
     if (wake)
@@ -159,6 +161,21 @@ static void say_lost(struct written *written) {
         written->lost = lost;
 }
 
+static struct timespec time_from_now(int64_t us) {
+    int64_t then_us = clock_now_us() + us;
+    return (struct timespec){.tv_sec = then_us / US_PER_S, .tv_nsec = then_us % US_PER_S * NS_PER_US};
+}
+
+/*
+ * After each round it sleeps for a moment, in which nobody has to wake it: where lines come one after the other, that
+ * would cost more than writing them. Called with the lock.
+ */
+static void gather_lines(void) {
+    struct timespec until = time_from_now(GATHER_US);
+    if (!waiting.stopping)
+        pthread_cond_timedwait(&waiting.changed, &waiting.lock, &until);
+}
+
 static void *run_writer(void *unused) {
     (void)unused;
     struct written written = {0};
@@ -185,6 +202,7 @@ static void *run_writer(void *unused) {
         if (written.lost > 0)
             say_lost(&written);
         pthread_mutex_lock(&waiting.lock);
+        gather_lines();
     }
     waiting.stopped = true;
     pthread_cond_broadcast(&waiting.changed);
@@ -214,9 +232,7 @@ bool log_start(void) {
 void log_stop(void) {
     if (!waiting.has_writer)
         return;
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += STOP_TIME_S;
+    struct timespec until = time_from_now(STOP_TIME_S * (int64_t)US_PER_S);
     pthread_mutex_lock(&waiting.lock);
     waiting.stopping = true;
     pthread_cond_broadcast(&waiting.changed);
@@ -256,7 +272,7 @@ void log_message(enum log_level level, const char *format, ...) {
     begin_line(&line, level);
     append_value(&line, "msg", text, len);
     end_line(&line);
-    write_lines(line.data, line.len);
+    write_lines(line.data, line.len, true);
 }
 
 /* The length of `value`, cut to WORD_SIZE between two characters: what is no UTF-8, journald takes for binary. */
@@ -310,7 +326,7 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     if (line.len > sizeof batch->lines - batch->len)
         log_flush(batch);
     if (line.len > sizeof batch->lines) {
-        write_lines(line.data, line.len);
+        write_lines(line.data, line.len, false);
         return;
     }
     memcpy(batch->lines + batch->len, line.data, line.len);
@@ -319,6 +335,6 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
 
 void log_flush(struct log_batch *batch) {
     if (batch->len > 0)
-        write_lines(batch->lines, batch->len);
+        write_lines(batch->lines, batch->len, false);
     batch->len = 0;
 }

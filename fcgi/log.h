@@ -4,6 +4,7 @@
  * From log_start to log_stop nobody who logs waits for standard error, be it a pipe that nobody reads, a terminal that
  * was stopped, a full disk or one that hangs. Lines that can't be written are dropped: those beyond the 2 MiB that may
  * wait, and those that are refused. As soon as there is room again, their number is said, in a line of its own.
+ * Lines of deliveries come up to a few milliseconds late, and are lost when the process is killed before that.
  * Before log_start, as in a command that somebody called, a line is written by whoever logs it.
  *
  * Never in it: a body, an API key, ot_user_login.
