@@ -23,7 +23,7 @@
 
 enum {
     MESSAGE_SIZE = 512,
-    DRAIN_EXTRA_MS = 8000, /* beyond the deadline of a delivery: the time a client may take to send or read */
+    DRAIN_EXTRA_MS = 8000, /* beyond the deadline of a delivery: the time a request may take to arrive, and some */
 };
 
 enum { EXIT_USAGE = 2 };

@@ -90,6 +90,26 @@ receipts_locked() {
         and relation = 'inventory.receipts'::regclass") == 1 ]]
 }
 
+@test "SIGTERM: a request that is on its way has its time to arrive, and is answered" {
+    fastcgi <<END
+wholes = [request(new_body(size)) for size in (0, 100_000)]
+clients = [Client(path) for _ in range(4)]
+for client, whole in zip(clients, wholes):
+    client.socket.sendall(whole[: len(whole) // 2])
+clients[2].socket.sendall(wholes[0][:100])
+time.sleep(0.3)
+os.kill($worker, signal.SIGTERM)
+assert clients[3].socket.recv(1) == b"", "who is idle is sent away"
+time.sleep(1)
+for client, whole in zip(clients, wholes):
+    client.socket.sendall(whole[len(whole) // 2 :])
+    assert client.receive_text().startswith("Status: 201 ")
+    assert client.socket.recv(1) == b""
+assert clients[2].socket.recv(1) == b"", "who does not finish is not waited for for ever"
+END
+    wait "$worker"
+}
+
 @test "a body that is longer or shorter than it was said to be is no delivery" {
     fastcgi <<'END'
 body = new_body()
@@ -109,6 +129,16 @@ client = Client(path)
 for status in ("201", "200"):
     client.socket.sendall(request(body, record_size=1))
     assert client.receive_text().startswith(f"Status: {status} ")
+END
+}
+
+@test "padding behind every record" {
+    fastcgi <<'END'
+client = Client(path)
+for length in (1, 8, 255):
+    for size in (100, 65535):
+        client.socket.sendall(padded(request(new_body(20_000), record_size=size), length))
+        assert client.receive_text().startswith("Status: 201 ")
 END
 }
 

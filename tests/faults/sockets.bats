@@ -4,7 +4,8 @@ setup() {
     load faults
     use_faulty_instance shared
     set_worker_env
-    start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$BATS_TEST_TMPDIR/socket"
+    # As few threads as there can be, so that each of them counts.
+    start_worker "$BATS_TEST_TMPDIR/log" RECEIPTD_THREADS=1 RECEIPTD_COMMITTERS=1 -- --listen "$BATS_TEST_TMPDIR/socket"
     background+=("$worker")
     threads=$(ls "/proc/$worker/task")
 }
@@ -28,8 +29,30 @@ check() {
     check cut_short
 }
 
+@test "records that are no request, in the place of one: the client is cut off, others do not wait" {
+    check no_request
+}
+
 @test "clients that never finish a request: others are served" {
     check unfinished 2
+}
+
+@test "two clients that send byte by byte: others are served, and they are cut off in the end" {
+    check slow 2
+    eventually 2 grep -q 'level=warning .*took longer than 7000 ms to arrive: [12]"' "$BATS_TEST_TMPDIR/log"
+}
+
+@test "hundreds of them" {
+    check slow 400
+}
+
+@test "clients that send most of a large request, to fill the memory: it is bounded, others are served" {
+    check hoarders 300
+    grep -q 'level=warning .*no memory for what arrives in parts' "$BATS_TEST_TMPDIR/log"
+}
+
+@test "clients that do not read their answers: they are cut off, others are served" {
+    check unread 2
 }
 
 @test "clients that say nothing, read nothing or hang up: others are served" {

@@ -3,12 +3,15 @@
 FastCGI as its specification 1.0 has it. Uses RECEIPTD_API_KEY. Exit status 0 when the check found what it has to.
 """
 
+import fcntl
 import os
 import random
 import secrets
+import select
 import socket
 import struct
 import sys
+import termios
 import threading
 import time
 
@@ -18,7 +21,8 @@ import contract  # noqa: E402 pylint: disable=wrong-import-position
 BEGIN_REQUEST, ABORT_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT = 1, 2, 3, 4, 5, 6
 RESPONDER, KEEP_CONNECTION = 1, 1
 MOST_IN_A_RECORD = 65535
-CLIENT_TIMEOUT_S = 5  # of the worker, for a client that stops in the middle of a request
+REQUEST_S = 7  # the time that the worker gives a client from the first byte of a request to its last
+HELD_MAX = 64 << 20  # bytes of requests that have not arrived in whole, of all clients together
 
 
 def record(kind, content=b""):
@@ -203,17 +207,122 @@ def whole_body(whole):
 def unfinished(path, count):
     """Clients that stop in the middle of a request: others are served meanwhile, large ones too; they are cut off."""
     whole = request(new_body())
-    stuck = [Client(path, timeout=60) for _ in range(int(count))]
+    began = time.monotonic()
+    stuck = [Client(path) for _ in range(int(count))]
     for number, client in enumerate(stuck):
         client.socket.sendall(whole[: 1 + number * (len(whole) - 2) // len(stuck)])
     served(path, 20, seconds=2)
-    threads = [threading.Thread(target=client.closed_by_worker) for client in stuck]
-    for thread in threads:
-        thread.start()
-    # Two threads wait for them, one after the other.
-    served(path, 1, padding=100_000, seconds=5 + CLIENT_TIMEOUT_S * len(stuck) / 2)
-    for thread in threads:
-        thread.join()
+    served(path, 1, padding=100_000, seconds=1)
+    must(all(client.closed_by_worker() for client in stuck), "they are cut off")
+    must_have_been_cut_off(began)
+
+
+def must_have_been_cut_off(began):
+    """Whether what began then has just been ended, after all the time that it may take and not much later."""
+    took = time.monotonic() - began
+    must(REQUEST_S - 0.5 < took < REQUEST_S + 2, f"cut off after {took:.1f} s, of {REQUEST_S} s")
+
+
+def slow(path, count):
+    """Clients that never stop sending, byte by byte, small requests and large ones, are cut off as well."""
+    began = time.monotonic()
+    clients = [Client(path) for _ in range(int(count))]
+    left = {}
+    for number, client in enumerate(clients):
+        whole = request(new_body(padding=number % 2 * 100_000))
+        sent = (1, 60_000, 100, 90_000)[number % 4]
+        client.socket.sendall(whole[:sent])
+        left[client] = whole[sent:]
+    while left:
+        for client in list(left):
+            try:
+                client.socket.sendall(left[client][:1])
+                left[client] = left[client][1:]
+            except OSError:
+                must(client.closed_by_worker(), "it is closed when it is no longer read")
+                del left[client]
+        must(time.monotonic() - began < REQUEST_S + 2, "none is read for much longer than it may take")
+        served(path, 2, seconds=1)
+        served(path, 1, padding=100_000, seconds=1)
+        time.sleep(0.3)
+    must_have_been_cut_off(began)
+
+
+def hoarders(path, count):
+    """Clients that make the worker keep much, more than it will: some are cut off at once, others are served."""
+    part = request(new_body(padding=900_000))[:600_000]
+    clients = [Client(path) for _ in range(int(count))]
+    for client in clients:
+        try:
+            client.socket.sendall(part)
+        except OSError:
+            pass  # one too many
+    served(path, 20, seconds=2)
+    must(0 < count_open(clients) * len(part) <= HELD_MAX, "as many are held as there is memory for")
+    must(all(client.closed_by_worker() for client in clients), "all are cut off in the end")
+    served(path, 5, padding=900_000, seconds=2)
+
+
+def count_open(clients):
+    """How many of the connections the worker has not ended."""
+    count = 0
+    for client in clients:
+        client.socket.setblocking(False)
+        try:
+            client.socket.recv(1)
+        except BlockingIOError:
+            count += 1
+        except ConnectionError:
+            pass
+        client.socket.settimeout(20)
+    return count
+
+
+def no_request(path):
+    """Records that are no request, with which a connection begins: it is closed, and nobody waits."""
+    whole = request(new_body())
+    starts = [record(ABORT_REQUEST), record(STDIN), record(PARAMS), record(BEGIN_REQUEST), whole[:16] + record(STDIN)]
+    starts += [b"\1" + bytes((kind,)) + b"\0" * 6 for kind in range(1, 12)]  # management records
+    for start in starts:
+        clients = [Client(path) for _ in range(4)]
+        for client in clients:
+            client.socket.sendall(start)
+        served(path, 1, seconds=1)
+        served(path, 1, padding=100_000, seconds=1)
+        must(all(client.closed_by_worker() for client in clients), "they are closed")
+    # Not by their time-out.
+    began = time.monotonic()
+    client = Client(path)
+    client.socket.sendall(whole[:16] + record(ABORT_REQUEST))
+    must(client.closed_by_worker() and time.monotonic() - began < 1, "a request that is given up is not waited for")
+
+
+def unread(path, count):
+    """Clients that send and never read an answer are cut off as soon as one finds no room."""
+    for _ in range(int(count)):
+        client, whole, answers = Client(path), request(new_body()), 0
+        while not hung_up(client):
+            must(answers < 5_000, "there is an end to the room for answers")
+            before = unread_bytes(client)
+            client.socket.sendall(whole)
+            began = time.monotonic()
+            while unread_bytes(client) == before and not hung_up(client):
+                must(time.monotonic() - began < 1, "nobody waits for room")
+            answers += 1
+        must(answers > 10, "there is room for some")
+    served(path, 20, seconds=2)
+
+
+def unread_bytes(client):
+    """How much the worker has sent that was not received."""
+    return struct.unpack("i", fcntl.ioctl(client.socket, termios.FIONREAD, bytes(4)))[0]
+
+
+def hung_up(client):
+    """Whether the worker has closed the connection."""
+    poll = select.poll()
+    poll.register(client.socket, select.POLLIN)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def silent(path, count):
@@ -238,7 +347,7 @@ def descriptors(path, pid):
     early = Client(path)
     must(early.post(new_body()) == 201, "the first is served")
     limit = len(os.listdir(f"/proc/{pid}/fd")) + 10
-    os.system(f"prlimit --pid {pid} --nofile={limit}:{limit}")
+    os.system(f"prlimit --pid {pid} --nofile={limit}:")
     many = [Client(path) for _ in range(30)]
     time.sleep(0.5)
     must(len(os.listdir(f"/proc/{pid}/fd")) >= limit - 1, "descriptors are used up")
@@ -253,9 +362,33 @@ def descriptors(path, pid):
         client.close()
     must(late.receive() == 201, "who waited is served when there is a descriptor again")
     must(many[-1].post(new_body()) == 201, "so are the others")
+    accepts_again_while_busy(path, pid, limit, [early, *many[20:]])
     for client in many:
         client.close()
     served(path, 20)
+
+
+def accepts_again_while_busy(path, pid, limit, connected):
+    """Descriptors run out, and there are more all of a sudden, while those who are connected leave no pause."""
+    late = [Client(path) for _ in range(30)][-1]
+    late.socket.sendall(request(new_body()))
+    over = threading.Event()
+
+    def deliver_on(client):
+        while not over.is_set():
+            client.post(new_body())
+
+    busy = [threading.Thread(target=deliver_on, args=(client,), daemon=True) for client in connected]
+    for thread in busy:
+        thread.start()
+    time.sleep(0.5)
+    os.system(f"prlimit --pid {pid} --nofile={limit + 100}:")
+    began = time.monotonic()
+    must(late.receive() == 201, "who waited is served")
+    must(time.monotonic() - began < 1, "within a second")
+    over.set()
+    for thread in busy:
+        thread.join()
 
 
 def beside_a_locked_row(path, unit):
@@ -278,7 +411,10 @@ def cpu_seconds(pid):
 def main():
     """Runs the named check."""
     path, name, *arguments = sys.argv[1:]
-    checks = (deliver, post, garbage, cut_short, unfinished, silent, descriptors, beside_a_locked_row)
+    checks = (
+        deliver, post, garbage, cut_short, no_request, unfinished, slow, hoarders, silent, unread, descriptors,
+        beside_a_locked_row,
+    )  # fmt: skip
     {check.__name__: check for check in checks}[name](path, *arguments)
 
 

@@ -1,0 +1,248 @@
+#include "connection.h"
+
+#include "clock.h"
+#include "log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { READS_MAX = 4 }; /* of one client, before others have their turn */
+
+/* --- Lists: a ring through the entries and the list itself */
+
+static void list_init(struct connection_links *list) {
+    list->previous = list->next = list;
+}
+
+static void list_append(struct connection_links *list, struct connection_links *entry) {
+    *entry = (struct connection_links){.previous = list->previous, .next = list};
+    list->previous->next = entry;
+    list->previous = entry;
+}
+
+static void list_remove(struct connection_links *entry) {
+    entry->previous->next = entry->next;
+    entry->next->previous = entry->previous;
+}
+
+#define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+struct connection *connection_of(struct delivery *delivery) {
+    return CONTAINER_OF(delivery, struct connection, delivery);
+}
+
+/* --- All connections */
+
+void connections_init(struct connections *connections, int ready) {
+    *connections = (struct connections){.ready = ready};
+    pthread_mutex_init(&connections->lock, NULL);
+    list_init(&connections->all);
+    list_init(&connections->receiving);
+}
+
+void connections_fini(struct connections *connections) {
+    pthread_mutex_destroy(&connections->lock);
+}
+
+/*
+ * The only place where a state changes. What the owner wrote before is seen by whoever takes the connection from the
+ * epoll set after it.
+ */
+static void set_state(struct connection *connection, enum connection_state state) {
+    struct connections *connections = connection->connections;
+    bool listed = atomic_load(&connection->state) == CONNECTION_RECEIVING;
+    if (listed != (state == CONNECTION_RECEIVING)) {
+        pthread_mutex_lock(&connections->lock);
+        if (listed)
+            list_remove(&connection->arrival.in_receiving);
+        else
+            list_append(&connections->receiving, &connection->arrival.in_receiving);
+        pthread_mutex_unlock(&connections->lock);
+    }
+    atomic_store(&connection->state, state);
+}
+
+/* In that state, until an event gives the connection to a thread again. */
+static void wait_for_bytes(struct connection *connection, enum connection_state state, int operation) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data.ptr = connection};
+    int ready = connection->connections->ready, fd = connection->fd;
+    set_state(connection, state);
+    /* Adding can fail for want of memory or watches; then the client is cut off, and the vendor tries again. */
+    if (epoll_ctl(ready, operation, fd, &event) != 0) {
+        log_message(LOG_ERROR, "cannot watch a connection: %s", strerror(errno));
+        connection_close(connection);
+    }
+}
+
+void connections_add(struct connections *connections, int fd) {
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (!connection) {
+        close(fd);
+        return;
+    }
+    connection->connections = connections;
+    connection->fd = fd;
+    atomic_init(&connection->state, CONNECTION_IDLE);
+    pthread_mutex_lock(&connections->lock);
+    list_append(&connections->all, &connection->in_all);
+    connections->count++;
+    pthread_mutex_unlock(&connections->lock);
+    wait_for_bytes(connection, CONNECTION_IDLE, EPOLL_CTL_ADD);
+}
+
+/*
+ * Both of these only end a client's sending, which is an event for its connection. Descriptors of connections that are
+ * in the list are open: connection_close takes them out before it closes them.
+ */
+void connections_sweep(struct connections *connections) {
+    int64_t now_us = clock_now_us();
+    unsigned late = atomic_exchange(&connections->late, 0), no_room = atomic_exchange(&connections->no_room, 0);
+    if (late > 0)
+        log_message(LOG_WARNING, "connections closed because a request took longer than %d ms to arrive: %u",
+                    CONNECTION_REQUEST_MS, late);
+    if (no_room > 0)
+        log_message(LOG_WARNING, "connections closed because there is no memory for what arrives in parts: %u",
+                    no_room);
+    pthread_mutex_lock(&connections->lock);
+    for (struct connection_links *at = connections->receiving.next; at != &connections->receiving; at = at->next) {
+        const struct connection *connection = CONTAINER_OF(at, struct connection, arrival.in_receiving);
+        if (connection->arrival.deadline_us > now_us)
+            break;
+        shutdown(connection->fd, SHUT_RD);
+    }
+    pthread_mutex_unlock(&connections->lock);
+}
+
+size_t connections_end_idle(struct connections *connections) {
+    pthread_mutex_lock(&connections->lock);
+    for (struct connection_links *at = connections->all.next; at != &connections->all; at = at->next) {
+        const struct connection *connection = CONTAINER_OF(at, struct connection, in_all);
+        if (atomic_load(&connection->state) == CONNECTION_IDLE)
+            shutdown(connection->fd, SHUT_RD);
+    }
+    size_t count = connections->count;
+    pthread_mutex_unlock(&connections->lock);
+    return count;
+}
+
+/* --- One of them */
+
+/* Counts what the copy has grown by. False when it is too much for all connections together. */
+static bool hold_copy(struct connection *connection) {
+    struct connection_arrival *arrival = &connection->arrival;
+    size_t more = arrival->copy.bytes.capacity - arrival->held_bytes;
+    if (more == 0)
+        return true;
+    arrival->held_bytes += more;
+    return atomic_fetch_add(&connection->connections->held_bytes, more) + more <= CONNECTIONS_HELD_MAX_BYTES;
+}
+
+static void free_copy(struct connection *connection) {
+    buffer_fini(&connection->arrival.copy.bytes);
+    atomic_fetch_sub(&connection->connections->held_bytes, connection->arrival.held_bytes);
+}
+
+static void begin_receiving(struct connection *connection, size_t stdin_max) {
+    records_init(&connection->records);
+    records_copy_init(&connection->arrival.copy, stdin_max);
+    connection->arrival.held_bytes = 0;
+    connection->arrival.deadline_us = clock_now_us() + (int64_t)CONNECTION_REQUEST_MS * US_PER_MS;
+    set_state(connection, CONNECTION_RECEIVING);
+}
+
+/* Looks at bytes that have come: a request that comes in one piece, as nearly all do, is not copied. */
+static enum connection_received take_bytes(struct connection *connection, const char *bytes, size_t len,
+                                           size_t stdin_max, size_t *window_len) {
+    enum records_result result = RECORDS_REFUSED;
+    if (atomic_load(&connection->state) == CONNECTION_IDLE) {
+        records_init(&connection->records);
+        result = records_scan(&connection->records, bytes, len, NULL);
+        if (result == RECORDS_WHOLE && !connection->records.copy_needed)
+            *window_len = len;
+        else if (result != RECORDS_REFUSED)
+            begin_receiving(connection, stdin_max);
+    }
+    if (atomic_load(&connection->state) == CONNECTION_RECEIVING) {
+        struct records_copy *copy = &connection->arrival.copy;
+        result = records_scan(&connection->records, bytes, len, copy);
+        if (!hold_copy(connection) || copy->bytes.failed) {
+            atomic_fetch_add(&connection->connections->no_room, 1);
+            return CONNECTION_END;
+        }
+    }
+    switch (result) {
+    case RECORDS_INCOMPLETE:
+        return CONNECTION_PART;
+    case RECORDS_WHOLE:
+        return CONNECTION_WHOLE;
+    case RECORDS_REFUSED:
+        break;
+    }
+    return CONNECTION_END;
+}
+
+static bool is_late(const struct connection *connection) {
+    return atomic_load(&connection->state) == CONNECTION_RECEIVING && clock_now_us() >= connection->arrival.deadline_us;
+}
+
+enum connection_received connection_receive(struct connection *connection, char *window, size_t window_size,
+                                            size_t stdin_max, size_t *window_len) {
+    enum connection_received received = CONNECTION_PART;
+    *window_len = 0;
+    for (int reads = 0; reads < READS_MAX && received == CONNECTION_PART; reads++) {
+        ssize_t got = recv(connection->fd, window, window_size, MSG_DONTWAIT);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            break;
+        if (got > 0)
+            received = take_bytes(connection, window, (size_t)got, stdin_max, window_len);
+        else
+            received = CONNECTION_END;
+        if (got < (ssize_t)window_size)
+            break; /* that was all */
+    }
+    if (received != CONNECTION_WHOLE && is_late(connection)) {
+        atomic_fetch_add(&connection->connections->late, 1);
+        return CONNECTION_END;
+    }
+    return received;
+}
+
+void connection_begin_delivery(struct connection *connection) {
+    if (atomic_load(&connection->state) == CONNECTION_RECEIVING)
+        free_copy(connection);
+    set_state(connection, CONNECTION_BUSY);
+    connection->delivery = (struct delivery){0};
+}
+
+/* An answer is much smaller than a socket's buffer: where one finds no room, former ones have not been read. */
+bool connection_send(struct connection *connection, const char *bytes, size_t len) {
+    return send(connection->fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len;
+}
+
+void connection_wait_for_more(struct connection *connection) {
+    wait_for_bytes(connection, atomic_load(&connection->state), EPOLL_CTL_MOD);
+}
+
+void connection_end_request(struct connection *connection) {
+    if (connection->records.keep_connection && !atomic_load(&connection->connections->draining))
+        wait_for_bytes(connection, CONNECTION_IDLE, EPOLL_CTL_MOD);
+    else
+        connection_close(connection);
+}
+
+void connection_close(struct connection *connection) {
+    struct connections *connections = connection->connections;
+    if (atomic_load(&connection->state) == CONNECTION_RECEIVING)
+        free_copy(connection);
+    set_state(connection, CONNECTION_BUSY);
+    pthread_mutex_lock(&connections->lock);
+    list_remove(&connection->in_all);
+    connections->count--;
+    pthread_mutex_unlock(&connections->lock);
+    close(connection->fd);
+    free(connection);
+}
