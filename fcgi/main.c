@@ -24,6 +24,7 @@
 enum {
     MESSAGE_SIZE = 512,
     DRAIN_EXTRA_MS = 8000, /* beyond the deadline of a delivery: the time a request may take to arrive, and some */
+    STACK_BYTES = 2 * 1024 * 1024, /* of a thread; the most deeply nested body takes 200 KB of it */
 };
 
 enum { EXIT_USAGE = 2 };
@@ -173,6 +174,16 @@ static void raise_descriptor_limit(void) {
     }
 }
 
+/* It would be what `ulimit -s` says, or 128 KB with musl. */
+static void set_stack_size(void) {
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) == 0) {
+        pthread_attr_setstacksize(&attributes, STACK_BYTES);
+        pthread_setattr_default_np(&attributes);
+        pthread_attr_destroy(&attributes);
+    }
+}
+
 static int serve(const char *path) {
     struct config config;
     char error[MESSAGE_SIZE];
@@ -204,6 +215,7 @@ static int serve(const char *path) {
         return EXIT_FAILURE;
     }
     raise_descriptor_limit();
+    set_stack_size();
     if (!log_start()) {
         fprintf(stderr, "receiptd: cannot start: %s\n", strerror(errno));
         return EXIT_FAILURE;

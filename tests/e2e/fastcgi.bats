@@ -171,3 +171,23 @@ for _ in range(20):
         assert client.receive_text().startswith("Status: 201 ")
 END
 }
+
+@test "the most deeply nested body, where threads have little stack unless they are given more" {
+    end_worker
+    local limit
+    limit=$(ulimit -Ss)
+    ulimit -Ss 128
+    start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$BATS_TEST_TMPDIR/socket"
+    ulimit -Ss "$limit"
+    fastcgi <<'END'
+def told(nested):
+    text = post(Client(path), contract.to_json(contract.sample(unit_identifier=secrets.token_hex(16)))[:-1] + nested)
+    return text.split("Status: ")[1][:3]
+
+# 2,048 levels are what the parser takes.
+for begin, end in ((b"[", b"]"), (b'{"a":', b"}")):
+    assert told(b',"deep":' + begin * 2046 + b"1" + end * 2046 + b"}") == "201"
+    assert told(b',"deep":' + begin * 2048 + b"1" + end * 2048 + b"}") == "400"
+    assert told(b',"deep":' + begin * 100_000) == "400"
+END
+}

@@ -6,10 +6,11 @@ import signal
 import sys
 import time
 
+import contract
 from sockets import Client, new_body, request, served
 
 __all__ = [
-    "Client", "new_body", "os", "padded", "path", "post", "request", "secrets", "served",
+    "Client", "contract", "new_body", "os", "padded", "path", "post", "request", "secrets", "served",
     "signal", "time",
 ]  # fmt: skip
 
