@@ -8,6 +8,7 @@ setup() {
 }
 
 teardown() {
+    [[ ! -e $state/nginx/receiptd-server.conf.more ]] || with_buffering
     ended "$worker" || end_worker
 }
 
@@ -190,4 +191,52 @@ for begin, end in ((b"[", b"]"), (b'{"a":', b"}")):
     assert told(b',"deep":' + begin * 2048 + b"1" + end * 2048 + b"}") == "400"
     assert told(b',"deep":' + begin * 100_000) == "400"
 END
+}
+
+@test "slow senders through nginx: their requests are whole when a worker gets them, and it is right when they are not" {
+    without_buffering
+    fastcgi <<'END'
+began = time.monotonic()
+slow = [Sender("/inventory_receipt", 9, size) for size in (0, 100_000) * 5]
+cut_off = [Sender("/unbuffered", 9, size) for size in (0, 100_000) * 10]
+patient = [Sender("/unbuffered", 5, size) for size in (0, 100_000) * 5]
+while time.monotonic() - began < 8:
+    for where in ("/inventory_receipt", "/unbuffered"):
+        for padding in (0, 100_000):
+            other = Sender(where, 0, padding)
+            other.join(1)
+            assert other.status == "201", (where, padding, other.status)
+    time.sleep(0.1)
+for senders, status in ((slow, "201"), (cut_off, "502"), (patient, "201")):
+    for sender in senders:
+        sender.join()
+    assert {sender.status for sender in senders} == {status}, [sender.status for sender in senders]
+END
+}
+
+# nginx of the instance passes requests on as they come: all of http { }, but for what the pieces to include say, and at
+# /unbuffered in spite of it.
+without_buffering() {
+    local config=$state/nginx/receiptd-server.conf
+    sed -i 's/^http {/&\n    fastcgi_request_buffering off;/' "$state/nginx.conf"
+    sed -n '/^location = .inventory_receipt {/,/^}/p' "$config" |
+        sed 's,/inventory_receipt {,/unbuffered {,; s/request_buffering on/request_buffering off/' >"$config.more"
+    cat "$config.more" >>"$config"
+    kill -HUP "$(<"$state/run/nginx.pid")"
+    eventually 10 unbuffered
+}
+
+# Its configuration is as it was.
+with_buffering() {
+    rm "$state/nginx/receiptd-server.conf.more"
+    start_instance shared RECEIPTD_THREADS=2
+    eventually 10 not_unbuffered
+}
+
+not_unbuffered() {
+    ! unbuffered
+}
+
+unbuffered() {
+    request "${RECEIPTD_URL%/*}/unbuffered" && [[ $code == 405 ]]
 }
