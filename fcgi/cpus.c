@@ -22,14 +22,24 @@ static bool read_line(const char *folder, const char *name, char line[LINE_SIZE]
     return found;
 }
 
+/* The number that the line begins with; -1: none, such as "max". */
+static long long number_in(const char *line, char **end) {
+    long long number = strtoll(line, end, 10);
+    return *end == line ? -1 : number;
+}
+
 /* What one group allows itself: cpu.max of cgroup v2, "max" or a time in each period; or the two files of v1. */
 static unsigned limit_of(const char *folder, bool v2) {
-    char line[LINE_SIZE], *end = line;
-    long long quota = 0, period = 0; /* without a limit, what stands for the first is no number above 0 */
-    if (read_line(folder, v2 ? "cpu.max" : "cpu.cfs_quota_us", line))
-        quota = strtoll(line, &end, 10);
-    if (quota > 0 && (v2 || read_line(folder, "cpu.cfs_period_us", end = line)))
-        period = strtoll(end, NULL, 10);
+    char line[LINE_SIZE], period_line[LINE_SIZE], *end;
+    long long quota = -1, period = -1;
+    if (v2 && read_line(folder, "cpu.max", line)) {
+        quota = number_in(line, &end);
+        period = number_in(end, &end);
+    }
+    if (!v2 && read_line(folder, "cpu.cfs_quota_us", line) && read_line(folder, "cpu.cfs_period_us", period_line)) {
+        quota = number_in(line, &end);
+        period = number_in(period_line, &end);
+    }
     if (quota <= 0 || period <= 0)
         return UINT_MAX;
     unsigned long long cpus = ((unsigned long long)quota - 1) / (unsigned long long)period + 1;
