@@ -2,6 +2,7 @@
 
 #include "pg.h"
 #include "receipt.h"
+#include "statements.h"
 
 #include <string.h>
 
@@ -12,13 +13,6 @@ struct requirement {
 
 /* In this order: where one fails, those behind it would only repeat it. */
 static const struct requirement requirements[] = {
-    {"select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'",
-     "this server takes no writes (a standby, or default_transaction_read_only)"},
-    {"select current_setting('server_encoding') = 'UTF8'", "the database's encoding is not UTF8"},
-    {"select current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'",
-     "fsync or full_page_writes is off: a crash of the server would lose receipts"},
-    {"select current_setting('synchronous_commit') <> 'off'",
-     "synchronous_commit is off: a crash would lose acknowledged receipts"},
     {"select coalesce(has_schema_privilege(to_regnamespace('inventory'), 'usage'), false)",
      "there is no schema inventory, or no usage on it: run sql/roles.sql and sqitch deploy"},
     {"select to_regclass('inventory.receipts') is not null",
@@ -32,7 +26,13 @@ static const struct requirement requirements[] = {
      " (select array_agg(a.attname::text order by a.attname) from pg_attribute a"
      "   where a.attrelid = i.indrelid and a.attnum = any (i.indkey))"
      " = array['asn_number', 'program_identifier', 'unit_identifier'])",
-     "inventory.receipts has no unique constraint on (" PG_NATURAL_KEY ")"},
+     "inventory.receipts has no unique constraint on (" STATEMENTS_NATURAL_KEY ")"},
+    {"select coalesce(has_function_privilege(to_regprocedure('inventory.has_revised(uuid, text, text, text)'),"
+     " 'execute'), false)",
+     "there is no function inventory.has_revised, or no execute on it: run sqitch deploy in sql/"},
+    {"select exists (select from pg_trigger where tgrelid = 'inventory.receipts'::regclass"
+     " and tgname = 'receipts_apply_once' and tgenabled in ('O', 'A'))",
+     "inventory.receipts has no trigger receipts_apply_once: run sqitch deploy in sql/"},
     {"select to_regclass('inventory.rejected_receipts') is not null",
      "there is no table inventory.rejected_receipts: run sqitch deploy in sql/"},
     {"select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any "
@@ -111,6 +111,20 @@ static bool check_columns(PGconn *connection, FILE *out) {
     return ok;
 }
 
+static bool settings_are_fit(PGconn *connection, FILE *out) {
+    char problem[256] = "";
+    enum pg_verdict verdict = PG_UNFIT;
+    PGresult *result = PQexec(connection, pg_settings_query);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK)
+        fprintf(out, "Database: %s", PQresultErrorMessage(result));
+    else
+        verdict = pg_judge_settings(result, problem, sizeof problem);
+    PQclear(result);
+    if (*problem)
+        fprintf(out, "Database: %s\n", problem);
+    return verdict != PG_UNFIT;
+}
+
 bool check_pg(FILE *out) {
     PGconn *connection = pg_connect();
     bool ok = PQstatus(connection) == CONNECTION_OK;
@@ -119,6 +133,7 @@ bool check_pg(FILE *out) {
                 PQuser(connection));
     else
         fprintf(out, "Database: cannot connect: %s", PQerrorMessage(connection));
+    ok = ok && settings_are_fit(connection, out);
     for (size_t i = 0; ok && i < sizeof requirements / sizeof requirements[0]; i++)
         ok = is_met(connection, requirements[i].query, out, requirements[i].problem);
     if (ok)

@@ -1,10 +1,15 @@
 /*
- * Group commit: deliveries wait in one bounded queue; a thread that has time to work takes what is there and stores it
- * in one statement and one transaction, while what arrives meanwhile becomes the next batch. There is no timer: a lone
- * delivery is committed at once, and under load the batches grow by themselves.
+ * Group commit: deliveries wait in a bounded backlog; a thread that has time to work takes what is there and stores it
+ * in one statement and one transaction, while what arrives meanwhile becomes the next batch. No batch waits to become
+ * fuller: a lone delivery is committed at once, and under load the batches grow by themselves.
  *
  * It has no threads of its own. Who submits also works, after it has submitted all it has at hand, and then stores
  * others' deliveries too, until none wait: so a lone delivery needs no other thread to be woken.
+ *
+ * A row that another session has locked holds up nobody else. A batch gives up soon when it meets such a row; its new
+ * receipts are stored without it, and for a while so are those of all batches. What needs a lock that cannot be had is
+ * set aside, tried again from time to time by a store kept for that, and answered at its deadline. Refused deliveries
+ * have a store of their own too: they and receipts do not wait for each other's tables.
  *
  * Threads: any, but for new and free. The done callback is called in a thread that works.
  */
@@ -19,35 +24,47 @@
 struct committer;
 
 struct committer_options {
-    size_t batch_max; /* deliveries in one transaction, at the most */
-    size_t queue_max; /* deliveries waiting, at the most */
+    size_t batch_max;       /* deliveries in one transaction, at the most */
+    size_t queue_max;       /* deliveries waiting, at the most; receipts and refused ones each */
+    size_t queue_max_bytes; /* and the memory that they take */
 };
 
-/*
- * Called with deliveries that were submitted, once for each of them, with their outcomes set; they are the callee's
- * again.
- */
-typedef void committer_done(void *context, struct delivery *const *deliveries, size_t count);
+/* Besides those that store receipts: one for what is set aside and one for refused deliveries. */
+enum { COMMITTER_MORE_STORES = 2 };
 
 /*
- * Owns the `store_count` stores from then on and frees them with their free function. As many threads can store at a
- * time. NULL when there is no memory (the stores are freed then too).
+ * Told of deliveries that were submitted, once for each of them, with their outcomes set; they are the callee's again.
+ */
+typedef void committer_done(struct delivery *const *deliveries, size_t count);
+
+/*
+ * Owns the `store_count` stores, more than COMMITTER_MORE_STORES, from then on and frees them.
+ * As many threads can store at a time. NULL when there is no memory (the stores are freed then too).
  */
 struct committer *committer_new(const struct committer_options *options, struct store *const *stores,
-                                size_t store_count, committer_done *done, void *context);
+                                size_t store_count, committer_done *done);
 
 /*
- * Hands over a delivery with a valid receipt, or with a refusal. False when the queue is full: then the delivery stays
- * the caller's, to be answered 503 at once.
+ * Hands over a delivery with a valid receipt, or with a refusal. False when the backlog is full: then the delivery
+ * stays the caller's, to be answered 503 at once.
  */
 bool committer_submit(struct committer *committer, struct delivery *delivery);
 
 /*
- * Stores what waits, batch after batch, until nothing does, however long that takes; returns at once when nothing
- * waits, or when others are storing and what waits is theirs to take next. To be called after a submit, and again after
- * as many milliseconds as it returns (-1: only after a submit), lest a batch that takes long hold up what waits.
+ * Stores the receipts that wait, batch after batch, until none do, however long that takes; returns at once when none
+ * wait, or when others are storing and what waits is theirs to take next. To be called after a submit, and again after
+ * as many milliseconds as it returns (-1: only after a submit), lest a batch that takes long hold up what waits. The
+ * thread that it told may be storing by then, so some thread has to call it every now and then in any case.
+ *
+ * *aside: whether there is something for committer_work_aside to do.
  */
-int committer_work(struct committer *committer);
+int committer_work(struct committer *committer, bool *aside);
+
+/*
+ * The same for what is set aside and for refused deliveries. Apart, so that threads which serve others meanwhile can
+ * take the place of one that waits for what may be locked for long.
+ */
+void committer_work_aside(struct committer *committer);
 
 /* Frees it and its stores. Everything submitted must be done, and no thread in committer_work. Takes NULL. */
 void committer_free(struct committer *committer);

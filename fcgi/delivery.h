@@ -8,6 +8,7 @@
 #ifndef RECEIPTD_DELIVERY_H
 #define RECEIPTD_DELIVERY_H
 
+#include "outcome.h"
 #include "receipt.h"
 
 #include <stdint.h>
@@ -19,21 +20,6 @@ enum {
     API_KEY_NAME_MAX = 63,
 };
 
-/* What the sender is told; contract.md's table of answers. reply.c gives each its status and body. */
-enum outcome {
-    /* 503: not stored durably. The value of a zeroed delivery: what is not decided is no success. */
-    OUTCOME_UNAVAILABLE = 0,
-    OUTCOME_CREATED,      /* 201 */
-    OUTCOME_UNCHANGED,    /* 200 */
-    OUTCOME_REVISED,      /* 200 */
-    OUTCOME_MALFORMED,    /* 400: content type or JSON; `message` says what */
-    OUTCOME_UNAUTHORIZED, /* 401 */
-    OUTCOME_NOT_POST,     /* 405 */
-    OUTCOME_TOO_LARGE,    /* 413 */
-    OUTCOME_INVALID,      /* 422: `errors` says what */
-    OUTCOME_QUARANTINED,  /* 200: refused and kept, for a sender that wants no refusals (RECEIPTD_INVALID_POLICY) */
-};
-
 struct delivery {
     unsigned char request_id[REQUEST_ID_BYTES];
     char request_id_text[REQUEST_ID_CHARS + 1];
@@ -41,15 +27,14 @@ struct delivery {
     struct receipt receipt;
 
     /*
-     * A delivery that is refused for good (contract.md: 400 and 422 are never sent again) is stored like a receipt
-     * before it is answered. refusal: OUTCOME_MALFORMED or OUTCOME_INVALID; OUTCOME_UNAVAILABLE while it is not
-     * refused.
+     * A delivery that is refused for good (CONTRACT.md: 400 and 422 are never sent again) is stored like a receipt
+     * before it is answered.
      */
-    enum outcome refusal;
-    enum outcome refusal_answer;  /* its outcome once it is stored: the same, or OUTCOME_QUARANTINED */
-    char message[128];            /* for OUTCOME_MALFORMED */
-    int error_line, error_column; /* for OUTCOME_MALFORMED: where the parser stopped; 0: not a matter of the parser */
-    struct receipt_errors errors; /* for OUTCOME_INVALID */
+    enum refusal refusal;
+    enum outcome refusal_answer;  /* its outcome once it is stored: that of the refusal, or OUTCOME_QUARANTINED */
+    char message[128];            /* for REFUSAL_MALFORMED */
+    int error_line, error_column; /* for REFUSAL_MALFORMED: where the parser stopped; 0: not a matter of the parser */
+    struct receipt_errors errors; /* for REFUSAL_INVALID */
     char *body;                   /* as received; a heap block */
     size_t body_len;
 
@@ -57,9 +42,15 @@ struct delivery {
     const char *failure; /* for OUTCOME_UNAVAILABLE: why, for the log only; static storage */
     char sqlstate[6];    /* of the failure, when it came from PostgreSQL; else empty */
 
-    int64_t arrived_us;    /* CLOCK_MONOTONIC */
-    int64_t deadline_us;   /* when it is answered 503 at the latest, unless a commit is under way */
-    struct delivery *next; /* in the committer's queue */
+    int64_t arrived_us;  /* CLOCK_MONOTONIC */
+    int64_t deadline_us; /* when it is answered 503 at the latest, unless a commit is under way */
+
+    /* The backlog's, from committer_submit until it is done. */
+    struct delivery *next;                      /* in its line */
+    struct delivery *next_in_bucket;            /* of the table of keys */
+    struct delivery *next_of_key, *last_of_key; /* those that wait for this one, since they have its key */
+    int64_t retry_at_us;                        /* while it is set aside: when it is tried again */
+    int64_t backoff_us;                         /* how long it was set aside last; 0: never */
 };
 
 /* Frees what the delivery holds on the heap; harmless on a zeroed one. */

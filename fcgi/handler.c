@@ -114,7 +114,7 @@ static bool answer_unavailable(struct delivery *delivery, const char *failure) {
 
 static bool refuse_malformed(struct delivery *delivery, const char *message) {
     snprintf(delivery->message, sizeof delivery->message, "%s", message);
-    delivery->refusal = OUTCOME_MALFORMED;
+    delivery->refusal = REFUSAL_MALFORMED;
     return false;
 }
 
@@ -134,7 +134,7 @@ bool handler_read_body(const struct handler *handler, const char *body, size_t l
     }
     if (receipt_validate(&delivery->receipt, &handler->rules, &delivery->errors))
         return true;
-    delivery->refusal = OUTCOME_INVALID;
+    delivery->refusal = REFUSAL_INVALID;
     return false;
 }
 
@@ -146,7 +146,7 @@ static bool keep_refused(const struct handler *handler, const struct request *re
     if (request->body_len > 0)
         memcpy(delivery->body, request->body, request->body_len);
     delivery->body_len = request->body_len;
-    delivery->refusal_answer = handler->accept_invalid ? OUTCOME_QUARANTINED : delivery->refusal;
+    delivery->refusal_answer = handler->accept_invalid ? OUTCOME_QUARANTINED : outcome_of_refusal(delivery->refusal);
     return true;
 }
 
@@ -172,5 +172,5 @@ bool handler_handle(const struct handler *handler, const struct request *request
         refuse_malformed(delivery, "The Content-Type must be application/json.");
     else if (handler_read_body(handler, request->body, request->body_len, delivery))
         return true;
-    return delivery->refusal != OUTCOME_UNAVAILABLE && keep_refused(handler, request, delivery);
+    return delivery->refusal != REFUSAL_NONE && keep_refused(handler, request, delivery);
 }

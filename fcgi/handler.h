@@ -1,6 +1,6 @@
 /*
  * * One request in, and either an answer at once or something to be stored: method, key, size, content type, JSON,
- * fields, checked in that order (contract.md). Stored before it is answered is a receipt, and also what is refused as
+ * fields, checked in that order (CONTRACT.md). Stored before it is answered is a receipt, and also what is refused as
  * malformed or invalid, since the sender will not send it again.
  *
  * Threads: any number at a time on one handler.

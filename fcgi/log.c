@@ -2,7 +2,6 @@
 
 #include "buffer.h"
 #include "clock.h"
-#include "reply.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -292,7 +291,7 @@ static void append_errors(struct buffer *line, const struct receipt_errors *erro
 }
 
 void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
-    int status = reply_status(delivery->outcome);
+    int status = outcome_status(delivery->outcome);
     enum log_level level = delivery->outcome == OUTCOME_UNAVAILABLE ? LOG_WARNING : LOG_INFO;
     if (level > most_verbose)
         return;
@@ -301,8 +300,8 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     buffer_init_fixed(&line, storage, sizeof storage);
     begin_line(&line, level);
     buffer_append_format(&line, " msg=delivery request_id=%s status=%d", delivery->request_id_text, status);
-    if (reply_result(delivery->outcome))
-        buffer_append_format(&line, " result=%s", reply_result(delivery->outcome));
+    if (outcome_result(delivery->outcome))
+        buffer_append_format(&line, " result=%s", outcome_result(delivery->outcome));
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++) {
         const struct receipt_field *field = &receipt_fields[receipt_key_fields[k]];
         const struct receipt_value *value = &delivery->receipt.values[receipt_key_fields[k]];
@@ -314,9 +313,9 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
         append_value(&line, "key", delivery->api_key_name, strlen(delivery->api_key_name));
     int64_t us = clock_now_us() - delivery->arrived_us;
     buffer_append_format(&line, " ms=%" PRId64 ".%03d", us / US_PER_MS, (int)(us % US_PER_MS));
-    if (delivery->refusal == OUTCOME_MALFORMED)
+    if (delivery->refusal == REFUSAL_MALFORMED)
         buffer_append_format(&line, " line=%d column=%d", delivery->error_line, delivery->error_column);
-    if (delivery->refusal == OUTCOME_INVALID)
+    if (delivery->refusal == REFUSAL_INVALID)
         append_errors(&line, &delivery->errors);
     if (delivery->outcome == OUTCOME_UNAVAILABLE && delivery->failure)
         append_value(&line, "failure", delivery->failure, strlen(delivery->failure));

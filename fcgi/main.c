@@ -9,7 +9,6 @@
 #include "rejections_pg.h"
 #include "reprocess.h"
 #include "server.h"
-#include "store_pg.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -96,48 +95,37 @@ static int reprocess_rejections(struct reprocess_options options) {
     if (!config_load(&config, environ, stderr))
         return EXIT_FAILURE;
     log_set_level(LOG_WARNING);
-    struct store_pg_options store_options = {
+    struct store_options store_options = {
         .batch_max = 1, .prepared_statements = config.prepared_statements, .keep_when = REJECTIONS_SUPERSEDED};
     struct handler handler = make_handler(&config, NULL);
     options.handler = &handler;
-    options.store = store_pg_new(&store_options);
+    options.store = store_new(&store_options);
     if (!options.store) {
         fprintf(stderr, "receiptd: out of memory\n");
         return EXIT_FAILURE;
     }
     bool ok = reprocess(&options, stdout, stderr);
-    options.store->free(options.store);
+    store_free(options.store);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static void answer_stored(void *context, struct delivery *const *deliveries, size_t count) {
-    (void)context; /* a delivery knows its server */
-    server_answer(deliveries, count);
-}
-
-static bool submit_to_committer(void *context, struct delivery *delivery) {
-    return committer_submit(context, delivery);
-}
-
-static int let_committer_work(void *context) {
-    return committer_work(context);
-}
-
 static struct committer *start_committer(const struct config *config) {
-    struct store_pg_options store_options = {.batch_max = config->batch_max,
-                                             .prepared_statements = config->prepared_statements};
-    struct committer_options options = {.batch_max = config->batch_max, .queue_max = config->queue_max};
-    struct store **stores = calloc(config->committers, sizeof(struct store *));
+    struct store_options store_options = {.batch_max = config->batch_max,
+                                          .prepared_statements = config->prepared_statements};
+    struct committer_options options = {
+        .batch_max = config->batch_max, .queue_max = config->queue_max, .queue_max_bytes = config->queue_max_bytes};
+    unsigned wanted = config->committers + COMMITTER_MORE_STORES;
+    struct store **stores = calloc(wanted, sizeof(struct store *));
     struct committer *committer = NULL;
     unsigned count = 0;
-    while (stores && count < config->committers && (stores[count] = store_pg_new(&store_options)))
+    while (stores && count < wanted && (stores[count] = store_new(&store_options)))
         count++;
-    if (count == config->committers)
-        committer = committer_new(&options, stores, count, answer_stored, NULL);
+    if (count == wanted)
+        committer = committer_new(&options, stores, count, server_answer);
     else
         while (count > 0) {
             count--;
-            stores[count]->free(stores[count]);
+            store_free(stores[count]);
         }
     free(stores);
     return committer;
@@ -198,8 +186,8 @@ static int serve(const char *path) {
 
     if (!config_load(&config, environ, stderr))
         return EXIT_FAILURE;
-    if (config.batch_max > store_pg_batch_limit()) {
-        fprintf(stderr, "RECEIPTD_BATCH_MAX: at most %zu\n", store_pg_batch_limit());
+    if (config.batch_max > store_batch_limit()) {
+        fprintf(stderr, "RECEIPTD_BATCH_MAX: at most %zu\n", store_batch_limit());
         return EXIT_FAILURE;
     }
     log_set_level(config.log_level);
@@ -229,9 +217,7 @@ static int serve(const char *path) {
                                          .socket_path = path,
                                          .threads = config.threads + config.committers,
                                          .handler = &handler,
-                                         .submit = submit_to_committer,
-                                         .work = let_committer_work,
-                                         .context = committer};
+                                         .committer = committer};
         server = server_new(&options);
     }
     if (!server) {

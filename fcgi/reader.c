@@ -114,6 +114,8 @@ static void read_parameters(char *const *pairs, struct request *request, const c
 /* Reads so much of the body, which is in the pipe. */
 static bool read_part(struct reader *reader, size_t len) {
     struct buffer *body = &reader->body;
+    if (len == 0)
+        return true;
     if (FCGX_GetStr(body->data + body->len, (int)len, reader->fcgi.in) != (int)len)
         return false;
     body->len += len;

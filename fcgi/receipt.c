@@ -84,6 +84,14 @@ const char *receipt_error_name(enum receipt_error_code code) {
     return "";
 }
 
+void receipt_write_errors(struct buffer *out, const struct receipt_errors *errors) {
+    buffer_append_text(out, "[");
+    for (size_t i = 0; i < errors->count; i++)
+        buffer_append_format(out, "%s{\"field\":\"%s\",\"code\":\"%s\"}", i == 0 ? "" : ",",
+                             receipt_fields[errors->list[i].field].path, receipt_error_name(errors->list[i].code));
+    buffer_append_text(out, "]");
+}
+
 int receipt_find_field(enum receipt_object object, const char *name, size_t len, int hint) {
     for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
         int index = (hint + i) % RECEIPT_FIELD_COUNT;
@@ -94,7 +102,7 @@ int receipt_find_field(enum receipt_object object, const char *name, size_t len,
     return -1;
 }
 
-/* contract.md: "blank" is empty or ASCII white space only. */
+/* CONTRACT.md: "blank" is empty or ASCII white space only. */
 static bool is_blank(const struct receipt_value *value) {
     for (uint32_t i = 0; i < value->len; i++)
         if (!memchr(" \t\n\v\f\r", value->text[i], 6))

@@ -9,6 +9,8 @@
 #ifndef RECEIPTD_RECEIPT_H
 #define RECEIPTD_RECEIPT_H
 
+#include "buffer.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,7 +62,7 @@ enum {
     RECEIPT_TEXT_MAX_CHARS = 1000,
 };
 
-/* In the order of contract.md's table, which is the order of errors and of columns. */
+/* In the order of CONTRACT.md's table, which is the order of errors and of columns. */
 extern const struct receipt_field receipt_fields[RECEIPT_FIELD_COUNT];
 
 /* The positions of the natural key's fields in receipt_fields, in the order of the primary key. */
@@ -111,6 +113,9 @@ struct receipt_errors {
 /* The name of a code in the vendor's error envelope, e.g. "missing_field". Static storage. */
 const char *receipt_error_name(enum receipt_error_code code);
 
+/* Appends the errors as the array of the vendor's error envelope. */
+void receipt_write_errors(struct buffer *out, const struct receipt_errors *errors);
+
 /*
  * Finds the field called `name` inside `object`. `hint` is where to look first: senders keep the table's order, so that
  * starting behind the field found last hits at once. Returns its index, or -1 when the table has no such field.
@@ -118,7 +123,7 @@ const char *receipt_error_name(enum receipt_error_code code);
 int receipt_find_field(enum receipt_object object, const char *name, size_t len, int hint);
 
 /*
- * Judges every value by contract.md's rules and fills `errors` (count 0: valid). Blank values become absent. When it is
+ * Judges every value by CONTRACT.md's rules and fills `errors` (count 0: valid). Blank values become absent. When it is
  * valid, to_identifier and key_hash are set. Returns whether it is valid.
  *
  * Where the key fields are too long only together, RECEIPT_TOO_LONG is said of the one with the most bytes (of equals,

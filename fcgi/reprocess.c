@@ -2,7 +2,6 @@
 
 #include "clock.h"
 #include "rejections_pg.h"
-#include "reply.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -23,7 +22,7 @@ struct summary {
 };
 
 static void count_refusal(struct summary *summary, const struct delivery *delivery) {
-    if (delivery->refusal == OUTCOME_MALFORMED) {
+    if (delivery->refusal == REFUSAL_MALFORMED) {
         summary->malformed++;
         return;
     }
@@ -67,7 +66,7 @@ static enum store_result store_receipt(const struct reprocess_options *options, 
     useconds_t backoff_us = BACKOFF_FIRST_US;
     unsigned tries = 1;
     enum store_result result;
-    while ((result = store->store(store, &delivery, 1, deadline_us)) != STORE_OK && result != STORE_REFUSED &&
+    while ((result = store_upsert(store, &delivery, 1, deadline_us)) != STORE_OK && result != STORE_REFUSED &&
            tries < STORE_TRIES && clock_now_us() + backoff_us < deadline_us) {
         usleep(backoff_us);
         backoff_us = backoff_us * 2 < BACKOFF_MAX_US ? backoff_us * 2 : BACKOFF_MAX_US;
@@ -108,7 +107,7 @@ static bool make_receipt(const struct reprocess_options *options, struct rejecti
         resolution = "valid";
         summary->valid++;
     } else {
-        resolution = reply_result(delivery->outcome);
+        resolution = outcome_result(delivery->outcome);
         summary->made[delivery->outcome]++;
     }
     fprintf(out, "%s received %s: %s\n", rejection->id, rejection->received_at, resolution);
@@ -124,11 +123,11 @@ static bool examine(const struct reprocess_options *options, struct rejections *
         ok = handler_set_request_id(&delivery, rejection->request_id);
         snprintf(delivery.api_key_name, sizeof delivery.api_key_name, "%s", rejection->api_key_name);
         ok = ok && make_receipt(options, rejections, rejection, &delivery, summary, out, errors);
-    } else if (delivery.refusal != OUTCOME_UNAVAILABLE) {
+    } else if (delivery.refusal != REFUSAL_NONE) {
         count_refusal(summary, &delivery);
         if (options->id)
             fprintf(out, "%s received %s: still refused: %s\n", rejection->id, rejection->received_at,
-                    reply_message(&delivery, delivery.refusal));
+                    outcome_message(outcome_of_refusal(delivery.refusal), delivery.message));
     } else {
         fprintf(errors, "receiptd: %s\n", delivery.failure);
         ok = false;

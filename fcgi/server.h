@@ -17,6 +17,7 @@
 #ifndef RECEIPTD_SERVER_H
 #define RECEIPTD_SERVER_H
 
+#include "committer.h"
 #include "delivery.h"
 #include "handler.h"
 
@@ -27,24 +28,20 @@ struct server;
 struct server_options {
     int listener;            /* a listening stream socket; the server closes it */
     const char *socket_path; /* of a socket that is ours alone, removed at the drain; NULL when it was handed over */
-    unsigned threads;        /* event threads: as many as may be in `work` for long, and at least one more */
+    unsigned threads; /* that serve at a time: as many as batches of receipts are stored, and at least one more */
     const struct handler *handler;
-    /* Takes a delivery to be stored and answered with server_answer; false when it can't: it is answered 503. */
-    bool (*submit)(void *context, struct delivery *delivery);
-    /* Stores what was submitted, if that is this thread's to do. See committer_work. */
-    int (*work)(void *context);
-    void *context;
+    struct committer *committer; /* has to say server_answer of what it has done; outlives the server */
 };
 
 /* Starts serving. NULL, with errno set, when it can't. */
 struct server *server_new(const struct server_options *options);
 
-/* Answers deliveries that submit took, according to their outcomes; they are gone then. */
+/* A committer_done: answers what the committer has done, according to its outcomes; the deliveries are gone then. */
 void server_answer(struct delivery *const *deliveries, size_t count);
 
 /*
  * Accepts nothing new, answers what was begun and closes all connections. Waits for that, at most timeout_ms; returns
- * whether all of them are closed. submit and work must go on doing their part until it returns.
+ * whether all of them are closed.
  */
 bool server_drain(struct server *server, int timeout_ms);
 

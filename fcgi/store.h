@@ -1,45 +1,65 @@
 /*
- * What the committer asks of a store. store_pg.c is the real one; tests have a fake.
+ * Deliveries into PostgreSQL.
  *
- * Threads: a store belongs to one thread at a time; whoever stores next may be another.
+ * A batch is one multi-row statement and one commit. "Created" is told by the row's request_id: it is the delivery's
+ * own, or it is not. The connection's parameters are libpq's own PG… environment variables.
+ *
+ * Threads: a store belongs to one thread at a time; whoever stores next may be another. See also pg.h.
  */
 #ifndef RECEIPTD_STORE_H
 #define RECEIPTD_STORE_H
 
 #include "delivery.h"
+#include "store_result.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum store_result {
-    STORE_OK = 0,
-    STORE_REFUSED,  /* nothing was stored: something in the batch can't be (a data or constraint error); in a smaller
-                       batch the others can */
-    STORE_CONFLICT, /* nothing was stored: a serialization failure or deadlock; at once again is fine */
-    STORE_FAILED, /* nothing is known to be stored durably: no connection, a time-out, no space, …; a little later it
-                     may work, and it is safe to try again what may have been stored after all */
-};
-
 struct store {
-    /*
-     * Stores `count` deliveries in one transaction. STORE_OK: it is durable, and every delivery has its outcome
-     * (created, unchanged or revised). Otherwise no delivery is touched, and sqlstate (empty when PostgreSQL gave none)
-     * and failure (static storage) say why. No two of the deliveries have the same key, and they are sorted by key.
-     * deadline_us (CLOCK_MONOTONIC) is when to give up.
-     */
-    enum store_result (*store)(struct store *store, struct delivery *const *deliveries, size_t count,
-                               int64_t deadline_us);
-    /*
-     * The same for deliveries with a refusal, in any order and with any keys: each becomes a rejected receipt. They
-     * have their outcome (refusal_answer) when the result is STORE_OK.
-     */
-    enum store_result (*reject)(struct store *store, struct delivery *const *deliveries, size_t count,
-                                int64_t deadline_us);
-    void (*free)(struct store *store);
     bool repeats; /* most of the last batch was there already: the next one is looked up, and needs no commit if all is
                    */
-    const char *failure;
-    char sqlstate[6];
+    const char *failure; /* why the last call failed; static storage */
+    char sqlstate[6];    /* that came with it; empty where PostgreSQL gave none */
 };
+
+struct store_options {
+    size_t batch_max;         /* the largest count passed to the functions below */
+    bool prepared_statements; /* off: for a pooler that hands each transaction to another session */
+    const char *keep_when;    /* see statements_write */
+};
+
+/* The most rows of one batch, by the number of parameters that PostgreSQL's protocol has. */
+size_t store_batch_limit(void);
+
+/* A store that connects at its first use. NULL when there is no memory. */
+struct store *store_new(const struct store_options *options);
+void store_free(struct store *store);
+
+/*
+ * Tries to store `count` deliveries with one transaction. Those that are settled have their outcome then, and are
+ * durable; the others are OUTCOME_UNAVAILABLE still. Where the result is not STORE_OK, failure and sqlstate say why.
+ * deadline_us (CLOCK_MONOTONIC) is when to give up.
+ *
+ * What is stored already under a delivery's request id is not stored again; its outcome is the one it had then.
+ */
+typedef enum store_result store_function(struct store *store, struct delivery *const *deliveries, size_t count,
+                                         int64_t deadline_us);
+
+/*
+ * Receipts, no two of one key, sorted by key. upsert: with STORE_OK all are settled, created, unchanged or revised; it
+ * waits for rows that other sessions have locked, until that is STORE_LOCKED. The other two never wait for a row:
+ * insert settles those that are new or say what is there already; revise those that are there and are not locked.
+ */
+store_function store_upsert, store_insert, store_revise;
+
+/*
+ * Deliveries with a refusal, in any order and with any keys: each becomes a rejected receipt. With STORE_OK all have
+ * their refusal_answer as outcome.
+ */
+store_function store_reject;
+
+/* The largest number of rows, at most `waiting`, that upsert and reject store with one statement. */
+size_t store_fit(const struct store *store, size_t waiting);
 
 #endif

@@ -53,8 +53,10 @@ alter role receiptd_writer set search_path = inventory;
 alter role receiptd_writer set synchronous_commit = on;
 -- The batch statement relies on seeing a row as it is after waiting for another batch, not as it was before.
 alter role receiptd_writer set default_transaction_isolation = 'read committed';
--- The worker gives a delivery 10 s: a lock that is not had by then is named in an error while the worker still listens.
-alter role receiptd_writer set lock_timeout = '8s';
+-- A row or table that somebody else has locked must hold up nobody else: a statement that meets it gives up, and the
+-- worker stores the others without it. Longer than a batch of another worker's takes to commit (a few ms, with a slow
+-- disk some 100 ms), which is worth waiting for.
+alter role receiptd_writer set lock_timeout = '250ms';
 -- The worker drops the connection after 10 s: what it no longer waits for must not go on for long.
 alter role receiptd_writer set statement_timeout = '15s';
 -- The service leaves no transaction open; one that is left open all the same must not hold its row locks.

@@ -59,6 +59,7 @@ select set_eq(
       ('receipts', 'receiptd_writer', 'update'),
       ('receipts', 'receiptd_reader', 'select'),
       ('receipt_revisions', 'receiptd_reader', 'select'),
+      ('has_revised()', 'receiptd_writer', 'execute'),
       ('rejected_receipts', 'receiptd_writer', 'select'),
       ('rejected_receipts', 'receiptd_writer', 'insert'),
       ('rejected_receipts.request_id', 'receiptd_writer', 'update'),

@@ -3,7 +3,7 @@
 begin;
 set local search_path = inventory, tap;
 
-select plan(36);
+select plan(39);
 
 select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts']);
 
@@ -202,11 +202,28 @@ select has_index(
 
 -- Triggers
 
-select triggers_are('receipts', array['receipts_number_revision', 'receipts_keep_revision']);
+select triggers_are(
+  'receipts', array['receipts_number_revision', 'receipts_keep_revision', 'receipts_apply_once']
+);
+select ok(
+  array_agg(tgname order by tgname) filter (where tgtype & 2 = 2)
+    = array['receipts_apply_once', 'receipts_number_revision']::name[],
+  'those before an update go by their names: what is not applied is not counted'
+)
+from pg_trigger
+where tgrelid = 'receipts'::regclass and not tgisinternal;
+select matches(
+  pg_get_triggerdef(oid),
+  'WHEN .*old\.revision > 1.*new\.revision = \(old\.revision \+ 1\).*new\.revised_request_id IS NOT NULL',
+  'only a revision by the service of what was revised before is looked up in the history'
+)
+from pg_trigger
+where tgname = 'receipts_apply_once';
 select triggers_are('receipt_revisions', '{}'::name[]);
 select triggers_are('rejected_receipts', '{}'::name[]);
-select functions_are('inventory', array['number_revision', 'keep_revision']);
+select functions_are('inventory', array['number_revision', 'keep_revision', 'has_revised', 'apply_once']);
 select is_definer('keep_revision', 'the history is written with the rights of its owner');
+select is_definer('has_revised', 'and looked up with them');
 select is_empty(
   $$
     select proname

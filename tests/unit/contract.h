@@ -1,5 +1,5 @@
 /*
- * The table of contract.md once more, written down independently of receipt.c, and bodies made from it.
+ * The table of CONTRACT.md once more, written down independently of receipt.c, and bodies made from it.
  */
 #ifndef RECEIPTD_CONTRACT_H
 #define RECEIPTD_CONTRACT_H

@@ -1,6 +1,6 @@
 /*
- * committer.h: batches out of the queue, and every delivery done once. The store is a fake that follows a script and
- * judges each batch it is given.
+ * committer.h: batches out of the backlog, and every delivery done once. The stores are fakes that follow a script and
+ * judge each batch they are given.
  */
 #include "committer.h"
 
@@ -12,27 +12,149 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
 
-enum { CALLS_MAX = 4096, DELIVERIES_MAX = 4096, SCRIPT_MAX = 16, LONG_MS = 30000 };
+enum {
+    CALLS_MAX = 4096,
+    DELIVERIES_MAX = 4096,
+    SCRIPT_MAX = 16,
+    BATCH_MAX = 64,
+    LOCKS_MAX = 16,
+    UNIT_SIZE = 24,
+    LONG_MS = 30000,
+    KIB = 1024,
+    MIB = 1024 * KIB,
+};
+
+/* The fakes: those for receipts, of which a test uses one or more, and the two others. */
+enum { RECEIPT_STORES = 3, ASIDE = RECEIPT_STORES, REFUSED, STORES };
+
+/* --- time, which a test can let pass --- */
+
+static atomic_llong skipped_us;
+
+/* Takes the place of glibc's, also for the committer. */
+int clock_gettime(clockid_t id, struct timespec *now) {
+    int result = (int)syscall(SYS_clock_gettime, id, now);
+    if (id == CLOCK_MONOTONIC) {
+        int64_t ns = now->tv_nsec + atomic_load(&skipped_us) % US_PER_S * NS_PER_US;
+        now->tv_sec += (time_t)(atomic_load(&skipped_us) / US_PER_S + ns / 1000000000);
+        now->tv_nsec = (long)(ns % 1000000000);
+    }
+    return result;
+}
+
+static void skip_ms(int ms) {
+    atomic_fetch_add(&skipped_us, (int64_t)ms * US_PER_MS);
+}
+
+/* --- deliveries, and the rows that they are about --- */
+
+/* A delivery of a test. */
+struct parcel {
+    struct delivery delivery; /* the first member */
+    char unit[UNIT_SIZE];
+    unsigned first_try, last_try; /* among all that stores tried; 0: none did */
+    atomic_uint done;
+};
+
+static const char *unit_of(const struct delivery *delivery) {
+    return ((const struct parcel *)delivery)->unit;
+}
+
+/* Rows are there from the start where "old" stands in their name; the others are never there. */
+static bool is_there(const struct delivery *delivery) {
+    return strstr(unit_of(delivery), "old") != NULL;
+}
+
+static bool is_bad(const struct delivery *delivery) {
+    return strstr(unit_of(delivery), "bad") != NULL;
+}
+
+/* What all stores see. */
+static struct {
+    pthread_mutex_t lock;
+    char locked[LOCKS_MAX][UNIT_SIZE]; /* by another session: a row that is there, or one it has inserted */
+    size_t locked_count;
+    const struct delivery *busy[STORES * BATCH_MAX]; /* what is in stores now */
+    size_t busy_count;
+    unsigned tries;
+} world = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void lock_row(const char *unit) {
+    pthread_mutex_lock(&world.lock);
+    assert(world.locked_count < LOCKS_MAX);
+    snprintf(world.locked[world.locked_count++], UNIT_SIZE, "%s", unit);
+    pthread_mutex_unlock(&world.lock);
+}
+
+static void unlock_rows(void) {
+    pthread_mutex_lock(&world.lock);
+    world.locked_count = 0;
+    pthread_mutex_unlock(&world.lock);
+}
+
+static bool is_locked(const struct delivery *delivery) {
+    bool locked = false;
+    pthread_mutex_lock(&world.lock);
+    for (size_t i = 0; i < world.locked_count; i++)
+        locked |= strcmp(unit_of(delivery), world.locked[i]) == 0;
+    pthread_mutex_unlock(&world.lock);
+    return locked;
+}
+
+/* Notes that a store has them now. Returns whether no store has one of the same receipt. */
+static bool enter_world(struct delivery *const *deliveries, size_t count, bool rejects) {
+    bool alone = true;
+    pthread_mutex_lock(&world.lock);
+    for (size_t i = 0; i < count; i++) {
+        struct parcel *parcel = (struct parcel *)deliveries[i];
+        for (size_t j = 0; j < world.busy_count && !rejects; j++)
+            alone &= world.busy[j]->refusal != REFUSAL_NONE || strcmp(unit_of(world.busy[j]), parcel->unit) != 0;
+        parcel->last_try = ++world.tries;
+        if (parcel->first_try == 0)
+            parcel->first_try = parcel->last_try;
+    }
+    assert(world.busy_count + count <= COUNT_OF(world.busy));
+    memcpy(world.busy + world.busy_count, deliveries, count * sizeof world.busy[0]);
+    world.busy_count += count;
+    pthread_mutex_unlock(&world.lock);
+    return alone;
+}
+
+static void leave_world(struct delivery *const *deliveries, size_t count) {
+    pthread_mutex_lock(&world.lock);
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < world.busy_count; j++)
+            if (world.busy[j] == deliveries[i])
+                world.busy[j--] = world.busy[--world.busy_count];
+    pthread_mutex_unlock(&world.lock);
+}
 
 /* --- a fake store --- */
 
+enum function { UPSERT, INSERT, REVISE, REJECT };
+
 struct fake_store {
     struct store store;
+    bool functions[REJECT + 1]; /* which may be called */
     size_t batch_max;
-    /* The results of the first calls; the others are STORE_OK, or what `then` says. */
+    /* The results of the first calls; the others are STORE_OK, or what `then` says, as far as the rows allow. */
     enum store_result script[SCRIPT_MAX];
     size_t script_len;
     enum store_result then;
-    bool refuses_bad; /* STORE_REFUSED where a parcel's unit starts with "bad" */
+    unsigned random;  /* not 0: the seed of all results, and of what is settled */
+    bool refuses_bad; /* STORE_REFUSED where a receipt is bad */
+    bool leaves;      /* insert settles nothing but units called "." */
+    bool fits_powers; /* fit tells powers of two */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool closed;    /* a call waits until this is false, ... */
     size_t allowed; /* ... but for the first so many */
     size_t calls;
-    size_t counts[CALLS_MAX];     /* of the deliveries in each call */
-    bool rejects[CALLS_MAX];      /* whether each call was of reject */
+    size_t counts[CALLS_MAX]; /* of the deliveries in each call */
+    enum function called[CALLS_MAX];
     int64_t deadlines[CALLS_MAX]; /* that each call was given */
     int64_t times[CALLS_MAX];
     const struct delivery *stored[DELIVERIES_MAX]; /* in order */
@@ -41,92 +163,153 @@ struct fake_store {
     atomic_uint wrong; /* batches that break store.h's promises */
 };
 
-/* A delivery of a test. */
-struct parcel {
-    struct delivery delivery; /* the first member */
-    char unit[24];
-    atomic_uint done;
-};
-
-static const char *unit_of(const struct delivery *delivery) {
-    return ((const struct parcel *)delivery)->unit;
-}
-
 static struct fake_store *fake_of(struct store *store) {
     return (struct fake_store *)store; /* its first member */
 }
 
-static bool has_bad(struct delivery *const *deliveries, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (strncmp(unit_of(deliveries[i]), "bad", 3) == 0)
-            return true;
-    return false;
-}
-
 static bool batch_is_sound(const struct fake_store *fake, struct delivery *const *deliveries, size_t count,
-                           int64_t deadline_us, bool rejects) {
+                           int64_t deadline_us, enum function function) {
     int64_t earliest = INT64_MAX;
     for (size_t i = 0; i < count; i++) {
         if (deliveries[i]->deadline_us < earliest)
             earliest = deliveries[i]->deadline_us;
-        if ((deliveries[i]->refusal != OUTCOME_UNAVAILABLE) != rejects)
+        if ((deliveries[i]->refusal != REFUSAL_NONE) != (function == REJECT) ||
+            deliveries[i]->outcome != OUTCOME_UNAVAILABLE)
             return false;
-        if (!rejects && i > 0 && receipt_compare_keys(&deliveries[i - 1]->receipt, &deliveries[i]->receipt) >= 0)
+        if (function != REJECT && i > 0 &&
+            receipt_compare_keys(&deliveries[i - 1]->receipt, &deliveries[i]->receipt) >= 0)
             return false;
     }
-    return count >= 1 && count <= fake->batch_max && deadline_us == earliest;
+    return fake->functions[function] && count >= 1 && count <= fake->batch_max && deadline_us == earliest;
 }
 
+/* What a session of PostgreSQL's would answer. */
+static enum store_result result_for_rows(const struct fake_store *fake, struct delivery *const *deliveries,
+                                         size_t count, enum function function) {
+    enum store_result result = STORE_OK;
+    for (size_t i = 0; i < count; i++) {
+        bool there = is_there(deliveries[i]);
+        bool writes = function == INSERT ? !there : function == REVISE ? there : true;
+        if (fake->refuses_bad && writes && is_bad(deliveries[i]))
+            return STORE_REFUSED;
+        if ((function == UPSERT || function == INSERT) && writes && is_locked(deliveries[i]))
+            result = STORE_LOCKED;
+    }
+    return result;
+}
+
+static enum store_result random_result(struct fake_store *fake) {
+    static const enum store_result rare[] = {STORE_REFUSED, STORE_CONFLICT, STORE_LOCKED, STORE_LOCKED, STORE_FAILED};
+    unsigned drawn = (unsigned)rand_r(&fake->random) % 16;
+    return drawn < COUNT_OF(rare) ? rare[drawn] : STORE_OK;
+}
+
+static bool settles(struct fake_store *fake, const struct delivery *delivery, enum function function) {
+    if (fake->random && (function == INSERT || function == REVISE))
+        return rand_r(&fake->random) % 2 == 0;
+    switch (function) {
+    case UPSERT:
+    case REJECT:
+        return true;
+    case INSERT:
+        return !is_there(delivery) && (!fake->leaves || strcmp(unit_of(delivery), ".") == 0);
+    case REVISE:
+        return is_there(delivery) && !is_locked(delivery);
+    }
+    return false;
+}
+
+static void settle(struct fake_store *fake, struct delivery *delivery, enum function function) {
+    delivery->outcome = function == REJECT   ? delivery->refusal_answer
+                        : is_there(delivery) ? OUTCOME_REVISED
+                                             : OUTCOME_CREATED;
+    fake->stored[fake->stored_count++] = delivery;
+}
+
+/* One failure and one state of each result, so that a test can tell them. */
+static const struct {
+    const char *failure, *sqlstate;
+} said[] = {[STORE_REFUSED] = {"refused", "22000"},
+            [STORE_CONFLICT] = {"conflict", "40001"},
+            [STORE_LOCKED] = {"locked", "55P03"},
+            [STORE_FAILED] = {"failed", "57P01"}};
+
 static enum store_result take_call(struct store *store, struct delivery *const *deliveries, size_t count,
-                                   int64_t deadline_us, bool rejects) {
+                                   int64_t deadline_us, enum function function) {
     struct fake_store *fake = fake_of(store);
     pthread_mutex_lock(&fake->lock);
     size_t call = fake->calls++;
     assert(call < CALLS_MAX);
     fake->counts[call] = count;
-    fake->rejects[call] = rejects;
+    fake->called[call] = function;
     fake->deadlines[call] = deadline_us;
     fake->times[call] = clock_now_us();
-    if (!batch_is_sound(fake, deliveries, count, deadline_us, rejects))
+    bool sound = batch_is_sound(fake, deliveries, count, deadline_us, function);
+    if (!enter_world(deliveries, count, function == REJECT) || !sound)
         atomic_fetch_add(&fake->wrong, 1);
     pthread_cond_broadcast(&fake->changed);
     while (fake->closed && call >= fake->allowed)
         pthread_cond_wait(&fake->changed, &fake->lock);
-    enum store_result result = call < fake->script_len ? fake->script[call] : fake->then;
-    if (result == STORE_OK && fake->refuses_bad && has_bad(deliveries, count))
-        result = STORE_REFUSED;
-    if (result == STORE_OK) {
-        for (size_t i = 0; i < count; i++) {
-            deliveries[i]->outcome = rejects ? deliveries[i]->refusal_answer : OUTCOME_CREATED;
-            fake->stored[fake->stored_count++] = deliveries[i];
-        }
-    } else {
-        /* One failure and one state of each kind, so that a test can tell them. */
-        store->failure = result == STORE_REFUSED ? "refused" : result == STORE_CONFLICT ? "conflict" : "failed";
-        strcpy(store->sqlstate, result == STORE_REFUSED ? "22000" : result == STORE_CONFLICT ? "40001" : "57P01");
+    if (fake->random)
+        usleep((useconds_t)(rand_r(&fake->random) % 300));
+    enum store_result result = fake->random              ? random_result(fake)
+                               : call < fake->script_len ? fake->script[call]
+                                                         : fake->then;
+    if (result == STORE_OK)
+        result = result_for_rows(fake, deliveries, count, function);
+    leave_world(deliveries, count);
+    if (result == STORE_OK || (result == STORE_LOCKED && fake->random && function != UPSERT && function != REJECT))
+        for (size_t i = 0; i < count; i++)
+            if (settles(fake, deliveries[i], function))
+                settle(fake, deliveries[i], function);
+    if (result != STORE_OK) {
+        store->failure = said[result].failure;
+        strcpy(store->sqlstate, said[result].sqlstate);
     }
     pthread_mutex_unlock(&fake->lock);
     return result;
 }
 
-static enum store_result store_fake(struct store *store, struct delivery *const *deliveries, size_t count,
-                                    int64_t deadline_us) {
-    return take_call(store, deliveries, count, deadline_us, false);
+enum store_result store_upsert(struct store *store, struct delivery *const *deliveries, size_t count,
+                               int64_t deadline_us) {
+    return take_call(store, deliveries, count, deadline_us, UPSERT);
 }
 
-static enum store_result reject_fake(struct store *store, struct delivery *const *deliveries, size_t count,
-                                     int64_t deadline_us) {
-    return take_call(store, deliveries, count, deadline_us, true);
+enum store_result store_insert(struct store *store, struct delivery *const *deliveries, size_t count,
+                               int64_t deadline_us) {
+    return take_call(store, deliveries, count, deadline_us, INSERT);
 }
 
-static void free_fake(struct store *store) {
+enum store_result store_revise(struct store *store, struct delivery *const *deliveries, size_t count,
+                               int64_t deadline_us) {
+    return take_call(store, deliveries, count, deadline_us, REVISE);
+}
+
+enum store_result store_reject(struct store *store, struct delivery *const *deliveries, size_t count,
+                               int64_t deadline_us) {
+    return take_call(store, deliveries, count, deadline_us, REJECT);
+}
+
+size_t store_fit(const struct store *store, size_t waiting) {
+    const struct fake_store *fake = (const struct fake_store *)store;
+    size_t fitting = 1;
+    if (!fake->fits_powers || waiting == 0)
+        return waiting;
+    while (2 * fitting <= waiting)
+        fitting *= 2;
+    return fitting;
+}
+
+void store_free(struct store *store) {
     atomic_fetch_add(&fake_of(store)->frees, 1);
 }
 
-static void init_fake(struct fake_store *fake, size_t batch_max) {
+static void init_fake(struct fake_store *fake, size_t index) {
     memset(fake, 0, sizeof *fake);
-    fake->store = (struct store){.store = store_fake, .reject = reject_fake, .free = free_fake};
-    fake->batch_max = batch_max;
+    fake->functions[UPSERT] = index < RECEIPT_STORES;
+    fake->functions[INSERT] = index != REFUSED;
+    fake->functions[REVISE] = index == ASIDE;
+    fake->functions[REJECT] = index == REFUSED;
     pthread_mutex_init(&fake->lock, NULL);
     pthread_cond_init(&fake->changed, NULL);
 }
@@ -153,7 +336,7 @@ static void wait_for_call(struct fake_store *fake, size_t call) {
     pthread_mutex_unlock(&fake->lock);
 }
 
-/* --- deliveries, and what became of them --- */
+/* --- a committer, and what became of deliveries --- */
 
 static struct parcel parcels[DELIVERIES_MAX];
 static size_t parcel_count;
@@ -161,7 +344,7 @@ static atomic_uint done_count;
 static pthread_mutex_t done_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t done_changed = PTHREAD_COND_INITIALIZER;
 
-static struct fake_store stores[3];
+static struct fake_store stores[STORES];
 static struct committer *committer;
 
 /* A delivery of the receipt whose unit_identifier is `unit`; of the last, where several have the name, a revision. */
@@ -184,8 +367,7 @@ static struct parcel *make_parcel(const char *unit, int deadline_ms) {
     return parcel;
 }
 
-static void note_done(void *context, struct delivery *const *deliveries, size_t count) {
-    assert(context == stores);
+static void note_done(struct delivery *const *deliveries, size_t count) {
     for (size_t i = 0; i < count; i++)
         atomic_fetch_add(&((struct parcel *)deliveries[i])->done, 1);
     pthread_mutex_lock(&done_lock);
@@ -202,26 +384,42 @@ static void wait_for_done(size_t count) {
 }
 
 /* Threads that work as the server's do: after every submit, and when they were told to come again. */
-static pthread_t workers[COUNT_OF(stores)];
+static pthread_t workers[STORES];
 static size_t worker_count;
 static sem_t posts;
 static atomic_bool ending;
 
+static void wait_for_post(int timeout_ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += timeout_ms > 0 ? timeout_ms % 1000 * 1000000L : 0;
+    until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    while ((timeout_ms < 0 ? sem_wait(&posts) : sem_timedwait(&posts, &until)) != 0 && errno == EINTR)
+        ;
+}
+
+/* What a thread of the server does. */
+static int work_all(void) {
+    bool aside;
+    int again_ms;
+    while (again_ms = committer_work(committer, &aside), aside)
+        committer_work_aside(committer);
+    return again_ms;
+}
+
 static void *run_worker(void *unused) {
     (void)unused;
-    int again_ms = -1;
     for (;;) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += again_ms > 0 ? again_ms * 1000000L : 0;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        while ((again_ms < 0 ? sem_wait(&posts) : sem_timedwait(&posts, &until)) != 0 && errno == EINTR)
-            ;
         bool last = atomic_load(&ending);
-        again_ms = committer_work(committer);
-        if (last)
+        int again_ms = work_all();
+        if (last && again_ms < 0)
             return NULL;
+        /* Each takes one post of those that end() makes. */
+        if (last)
+            usleep(1000);
+        else
+            wait_for_post(again_ms);
     }
 }
 
@@ -237,15 +435,16 @@ static void end(void) {
 }
 
 /* With so many threads that work: none, or as many as there are stores. */
-static void start_with(size_t threads, size_t batch_max, size_t queue_max, size_t store_count) {
-    struct committer_options options = {.batch_max = batch_max, .queue_max = queue_max};
-    struct store *list[COUNT_OF(stores)];
-    assert_true(store_count <= COUNT_OF(stores));
-    for (size_t i = 0; i < store_count; i++) {
-        stores[i].batch_max = batch_max;
+static void start_with(size_t threads, const struct committer_options *options, size_t receipt_stores) {
+    struct store *list[STORES];
+    assert_true(receipt_stores <= RECEIPT_STORES);
+    for (size_t i = 0; i < STORES; i++)
+        stores[i].batch_max = options->batch_max;
+    for (size_t i = 0; i < receipt_stores; i++)
         list[i] = &stores[i].store;
-    }
-    committer = committer_new(&options, list, store_count, note_done, stores);
+    list[receipt_stores] = &stores[ASIDE].store;
+    list[receipt_stores + 1] = &stores[REFUSED].store;
+    committer = committer_new(options, list, receipt_stores + COMMITTER_MORE_STORES, note_done);
     assert_non_null(committer);
     assert_int_equal(sem_init(&posts, 0, 0), 0);
     atomic_store(&ending, false);
@@ -253,59 +452,102 @@ static void start_with(size_t threads, size_t batch_max, size_t queue_max, size_
         assert_int_equal(pthread_create(&workers[worker_count], NULL, run_worker, NULL), 0);
 }
 
-static void start(size_t batch_max, size_t queue_max, size_t store_count) {
-    start_with(store_count, batch_max, queue_max, store_count);
-}
-
-static struct parcel *submit(const char *unit, int deadline_ms) {
-    struct parcel *parcel = make_parcel(unit, deadline_ms);
-    assert_true(committer_submit(committer, &parcel->delivery));
-    sem_post(&posts);
-    return parcel;
+static void start(size_t batch_max, size_t queue_max, size_t receipt_stores) {
+    const struct committer_options options = {
+        .batch_max = batch_max, .queue_max = queue_max, .queue_max_bytes = 64 * MIB};
+    start_with(receipt_stores + COMMITTER_MORE_STORES, &options, receipt_stores);
 }
 
 /* A delivery that was refused: it may have a key, but not the hash of a valid one. */
-static struct parcel *submit_refused(const char *unit, int deadline_ms) {
+static struct parcel *make_refused(const char *unit, int deadline_ms) {
     struct parcel *parcel = make_parcel(unit, deadline_ms);
     parcel->delivery.receipt.key_hash = 0;
-    parcel->delivery.refusal = OUTCOME_MALFORMED;
+    parcel->delivery.refusal = REFUSAL_MALFORMED;
     parcel->delivery.refusal_answer = OUTCOME_QUARANTINED;
+    return parcel;
+}
+
+static struct parcel *submit_parcel(struct parcel *parcel) {
     assert_true(committer_submit(committer, &parcel->delivery));
     sem_post(&posts);
     return parcel;
+}
+
+static struct parcel *submit(const char *unit, int deadline_ms) {
+    return submit_parcel(make_parcel(unit, deadline_ms));
+}
+
+static struct parcel *submit_refused(const char *unit, int deadline_ms) {
+    return submit_parcel(make_refused(unit, deadline_ms));
+}
+
+/* With so many bytes besides its fields, and a key of its own. */
+static struct parcel *make_large(bool refused, size_t bytes) {
+    char unit[UNIT_SIZE];
+    snprintf(unit, sizeof unit, "%04zu", parcel_count);
+    struct parcel *parcel = refused ? make_refused(unit, LONG_MS) : make_parcel(unit, LONG_MS);
+    *(refused ? &parcel->delivery.body_len : &parcel->delivery.receipt.extra_len) = bytes;
+    return parcel;
+}
+
+/*
+ * Deliveries of one receipt are tried in the order in which they were submitted: no later one before an earlier one is
+ * done. False for a test whose threads submit the same receipts.
+ */
+static bool in_order = true;
+
+static void check_parcel(size_t index) {
+    const struct parcel *parcel = &parcels[index];
+    const struct delivery *delivery = &parcel->delivery;
+    expect_row(parcel->done == 1, "%zu, %s: done %u times", index, parcel->unit, parcel->done);
+    if (delivery->outcome == OUTCOME_UNAVAILABLE)
+        expect_row(delivery->failure && *delivery->failure, "%zu, %s: no failure", index, parcel->unit);
+    else
+        expect_row(!delivery->failure && !delivery->sqlstate[0], "%zu, %s: stored, but %s %s", index, parcel->unit,
+                   delivery->failure ? delivery->failure : "", delivery->sqlstate);
+    if (!in_order || delivery->refusal != REFUSAL_NONE || parcel->first_try == 0)
+        return;
+    for (size_t i = 0; i < index; i++)
+        if (parcels[i].delivery.receipt.key_hash == delivery->receipt.key_hash)
+            expect_row(parcels[i].last_try < parcel->first_try, "%zu, %s: tried before %zu was done", index,
+                       parcel->unit, i);
 }
 
 /* Ends the committer, and checks what holds in every case. */
 static void finish(void) {
     end();
-    for (size_t i = 0; i < COUNT_OF(stores); i++)
-        assert_int_equal(stores[i].wrong, 0);
-    for (size_t i = 0; i < parcel_count; i++)
-        assert_int_equal(parcels[i].done, 1);
+    for (size_t i = 0; i < STORES; i++)
+        expect_row(stores[i].wrong == 0, "store %zu was given %u wrong batches", i, stores[i].wrong);
+    for (size_t i = 0; i < parcel_count && wrong_rows < 20; i++)
+        check_parcel(i);
+    end_table();
 }
 
 static int prepare(void **state) {
     (void)state;
     /* A test that failed left it as it was. */
+    unlock_rows();
     if (committer) {
-        for (size_t i = 0; i < COUNT_OF(stores); i++)
+        for (size_t i = 0; i < STORES; i++)
             set_closed(&stores[i], false);
         end();
     }
-    for (size_t i = 0; i < COUNT_OF(stores); i++)
-        init_fake(&stores[i], 0);
+    for (size_t i = 0; i < STORES; i++)
+        init_fake(&stores[i], i);
+    in_order = true;
     parcel_count = 0;
     atomic_store(&done_count, 0);
     return 0;
 }
 
-/* The sizes of the batches, of refused ones with a '-' before them; good until the next call. */
+/* The sizes of the batches, with "+" before those that were inserted, "=" revised, "-" rejected. */
 static const char *counts_text(const struct fake_store *fake) {
-    static char text[512];
+    static const char *const marks[] = {[UPSERT] = "", [INSERT] = "+", [REVISE] = "=", [REJECT] = "-"};
+    static char text[512]; /* good until the next call */
     text[0] = '\0';
     for (size_t i = 0; i < fake->calls; i++)
-        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s%zu", i > 0 ? " " : "",
-                 fake->rejects[i] ? "-" : "", fake->counts[i]);
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s%zu", i > 0 ? " " : "", marks[fake->called[i]],
+                 fake->counts[i]);
     return text;
 }
 
@@ -318,11 +560,17 @@ static const char *stored_text(const struct fake_store *fake) {
     return text;
 }
 
-/* Holds the store in its first call, with a delivery of no matter, so that what follows waits in the queue. */
+/* Holds the store in its first call, with a delivery of no matter, so that what follows waits in the backlog. */
 static void hold(void) {
     stores[0].closed = true;
     submit("held", LONG_MS);
     wait_for_call(&stores[0], 1);
+}
+
+static void hold_refused(void) {
+    stores[REFUSED].closed = true;
+    submit_refused("held", LONG_MS);
+    wait_for_call(&stores[REFUSED], 1);
 }
 
 /* --- batches --- */
@@ -352,6 +600,21 @@ static void what_waits_becomes_batches_up_to_the_bound(void **state) {
     assert_string_equal(counts_text(&stores[0]), "1 10 10 5");
     assert_string_equal(stored_text(&stores[0]), "held 00 01 02 03 04 05 06 07 08 09 10 11 12 13 14 15 16 17 18 19 20 "
                                                  "21 22 23 24");
+}
+
+static void a_batch_is_as_large_as_the_store_has_a_fit_for(void **state) {
+    (void)state;
+    stores[0].fits_powers = stores[REFUSED].fits_powers = true;
+    start(24, 1024, 1);
+    hold();
+    hold_refused();
+    for (int i = 0; i < 54; i++)
+        submit_parcel(make_large(i % 2 == 1, 0));
+    set_closed(&stores[0], false);
+    set_closed(&stores[REFUSED], false);
+    finish();
+    assert_string_equal(counts_text(&stores[0]), "1 16 8 2 1");
+    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -16 -8 -2 -1");
 }
 
 /* Returns how long after a batch of `size`, of repeated deliveries or not, two that have been waiting are taken. */
@@ -680,24 +943,497 @@ static void a_failure_is_forgotten_after_a_success(void **state) {
     finish();
 }
 
+/* --- keys that are being stored --- */
+
+static void a_delivery_whose_key_is_being_stored_joins_no_batch(void **state) {
+    (void)state;
+    enum { TIMES = 10 };
+    struct parcel *of_a[TIMES];
+    stores[0].closed = true;
+    start(64, 1024, 2);
+    submit("a", LONG_MS);
+    wait_for_call(&stores[0], 1);
+    for (int i = 0; i < TIMES; i++) {
+        of_a[i] = submit("a", LONG_MS);
+        if (i % 3 == 0)
+            submit((const char[]){(char)('b' + i / 3), '\0'}, LONG_MS);
+    }
+    wait_for_done(4); /* in the other store, once the batch is slow */
+    assert_string_equal(stored_text(&stores[1]), "b c d e");
+    set_closed(&stores[0], false);
+    finish();
+    assert_int_equal(stores[0].stored_count + stores[1].stored_count, 1 + TIMES + 4);
+    for (int i = 0; i < TIMES; i++)
+        assert_int_equal(of_a[i]->delivery.outcome, OUTCOME_CREATED);
+}
+
+static void who_waits_for_its_key_comes_before_what_came_later(void **state) {
+    (void)state;
+    start(1, 1024, 1);
+    hold();
+    submit("a", LONG_MS);
+    submit("a", LONG_MS);
+    submit("b", LONG_MS);
+    submit("held", LONG_MS);
+    set_closed(&stores[0], false);
+    finish();
+    assert_string_equal(stored_text(&stores[0]), "held held a a b");
+}
+
+/* --- locks --- */
+
+/* A session has locked old 1, and another one has inserted new 2: one is found by looking, the other by waiting. */
+static void a_lock_holds_up_nobody_else(void **state) {
+    (void)state;
+    static const char *const units[] = {"a", "new 2", "old 1", "z"};
+    static const struct {
+        const char *locked, *counts, *stored;
+        size_t done;
+    } rows[] = {
+        {"", "1 4", "held a new 2 old 1 z", 5},
+        {"old 1", "1 4 +4", "held a new 2 z", 4},
+        /* Nothing tells which of them it is: all are tried again, one by one. */
+        {"new 2", "1 4 +4", "held", 4},
+    };
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        struct parcel *of[COUNT_OF(units)];
+        prepare(state);
+        start(64, 1024, 1);
+        hold();
+        if (*rows[r].locked)
+            lock_row(rows[r].locked);
+        for (size_t i = 0; i < COUNT_OF(units); i++)
+            of[i] = submit(units[i], LONG_MS);
+        set_closed(&stores[0], false);
+        wait_for_done(rows[r].done);
+        for (size_t i = 0; i < COUNT_OF(units); i++)
+            expect_row((of[i]->done == 1) == (strcmp(units[i], rows[r].locked) != 0), "%s locked: %s is done %u times",
+                       rows[r].locked, units[i], of[i]->done);
+        unlock_rows();
+        finish();
+        for (size_t i = 0; i < COUNT_OF(units); i++)
+            expect_row(of[i]->delivery.outcome == (strstr(units[i], "old") ? OUTCOME_REVISED : OUTCOME_CREATED),
+                       "%s locked: %s: outcome %d", rows[r].locked, units[i], (int)of[i]->delivery.outcome);
+        expect_row(strcmp(counts_text(&stores[0]), rows[r].counts) == 0, "%s locked: %s", rows[r].locked,
+                   counts_text(&stores[0]));
+        expect_row(strcmp(stored_text(&stores[0]), rows[r].stored) == 0, "%s locked: %s", rows[r].locked,
+                   stored_text(&stores[0]));
+    }
+    end_table();
+}
+
+static void what_is_locked_until_its_deadline_is_unavailable_and_says_why(void **state) {
+    (void)state;
+    static const struct {
+        const char *unit, *failure, *sqlstate;
+    } rows[] = {{"old", "another session has locked the row", ""}, {"new", "locked", "55P03"}};
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        prepare(state);
+        lock_row(rows[r].unit);
+        start(64, 1024, 1);
+        struct parcel *parcel = submit(rows[r].unit, 250);
+        wait_for_done(1);
+        int64_t late_us = clock_now_us() - parcel->delivery.deadline_us;
+        const struct delivery *delivery = &parcel->delivery;
+        finish();
+        expect_row(delivery->outcome == OUTCOME_UNAVAILABLE && strcmp(delivery->failure, rows[r].failure) == 0 &&
+                       strcmp(delivery->sqlstate, rows[r].sqlstate) == 0,
+                   "%s: outcome %d, %s %s", rows[r].unit, (int)delivery->outcome, delivery->failure,
+                   delivery->sqlstate);
+        expect_row(late_us >= 0 && late_us < 3 * US_PER_S, "%s: answered %lld us behind the deadline", rows[r].unit,
+                   (long long)late_us);
+        /* It waits longer each time: 10 ms at the least, then 20, then 40, … */
+        expect_row(stores[ASIDE].calls >= 2 && stores[ASIDE].calls <= 12, "%s: %s", rows[r].unit,
+                   counts_text(&stores[ASIDE]));
+    }
+    end_table();
+}
+
+/*
+ * Sets aside deliveries with these units and LONG_MS, all due at once and none tried yet: the store for them hangs in
+ * its first call, with one of its own.
+ */
+static void set_aside(const char *const *units, size_t count, struct parcel **of) {
+    stores[ASIDE].closed = true;
+    stores[0].script[0] = STORE_LOCKED;
+    stores[0].script_len = 1;
+    stores[0].leaves = true;
+    submit("old held", LONG_MS);
+    wait_for_call(&stores[ASIDE], 1);
+    for (size_t i = 0; i < count; i++)
+        of[i] = submit(units[i], LONG_MS);
+    /* When the second of these is stored, the batch of the first is over; what came before them is aside by then. */
+    for (unsigned i = 1; i <= 2; i++) {
+        submit(".", LONG_MS);
+        wait_for_done(i);
+    }
+    skip_ms(1000);
+}
+
+static void what_is_set_aside_is_tried_again_until_it_is_stored(void **state) {
+    (void)state;
+    enum { MANY = 4 };
+    static const struct {
+        const char *name, *units[MANY];
+        const char *locked[MANY];             /* until the call named by `locked_calls` has begun */
+        enum store_result script[SCRIPT_MAX]; /* after the first call */
+        size_t script_len, locked_calls;
+        const char *counts;
+        const char *unavailable; /* which is, because it was refused */
+    } rows[] = {
+        {.name = "a row that is there", .units = {"old"}, .counts = "=1 =1"},
+        {.name = "a new one", .units = {"a"}, .counts = "=1 =1 +1"},
+        {.name = "both", .units = {"a", "b", "old"}, .counts = "=1 =3 +2"},
+        {.name = "one that is locked still",
+         .units = {"a", "old"},
+         .locked = {"old"},
+         .locked_calls = 6,
+         .counts = "=1 =2 +2 =1 +1 =1"},
+        {.name = "one that another session has inserted",
+         .units = {"a"},
+         .locked = {"a"},
+         .locked_calls = 5,
+         .counts = "=1 =1 +1 =1 +1"},
+        {.name = "revise meets a conflict",
+         .units = {"a"},
+         .script = {STORE_CONFLICT},
+         .script_len = 1,
+         .counts = "=1 =1 =1 +1"},
+        {.name = "revise fails", .units = {"a"}, .script = {STORE_FAILED}, .script_len = 1, .counts = "=1 =1 =1 +1"},
+        {.name = "revise meets a lock",
+         .units = {"a"},
+         .script = {STORE_LOCKED},
+         .script_len = 1,
+         .counts = "=1 =1 +1"},
+        {.name = "revise meets a lock again and again",
+         .units = {"old"},
+         .script = {STORE_LOCKED, STORE_OK, STORE_LOCKED},
+         .script_len = 3,
+         .counts = "=1 =1 +1 =1 +1 =1"},
+        {.name = "revise is refused",
+         .units = {"old"},
+         .script = {STORE_REFUSED},
+         .script_len = 1,
+         .counts = "=1 =1",
+         .unavailable = "old"},
+        {.name = "insert meets a conflict",
+         .units = {"a"},
+         .script = {STORE_OK, STORE_CONFLICT},
+         .script_len = 2,
+         .counts = "=1 =1 +1 =1 +1"},
+        {.name = "insert fails",
+         .units = {"a"},
+         .script = {STORE_OK, STORE_FAILED},
+         .script_len = 2,
+         .counts = "=1 =1 +1 =1 +1"},
+        {.name = "insert is refused",
+         .units = {"a"},
+         .script = {STORE_OK, STORE_REFUSED},
+         .script_len = 2,
+         .counts = "=1 =1 +1",
+         .unavailable = "a"},
+        {.name = "insert is refused for one of many",
+         .units = {"a", "bad", "c"},
+         .counts = "=1 =3 +3 +1 +1 +1",
+         .unavailable = "bad"},
+        {.name = "insert meets a lock of one of many",
+         .units = {"a", "b", "c"},
+         .locked = {"b"},
+         .locked_calls = 7,
+         .counts = "=1 =3 +3 +1 +1 +1 =1 +1"},
+        {.name = "revise is refused for one of many",
+         .units = {"old 1", "old 2 bad", "old 3"},
+         .counts = "=1 =3 =1 =2 =1 =1",
+         .unavailable = "old 2 bad"},
+    };
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        struct parcel *of[MANY];
+        size_t count = 0;
+        prepare(state);
+        memcpy(stores[ASIDE].script + 1, rows[r].script, rows[r].script_len * sizeof rows[r].script[0]);
+        stores[ASIDE].script_len = 1 + rows[r].script_len;
+        stores[ASIDE].refuses_bad = true;
+        start(64, 1024, 1);
+        while (count < MANY && rows[r].units[count])
+            count++;
+        set_aside(rows[r].units, count, of);
+        for (size_t i = 0; i < MANY && rows[r].locked[i]; i++)
+            lock_row(rows[r].locked[i]);
+        if (rows[r].locked_calls > 0) {
+            allow(&stores[ASIDE], rows[r].locked_calls - 1);
+            wait_for_call(&stores[ASIDE], rows[r].locked_calls);
+            unlock_rows();
+        }
+        set_closed(&stores[ASIDE], false);
+        finish();
+        expect_row(strcmp(counts_text(&stores[ASIDE]), rows[r].counts) == 0, "%s: %s", rows[r].name,
+                   counts_text(&stores[ASIDE]));
+        for (size_t i = 0; i < count; i++) {
+            const struct delivery *delivery = &of[i]->delivery;
+            if (rows[r].unavailable && strcmp(rows[r].unavailable, rows[r].units[i]) == 0)
+                expect_row(delivery->outcome == OUTCOME_UNAVAILABLE && strcmp(delivery->failure, "refused") == 0 &&
+                               strcmp(delivery->sqlstate, "22000") == 0,
+                           "%s: %s: outcome %d", rows[r].name, rows[r].units[i], (int)delivery->outcome);
+            else
+                expect_row(delivery->outcome == (is_there(delivery) ? OUTCOME_REVISED : OUTCOME_CREATED),
+                           "%s: %s: outcome %d", rows[r].name, rows[r].units[i], (int)delivery->outcome);
+        }
+    }
+    end_table();
+}
+
+/* Each lock costs a wait, so after some in a row the others are left for another time, which comes soon. */
+static void few_locks_are_waited_for_when_receipts_are_tried_singly(void **state) {
+    (void)state;
+    static const char *const units[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
+    static const struct {
+        const char *name, *locked;            /* a letter for each */
+        enum store_result script[SCRIPT_MAX]; /* after the first call */
+        size_t script_len;
+        const char *counts; /* until they are set aside */
+        size_t calls;
+        const char *stored;
+        const char *waits_longer; /* since it was tried; a letter for each */
+    } rows[] = {
+        {"eight in a row", "abcdefgh", {0}, 0, "=1 =10 +10 +1 +1 +1 +1 +1 +1 +1 +1", 11, "old held", "abcdefgh"},
+        {"eight later on", "bcdefghi", {0}, 0, "=1 =10 +10 +1 +1 +1 +1 +1 +1 +1 +1 +1", 12, "old held a", "bcdefghi"},
+        {"nine, not in a row",
+         "abcdfghij",
+         {0},
+         0,
+         "=1 =10 +10 +1 +1 +1 +1 +1 +1 +1 +1 +1 +1",
+         13,
+         "old held e",
+         "abcdfghij"},
+        {"a failure",
+         "",
+         {STORE_OK, STORE_REFUSED, STORE_OK, STORE_FAILED},
+         4,
+         "=1 =10 +10 +1 +1",
+         5,
+         "old held a",
+         "bcdefghij"},
+        {"a conflict", "", {STORE_OK, STORE_LOCKED, STORE_CONFLICT}, 3, "=1 =10 +10 +1", 4, "old held", "abcdefghij"},
+    };
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        struct parcel *of[COUNT_OF(units)];
+        prepare(state);
+        memcpy(stores[ASIDE].script + 1, rows[r].script, rows[r].script_len * sizeof rows[r].script[0]);
+        stores[ASIDE].script_len = 1 + rows[r].script_len;
+        start(64, 1024, 1);
+        set_aside(units, COUNT_OF(units), of);
+        for (const char *letter = rows[r].locked; *letter; letter++)
+            lock_row((const char[]){*letter, '\0'});
+        allow(&stores[ASIDE], rows[r].calls);
+        wait_for_call(&stores[ASIDE], rows[r].calls + 1);
+        pthread_mutex_lock(&stores[ASIDE].lock);
+        const char *counts = counts_text(&stores[ASIDE]), *stored = stored_text(&stores[ASIDE]);
+        expect_row(strncmp(counts, rows[r].counts, strlen(rows[r].counts)) == 0 &&
+                       stores[ASIDE].called[rows[r].calls] == REVISE,
+                   "%s: %s", rows[r].name, counts);
+        expect_row(strcmp(stored, rows[r].stored) == 0, "%s: stored %s", rows[r].name, stored);
+        pthread_mutex_unlock(&stores[ASIDE].lock);
+        unlock_rows();
+        set_closed(&stores[ASIDE], false);
+        finish();
+        for (size_t i = 0; i < COUNT_OF(units); i++) {
+            expect_row(of[i]->delivery.outcome == OUTCOME_CREATED, "%s: %s: outcome %d", rows[r].name, units[i],
+                       (int)of[i]->delivery.outcome);
+            expect_row(of[i]->delivery.backoff_us == (strchr(rows[r].waits_longer, *units[i]) ? 40 : 20) * US_PER_MS,
+                       "%s: %s: waited for %lld us", rows[r].name, units[i], (long long)of[i]->delivery.backoff_us);
+        }
+    }
+    end_table();
+}
+
+static void large_ones_are_tried_again_in_smaller_batches(void **state) {
+    (void)state;
+    struct parcel *none[1];
+    start(64, 1024, 1);
+    set_aside(NULL, 0, none);
+    for (int i = 0; i < 6; i++)
+        submit_parcel(make_large(false, MIB));
+    for (unsigned i = 3; i <= 4; i++) {
+        submit(".", LONG_MS);
+        wait_for_done(i);
+    }
+    skip_ms(1000);
+    set_closed(&stores[ASIDE], false);
+    finish();
+    assert_string_equal(counts_text(&stores[ASIDE]), "=1 =4 +4 =2 +2");
+}
+
+static void what_is_locked_is_not_blamed_on_another_ones_error(void **state) {
+    (void)state;
+    static const struct {
+        const char *units[2], *locked, *counts;
+    } rows[] = {{{"bad", "old"}, "old", "=1 =2 +2 +1 +1 ="}, {{"old 1", "old 2 bad"}, "old 1", "=1 =2 =1 +1 =1 ="}};
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        struct parcel *of[2];
+        prepare(state);
+        stores[ASIDE].refuses_bad = true;
+        start(64, 1024, 1);
+        set_aside(rows[r].units, 2, of);
+        lock_row(rows[r].locked);
+        allow(&stores[ASIDE], 5);
+        wait_for_call(&stores[ASIDE], 6); /* the one that is locked, again */
+        skip_ms(LONG_MS);
+        set_closed(&stores[ASIDE], false);
+        finish();
+        expect_row(strncmp(counts_text(&stores[ASIDE]), rows[r].counts, strlen(rows[r].counts)) == 0, "%zu: %s", r,
+                   counts_text(&stores[ASIDE]));
+        for (size_t i = 0; i < 2; i++) {
+            bool locked = strcmp(rows[r].units[i], rows[r].locked) == 0;
+            const struct delivery *delivery = &of[i]->delivery;
+            expect_row(delivery->outcome == OUTCOME_UNAVAILABLE &&
+                           strcmp(delivery->failure, locked ? "another session has locked the row" : "refused") == 0 &&
+                           strcmp(delivery->sqlstate, locked ? "" : "22000") == 0,
+                       "%s: outcome %d, %s %s", rows[r].units[i], (int)delivery->outcome, delivery->failure,
+                       delivery->sqlstate);
+        }
+    }
+    end_table();
+}
+
+static void what_is_set_aside_is_answered_in_time_though_its_store_hangs(void **state) {
+    (void)state;
+    for (int while_working = 0; while_working <= 1; while_working++) {
+        struct parcel *none[1], *locked[2];
+        prepare(state);
+        start(64, 1024, 1);
+        set_aside(NULL, 0, none);
+        locked[0] = submit("old", 20000);
+        locked[1] = submit("old", 20000); /* waits behind it, and is not tried at all */
+        for (unsigned i = 3; i <= 4; i++) {
+            submit(".", LONG_MS);
+            wait_for_done(i);
+        }
+        /* Whoever works is told when to come again. */
+        int again_ms = work_all();
+        assert_true(again_ms >= 0 && again_ms <= 20001);
+        assert_int_equal(done_count, 4);
+        if (while_working) {
+            set_closed(&stores[0], true);
+            size_t calls = stores[0].calls;
+            submit(".", LONG_MS);
+            wait_for_call(&stores[0], calls + 1);
+            skip_ms(21000);
+            set_closed(&stores[0], false);
+            wait_for_done(7);
+        } else {
+            skip_ms(21000);
+            work_all();
+            wait_for_done(6);
+        }
+        assert_true(clock_now_us() - locked[1]->delivery.deadline_us < 10 * US_PER_S);
+        for (size_t i = 0; i < COUNT_OF(locked); i++)
+            assert_int_equal(locked[i]->delivery.outcome, OUTCOME_UNAVAILABLE);
+        assert_int_equal(locked[1]->first_try, 0);
+        assert_int_equal(stores[ASIDE].calls, 1);
+        set_closed(&stores[ASIDE], false);
+        finish();
+    }
+}
+
+static void the_store_for_what_is_set_aside_holds_up_no_other(void **state) {
+    (void)state;
+    struct parcel *none[1];
+    start(64, 1024, 1);
+    set_aside(NULL, 0, none);
+    stores[0].leaves = false;
+    submit("a", LONG_MS);
+    submit_refused("x", LONG_MS);
+    submit("b", LONG_MS);
+    wait_for_done(5);
+    assert_int_equal(stores[ASIDE].calls, 1);
+    set_closed(&stores[ASIDE], false);
+    finish();
+}
+
+/* Were it put into a batch, that would wait for the lock again. */
+static void who_follows_one_that_stayed_locked_is_set_aside_at_once(void **state) {
+    (void)state;
+    lock_row("old");
+    start(64, 1024, 1);
+    struct parcel *first = submit("old", 1000), *second = submit("old", LONG_MS), *third = submit("old", LONG_MS);
+    wait_for_call(&stores[ASIDE], 1);
+    size_t calls = stores[0].calls;
+    skip_ms(1000);
+    wait_for_done(1);
+    unlock_rows();
+    wait_for_done(2);
+    assert_int_equal(first->delivery.outcome, OUTCOME_UNAVAILABLE);
+    assert_int_equal(second->delivery.outcome, OUTCOME_REVISED);
+    /* The lock is gone: who follows is as any other. */
+    wait_for_done(3);
+    finish();
+    assert_int_equal(third->delivery.outcome, OUTCOME_REVISED);
+    bool second_aside = false;
+    for (size_t i = 0; i < stores[ASIDE].stored_count; i++)
+        second_aside |= stores[ASIDE].stored[i] == &second->delivery;
+    assert_true(second_aside);
+    assert_int_equal(stores[0].calls, calls + 1);
+}
+
+/*
+ * After a lock was met, batches insert and wait for no row, until none was met for 5 s. A row that is there needs to be
+ * revised by the store for what is set aside, which is no sign of a lock.
+ */
+static void a_lock_makes_the_committer_wary_for_a_while(void **state) {
+    (void)state;
+    static const struct {
+        const char *unit; /* of a delivery that comes meanwhile */
+        bool locked;
+        const char *counts;
+    } rows[] = {{"new", false, "1 +1 +1 1 1"},
+                {"old", false, "1 +1 +1 1 1"},
+                {"new", true, "1 +1 +1 +1 1"},
+                {"old", true, "1 +1 +1 +1 1"}};
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        size_t done = 0;
+        prepare(state);
+        stores[0].script[0] = STORE_LOCKED;
+        stores[0].script_len = 1;
+        start(64, 1024, 1);
+        submit("a", LONG_MS);
+        wait_for_done(++done);
+        skip_ms(4000);
+        if (rows[r].locked)
+            lock_row(rows[r].unit);
+        submit(rows[r].unit, LONG_MS);
+        if (rows[r].locked)
+            wait_for_call(&stores[ASIDE], 1);
+        unlock_rows();
+        wait_for_done(++done);
+        skip_ms(1500);
+        submit("b", LONG_MS);
+        wait_for_done(++done);
+        skip_ms(5000);
+        submit("c", LONG_MS);
+        finish();
+        expect_row(strcmp(counts_text(&stores[0]), rows[r].counts) == 0, "%s%s: %s", rows[r].unit,
+                   rows[r].locked ? ", locked" : "", counts_text(&stores[0]));
+    }
+    end_table();
+}
+
 /* --- refused deliveries --- */
 
 static void a_refused_delivery_has_its_answer_once_it_is_stored(void **state) {
     (void)state;
-    stores[0].script[0] = STORE_FAILED;
-    stores[0].script[1] = STORE_CONFLICT;
-    stores[0].script_len = 2;
+    static const enum store_result script[] = {STORE_FAILED, STORE_CONFLICT, STORE_LOCKED};
+    memcpy(stores[REFUSED].script, script, sizeof script);
+    stores[REFUSED].script_len = COUNT_OF(script);
     start(64, 1024, 1);
     struct parcel *parcel = submit_refused("x", LONG_MS);
     finish();
     assert_int_equal(parcel->delivery.outcome, OUTCOME_QUARANTINED);
-    assert_null(parcel->delivery.failure);
-    assert_string_equal(counts_text(&stores[0]), "-1 -1 -1");
+    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -1 -1 -1");
 }
 
 static void a_refused_delivery_that_cannot_be_stored_is_unavailable(void **state) {
     (void)state;
-    stores[0].then = STORE_FAILED;
+    stores[REFUSED].then = STORE_FAILED;
     start(64, 1024, 1);
     struct parcel *parcel = submit_refused("x", 50), *late = submit_refused("late", -1);
     finish();
@@ -707,10 +1443,11 @@ static void a_refused_delivery_that_cannot_be_stored_is_unavailable(void **state
     assert_int_equal(late->delivery.outcome, OUTCOME_UNAVAILABLE);
 }
 
-static void receipts_and_refused_ones_never_share_a_batch_and_the_oldest_goes_first(void **state) {
+static void receipts_and_refused_ones_have_stores_of_their_own(void **state) {
     (void)state;
     start(64, 1024, 1);
     hold();
+    hold_refused();
     submit_refused("x", LONG_MS);
     submit("b", LONG_MS);
     submit_refused("y", LONG_MS);
@@ -718,55 +1455,81 @@ static void receipts_and_refused_ones_never_share_a_batch_and_the_oldest_goes_fi
     submit("b", LONG_MS);
     submit_refused("z", LONG_MS);
     set_closed(&stores[0], false);
+    set_closed(&stores[REFUSED], false);
     finish();
-    assert_string_equal(counts_text(&stores[0]), "1 -3 2 1");
-    assert_string_equal(stored_text(&stores[0]), "held x y z a b b");
+    assert_string_equal(counts_text(&stores[0]), "1 2 1");
+    assert_string_equal(stored_text(&stores[0]), "held a b b");
+    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -3");
+    assert_string_equal(stored_text(&stores[REFUSED]), "held x y z");
+    assert_int_equal(stores[ASIDE].calls, 0);
+}
+
+static void receipts_and_refused_ones_do_not_wait_for_each_other(void **state) {
+    (void)state;
+    for (int receipts_hang = 0; receipts_hang <= 1; receipts_hang++) {
+        struct fake_store *hanging = &stores[receipts_hang ? 0 : REFUSED];
+        prepare(state);
+        start(2, 20, 1);
+        hold();
+        hold_refused();
+        set_closed(&stores[receipts_hang ? REFUSED : 0], false);
+        wait_for_done(1);
+        for (int i = 0; i < 20; i++) { /* all that there is room for */
+            submit((const char[]){(char)('a' + i), '\0'}, LONG_MS);
+            submit_refused("x", LONG_MS);
+        }
+        wait_for_done(21);
+        assert_int_equal(hanging->stored_count, 0);
+        set_closed(hanging, false);
+        finish();
+        assert_int_equal(hanging->stored_count, 21);
+    }
 }
 
 static void refused_ones_are_stored_as_they_came_whatever_their_keys(void **state) {
     (void)state;
     start(3, 1024, 1);
-    hold();
+    hold_refused();
     for (const char *unit = "zazby"; *unit; unit++)
         submit_refused((const char[]){*unit, '\0'}, LONG_MS);
-    set_closed(&stores[0], false);
+    set_closed(&stores[REFUSED], false);
     finish();
-    assert_string_equal(counts_text(&stores[0]), "1 -3 -2");
-    assert_string_equal(stored_text(&stores[0]), "held z a z b y");
+    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -3 -2");
+    assert_string_equal(stored_text(&stores[REFUSED]), "held z a z b y");
 }
 
 static void a_refused_one_that_cannot_be_stored_does_not_take_others_along(void **state) {
     (void)state;
-    stores[0].refuses_bad = true;
+    stores[REFUSED].refuses_bad = true;
     start(64, 1024, 1);
-    hold();
+    hold_refused();
     struct parcel *x = submit_refused("x", LONG_MS), *bad = submit_refused("bad", LONG_MS),
                   *y = submit_refused("y", LONG_MS);
-    set_closed(&stores[0], false);
+    set_closed(&stores[REFUSED], false);
     finish();
     assert_int_equal(x->delivery.outcome, OUTCOME_QUARANTINED);
     assert_int_equal(y->delivery.outcome, OUTCOME_QUARANTINED);
     assert_int_equal(bad->delivery.outcome, OUTCOME_UNAVAILABLE);
     assert_string_equal(bad->delivery.failure, "refused");
-    assert_string_equal(stored_text(&stores[0]), "held x y");
+    assert_string_equal(stored_text(&stores[REFUSED]), "held x y");
 }
 
-/* Bodies of a megabyte each would make one statement of the whole queue. */
+/* Bodies of a megabyte each would make one statement of the whole backlog. */
 static void large_deliveries_make_smaller_batches(void **state) {
     (void)state;
-    enum { MIB = 1024 * 1024 };
     start(64, 1024, 1);
     hold();
-    for (int i = 0; i < 6; i++)
-        submit_refused((const char[]){(char)('0' + i), '\0'}, LONG_MS)->delivery.body_len = MIB;
-    for (int i = 0; i < 6; i++)
-        submit((const char[]){(char)('a' + i), '\0'}, LONG_MS)->delivery.receipt.extra_len = MIB;
+    hold_refused();
+    for (int i = 0; i < 12; i++)
+        submit_parcel(make_large(i % 2 == 1, MIB));
     set_closed(&stores[0], false);
+    set_closed(&stores[REFUSED], false);
     finish();
-    assert_string_equal(counts_text(&stores[0]), "1 -4 -2 4 2");
+    assert_string_equal(counts_text(&stores[0]), "1 4 2");
+    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -4 -2");
 }
 
-/* --- the queue --- */
+/* --- the backlog --- */
 
 static void a_full_queue_refuses_and_leaves_the_delivery_alone(void **state) {
     (void)state;
@@ -818,6 +1581,27 @@ static void a_batch_makes_room_for_as_many_as_it_took(void **state) {
     assert_string_equal(counts_text(&stores[0]), "1 2 2 2 2 2 2");
 }
 
+static void receipts_and_refused_ones_have_a_bound_in_bytes_each(void **state) {
+    (void)state;
+    const struct committer_options options = {.batch_max = 64, .queue_max = 1024, .queue_max_bytes = 300 * KIB};
+    start_with(1 + COMMITTER_MORE_STORES, &options, 1);
+    hold();
+    hold_refused();
+    for (int refused = 0; refused <= 1; refused++) {
+        submit_parcel(make_large(refused, MIB)); /* as nothing else waits */
+        for (int i = 0; i < 2; i++) {
+            assert_false(committer_submit(committer, &make_large(refused, 0)->delivery));
+            parcel_count--;
+        }
+    }
+    set_closed(&stores[0], false);
+    set_closed(&stores[REFUSED], false);
+    wait_for_done(4);
+    for (int i = 0; i < 8; i++)
+        submit_parcel(make_large(i % 2 == 1, 60 * KIB));
+    finish();
+}
+
 static void all_of_a_full_queue_is_done_once(void **state) {
     (void)state;
     char unit[8];
@@ -854,24 +1638,25 @@ static void many_threads_and_stores_do_everything_once(void **state) {
     (void)state;
     pthread_t threads[SUBMITTERS];
     char unit[16];
+    in_order = false;
     for (int i = 0; i < SUBMITTERS * EACH; i++) {
         snprintf(unit, sizeof unit, "%s%d", i % 97 == 0 ? "bad" : "", i % 300);
         make_parcel(unit, LONG_MS);
     }
-    for (size_t i = 0; i < COUNT_OF(stores); i++) {
+    for (size_t i = 0; i < RECEIPT_STORES; i++) {
         stores[i].refuses_bad = true;
         stores[i].script[1] = STORE_CONFLICT;
         stores[i].script[2] = STORE_FAILED;
         stores[i].script_len = 3;
     }
-    start(16, 64, COUNT_OF(stores));
+    start(16, 64, RECEIPT_STORES);
     for (int i = 0; i < SUBMITTERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, submit_many, &parcels[i * EACH]), 0);
     for (int i = 0; i < SUBMITTERS; i++)
         pthread_join(threads[i], NULL);
     finish();
     size_t stored = 0;
-    for (size_t i = 0; i < COUNT_OF(stores); i++) {
+    for (size_t i = 0; i < STORES; i++) {
         stored += stores[i].stored_count;
         assert_int_equal(stores[i].frees, 1);
     }
@@ -879,6 +1664,47 @@ static void many_threads_and_stores_do_everything_once(void **state) {
         assert_int_equal(parcels[i].delivery.outcome,
                          parcels[i].unit[0] == 'b' ? OUTCOME_UNAVAILABLE : OUTCOME_CREATED);
     assert_int_equal(stored, SUBMITTERS * EACH - (SUBMITTERS * EACH + 96) / 97);
+}
+
+/*
+ * All stores answer and settle at random. What has to hold is what finish and the fakes check: each delivery is done
+ * once, with a reason or stored; those of one receipt one after the other; no two of one receipt in stores at a time;
+ * batches sorted; each store called for what it is for.
+ */
+static void whatever_stores_answer_everything_is_done_once_and_in_order(void **state) {
+    (void)state;
+    enum { ROUNDS = 3, UNITS = 12, UNTIL_MS = 500 };
+    pthread_t threads[SUBMITTERS];
+    unsigned seed = 11;
+    char unit[16];
+    for (int round = 0; round < ROUNDS; round++) {
+        prepare(state);
+        for (size_t i = 0; i < STORES; i++)
+            stores[i].random = seed * 1000 + (unsigned)i;
+        for (int i = 0; i < SUBMITTERS * EACH; i++) {
+            int deadline_ms = 20 + rand_r(&seed) % UNTIL_MS;
+            /* Each thread has receipts of its own. */
+            snprintf(unit, sizeof unit, "%d %d", i / EACH, rand_r(&seed) % UNITS);
+            if (rand_r(&seed) % 8 == 0)
+                make_refused(unit, deadline_ms);
+            else
+                make_parcel(unit, deadline_ms);
+        }
+        start(16, 100, RECEIPT_STORES);
+        for (int i = 0; i < SUBMITTERS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, submit_many, &parcels[i * EACH]), 0);
+        for (int i = 0; i < SUBMITTERS; i++)
+            pthread_join(threads[i], NULL);
+        finish();
+        size_t stored = 0;
+        for (size_t i = 0; i < STORES; i++)
+            stored += stores[i].stored_count;
+        for (size_t i = 0; i < parcel_count; i++)
+            stored -= parcels[i].delivery.outcome != OUTCOME_UNAVAILABLE;
+        assert_int_equal(stored, 0);
+        /* It went through all of it. */
+        assert_true(stores[ASIDE].stored_count > 0 && stores[REFUSED].stored_count > 0);
+    }
 }
 
 static void a_store_that_hangs_does_not_hold_up_another(void **state) {
@@ -955,12 +1781,13 @@ static void a_slow_batch_holds_up_nothing(void **state) {
 
 static void who_works_has_stored_all_when_it_returns(void **state) {
     (void)state;
-    start_with(0, 2, 1024, 2);
-    assert_int_equal(committer_work(committer), -1);
+    const struct committer_options options = {.batch_max = 2, .queue_max = 1024, .queue_max_bytes = MIB};
+    start_with(0, &options, 2);
+    assert_int_equal(work_all(), -1);
     for (int i = 0; i < 5; i++)
         submit((const char[]){(char)('a' + i), '\0'}, LONG_MS);
     assert_int_equal(stores[0].calls, 0);
-    assert_int_equal(committer_work(committer), -1);
+    assert_int_equal(work_all(), -1);
     assert_int_equal(done_count, 5);
     finish();
     assert_string_equal(counts_text(&stores[0]), "2 2 1");
@@ -969,9 +1796,9 @@ static void who_works_has_stored_all_when_it_returns(void **state) {
 
 static void free_without_work_frees_the_stores(void **state) {
     (void)state;
-    start(64, 1024, 3);
+    start(64, 1024, RECEIPT_STORES);
     finish();
-    for (size_t i = 0; i < COUNT_OF(stores); i++) {
+    for (size_t i = 0; i < STORES; i++) {
         assert_int_equal(stores[i].frees, 1);
         assert_int_equal(stores[i].calls, 0);
     }
@@ -981,6 +1808,7 @@ static void free_without_work_frees_the_stores(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_lone_delivery_is_committed_at_once, prepare),
+        cmocka_unit_test_setup(a_batch_is_as_large_as_the_store_has_a_fit_for, prepare),
         cmocka_unit_test_setup(only_many_repeated_deliveries_are_waited_for, prepare),
         cmocka_unit_test_setup(what_waits_becomes_batches_up_to_the_bound, prepare),
         cmocka_unit_test_setup(a_bound_of_one_stores_one_by_one, prepare),
@@ -998,16 +1826,31 @@ int main(void) {
         cmocka_unit_test_setup(only_those_whose_time_is_up_leave_a_batch, prepare),
         cmocka_unit_test_setup(a_delivery_that_waited_is_not_blamed_on_another_ones_error, prepare),
         cmocka_unit_test_setup(a_failure_is_forgotten_after_a_success, prepare),
+        cmocka_unit_test_setup(a_delivery_whose_key_is_being_stored_joins_no_batch, prepare),
+        cmocka_unit_test_setup(who_waits_for_its_key_comes_before_what_came_later, prepare),
+        cmocka_unit_test_setup(a_lock_holds_up_nobody_else, prepare),
+        cmocka_unit_test_setup(what_is_locked_until_its_deadline_is_unavailable_and_says_why, prepare),
+        cmocka_unit_test_setup(what_is_set_aside_is_tried_again_until_it_is_stored, prepare),
+        cmocka_unit_test_setup(few_locks_are_waited_for_when_receipts_are_tried_singly, prepare),
+        cmocka_unit_test_setup(large_ones_are_tried_again_in_smaller_batches, prepare),
+        cmocka_unit_test_setup(what_is_locked_is_not_blamed_on_another_ones_error, prepare),
+        cmocka_unit_test_setup(what_is_set_aside_is_answered_in_time_though_its_store_hangs, prepare),
+        cmocka_unit_test_setup(the_store_for_what_is_set_aside_holds_up_no_other, prepare),
+        cmocka_unit_test_setup(who_follows_one_that_stayed_locked_is_set_aside_at_once, prepare),
+        cmocka_unit_test_setup(a_lock_makes_the_committer_wary_for_a_while, prepare),
         cmocka_unit_test_setup(a_refused_delivery_has_its_answer_once_it_is_stored, prepare),
         cmocka_unit_test_setup(a_refused_delivery_that_cannot_be_stored_is_unavailable, prepare),
-        cmocka_unit_test_setup(receipts_and_refused_ones_never_share_a_batch_and_the_oldest_goes_first, prepare),
+        cmocka_unit_test_setup(receipts_and_refused_ones_have_stores_of_their_own, prepare),
+        cmocka_unit_test_setup(receipts_and_refused_ones_do_not_wait_for_each_other, prepare),
         cmocka_unit_test_setup(refused_ones_are_stored_as_they_came_whatever_their_keys, prepare),
         cmocka_unit_test_setup(a_refused_one_that_cannot_be_stored_does_not_take_others_along, prepare),
         cmocka_unit_test_setup(large_deliveries_make_smaller_batches, prepare),
         cmocka_unit_test_setup(a_full_queue_refuses_and_leaves_the_delivery_alone, prepare),
         cmocka_unit_test_setup(a_batch_makes_room_for_as_many_as_it_took, prepare),
+        cmocka_unit_test_setup(receipts_and_refused_ones_have_a_bound_in_bytes_each, prepare),
         cmocka_unit_test_setup(all_of_a_full_queue_is_done_once, prepare),
         cmocka_unit_test_setup(many_threads_and_stores_do_everything_once, prepare),
+        cmocka_unit_test_setup(whatever_stores_answer_everything_is_done_once_and_in_order, prepare),
         cmocka_unit_test_setup(a_store_that_hangs_does_not_hold_up_another, prepare),
         cmocka_unit_test_setup(few_wait_for_the_batch_that_is_stored_but_many_do_not, prepare),
         cmocka_unit_test_setup(a_slow_batch_holds_up_nothing, prepare),

@@ -37,7 +37,7 @@ static int handle(const struct request *request) {
     if (handler_handle(&handler, request, &delivery)) {
         /* Not decided yet: whoever forgets to decide says 503. */
         assert_int_equal(delivery.outcome, OUTCOME_UNAVAILABLE);
-        return delivery.refusal == OUTCOME_UNAVAILABLE ? STORE : (int)delivery.refusal;
+        return delivery.refusal == REFUSAL_NONE ? STORE : (int)outcome_of_refusal(delivery.refusal);
     }
     /* These are never sent again, so they are not answered before they are stored. */
     assert_true(delivery.outcome != OUTCOME_MALFORMED && delivery.outcome != OUTCOME_INVALID);
@@ -461,12 +461,12 @@ static void a_stored_body_is_judged_as_one_that_arrives(void **state) {
     static const struct {
         const char *body;
         bool valid;
-        enum outcome refusal;
-    } rows[] = {{NULL, true, OUTCOME_UNAVAILABLE}, /* the valid one */
-                {"", false, OUTCOME_MALFORMED},
-                {"{\"a\":", false, OUTCOME_MALFORMED},
-                {"[]", false, OUTCOME_MALFORMED},
-                {"{}", false, OUTCOME_INVALID}};
+        enum refusal refusal;
+    } rows[] = {{NULL, true, REFUSAL_NONE}, /* the valid one */
+                {"", false, REFUSAL_MALFORMED},
+                {"{\"a\":", false, REFUSAL_MALFORMED},
+                {"[]", false, REFUSAL_MALFORMED},
+                {"{}", false, REFUSAL_INVALID}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         const char *body = rows[i].body ? rows[i].body : valid_body;
         struct delivery again = {0};

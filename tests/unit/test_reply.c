@@ -1,4 +1,4 @@
-/* reply.h: the answers of contract.md, byte for byte. */
+/* reply.h: the answers of CONTRACT.md, byte for byte. */
 #include "reply.h"
 
 #include "contract.h"
@@ -68,7 +68,7 @@ static void every_outcome_has_its_answer(void **state) {
 static void what_is_not_decided_is_unavailable(void **state) {
     (void)state;
     struct delivery delivery = {0};
-    assert_int_equal(reply_status(delivery.outcome), 503);
+    assert_int_equal(outcome_status(delivery.outcome), 503);
 }
 
 static void malformed_says_what_is_wrong(void **state) {
@@ -148,7 +148,7 @@ static void every_answer_is_sound_http_and_json(void **state) {
         assert_false(out.failed);
         const char *body = body_of(&out), *length = strstr(out.data, "\r\nContent-Length: ");
         bool json = statuses[outcome] != 401;
-        assert_int_equal(reply_status(delivery.outcome), statuses[outcome]);
+        assert_int_equal(outcome_status(delivery.outcome), statuses[outcome]);
         assert_int_equal(atoi(out.data + strlen("Status: ")), statuses[outcome]);
         assert_non_null(length);
         assert_int_equal(atoi(length + strlen("\r\nContent-Length: ")), strlen(body));
@@ -159,7 +159,7 @@ static void every_answer_is_sound_http_and_json(void **state) {
         assert_true(!strstr(out.data, "\r\nWWW-Authenticate: ") == (statuses[outcome] != 401));
         for (const char *line = out.data; line < body; line = strchr(line, '\n') + 1)
             assert_true(strchr(line, '\n')[-1] == '\r');
-        const char *result = reply_result(delivery.outcome);
+        const char *result = outcome_result(delivery.outcome);
         assert_true(!result == !results[outcome]);
         if (result)
             assert_string_equal(result, results[outcome]);
@@ -183,16 +183,16 @@ static void message_and_errors_can_be_had_without_an_answer(void **state) {
     struct delivery delivery = make_delivery(OUTCOME_QUARANTINED);
     struct buffer out;
     strcpy(delivery.message, "The body is empty.");
-    assert_string_equal(reply_message(&delivery, OUTCOME_MALFORMED), "The body is empty.");
-    assert_string_equal(reply_message(&delivery, OUTCOME_INVALID), "Validation Failed");
+    assert_string_equal(outcome_message(OUTCOME_MALFORMED, delivery.message), "The body is empty.");
+    assert_string_equal(outcome_message(OUTCOME_INVALID, delivery.message), "Validation Failed");
     buffer_init(&out);
-    reply_write_errors(&out, &delivery.errors);
+    receipt_write_errors(&out, &delivery.errors);
     assert_true(text_is(out.data, out.len, "[]"));
     buffer_fini(&out);
     delivery.errors.count = 2;
     delivery.errors.list[0] = (struct receipt_error){0, RECEIPT_MISSING_FIELD};
     delivery.errors.list[1] = (struct receipt_error){12, RECEIPT_INVALID_VALUE};
-    reply_write_errors(&out, &delivery.errors);
+    receipt_write_errors(&out, &delivery.errors);
     assert_true(text_is(out.data, out.len,
                         "[{\"field\":\"program_identifier\",\"code\":\"missing_field\"},"
                         "{\"field\":\"reference.type\",\"code\":\"invalid_value\"}]"));

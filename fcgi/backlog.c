@@ -1,0 +1,201 @@
+#include "backlog.h"
+
+#include <stdlib.h>
+
+enum { BUCKETS_MIN = 64, BUCKETS_MAX = 65536 };
+
+static void line_init(struct line *line) {
+    *line = (struct line){.last = &line->first};
+}
+
+static void push_back(struct line *line, struct delivery *delivery) {
+    delivery->next = NULL;
+    *line->last = delivery;
+    line->last = &delivery->next;
+    line->count++;
+}
+
+static void push_front(struct line *line, struct delivery *delivery) {
+    delivery->next = line->first;
+    line->first = delivery;
+    if (!delivery->next)
+        line->last = &delivery->next;
+    line->count++;
+}
+
+/* Takes out the delivery that *link points to. */
+static struct delivery *unlink_at(struct line *line, struct delivery **link) {
+    struct delivery *delivery = *link;
+    *link = delivery->next;
+    if (!*link)
+        line->last = link;
+    line->count--;
+    return delivery;
+}
+
+static bool is_refused(const struct delivery *delivery) {
+    return delivery->refusal != REFUSAL_NONE;
+}
+
+/* All that it takes while it waits. */
+static size_t bytes_of(const struct delivery *delivery) {
+    size_t bytes = sizeof *delivery + delivery->body_len + delivery->receipt.extra_len;
+    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++)
+        bytes += delivery->receipt.values[i].len;
+    return bytes;
+}
+
+static struct usage *usage_for(struct backlog *backlog, const struct delivery *delivery) {
+    return is_refused(delivery) ? &backlog->refusals : &backlog->receipts;
+}
+
+static void enter(struct backlog *backlog, const struct delivery *delivery) {
+    struct usage *usage = usage_for(backlog, delivery);
+    usage->count++;
+    usage->bytes += bytes_of(delivery);
+}
+
+static void leave(struct backlog *backlog, const struct delivery *delivery) {
+    struct usage *usage = usage_for(backlog, delivery);
+    usage->count--;
+    usage->bytes -= bytes_of(delivery);
+}
+
+bool backlog_init(struct backlog *backlog, size_t max_count, size_t max_bytes) {
+    *backlog = (struct backlog){.limit = {max_count, max_bytes}, .retry_us = INT64_MAX, .expiry_us = INT64_MAX};
+    line_init(&backlog->ready);
+    line_init(&backlog->aside);
+    line_init(&backlog->refused);
+    backlog->bucket_count = BUCKETS_MIN;
+    while (backlog->bucket_count < max_count && backlog->bucket_count < BUCKETS_MAX)
+        backlog->bucket_count *= 2;
+    backlog->bucket = calloc(backlog->bucket_count, sizeof(struct delivery *));
+    return backlog->bucket != NULL;
+}
+
+void backlog_fini(struct backlog *backlog) {
+    free(backlog->bucket);
+    backlog->bucket = NULL;
+}
+
+/*
+ * The link to the one in the table with that hash, or the link that ends its bucket. Keys that differ and hash alike
+ * wait for each other, which harms nobody.
+ */
+static struct delivery **find_key(struct backlog *backlog, uint64_t key_hash) {
+    struct delivery **link = &backlog->bucket[key_hash & (backlog->bucket_count - 1)];
+    while (*link && (*link)->receipt.key_hash != key_hash)
+        link = &(*link)->next_in_bucket;
+    return link;
+}
+
+bool backlog_add(struct backlog *backlog, struct delivery *delivery) {
+    const struct usage *usage = usage_for(backlog, delivery);
+    if (usage->count >= backlog->limit.count ||
+        (usage->count > 0 && usage->bytes + bytes_of(delivery) > backlog->limit.bytes))
+        return false;
+    enter(backlog, delivery);
+    delivery->backoff_us = 0;
+    if (is_refused(delivery)) {
+        push_back(&backlog->refused, delivery);
+        return true;
+    }
+    delivery->next_in_bucket = NULL;
+    delivery->next_of_key = NULL;
+    delivery->last_of_key = delivery;
+    struct delivery **link = find_key(backlog, delivery->receipt.key_hash);
+    if (*link) {
+        (*link)->last_of_key->next_of_key = delivery;
+        (*link)->last_of_key = delivery;
+    } else {
+        *link = delivery;
+        push_back(&backlog->ready, delivery);
+    }
+    return true;
+}
+
+static size_t take(struct backlog *backlog, struct line *line, struct delivery **batch, size_t max, size_t max_bytes) {
+    size_t count = 0, bytes = 0;
+    while (line->first && count < max && bytes < max_bytes) {
+        struct delivery *delivery = unlink_at(line, &line->first);
+        leave(backlog, delivery);
+        bytes += bytes_of(delivery);
+        batch[count++] = delivery;
+    }
+    return count;
+}
+
+size_t backlog_take_ready(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes) {
+    return take(backlog, &backlog->ready, batch, max, max_bytes);
+}
+
+size_t backlog_take_refused(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes) {
+    return take(backlog, &backlog->refused, batch, max, max_bytes);
+}
+
+/* Notes when one that is set aside wants to be looked at. */
+static void note_times(struct backlog *backlog, const struct delivery *delivery) {
+    if (delivery->retry_at_us < backlog->retry_us)
+        backlog->retry_us = delivery->retry_at_us;
+    if (delivery->deadline_us < backlog->expiry_us)
+        backlog->expiry_us = delivery->deadline_us;
+}
+
+/* Takes those that are set aside and due, or else those that are past their deadline. */
+static size_t take_aside(struct backlog *backlog, int64_t now_us, bool expired, struct delivery **batch, size_t max,
+                         size_t max_bytes) {
+    size_t count = 0, bytes = 0;
+    struct delivery **link = &backlog->aside.first;
+    backlog->retry_us = backlog->expiry_us = INT64_MAX;
+    while (*link) {
+        int64_t time_us = expired ? (*link)->deadline_us : (*link)->retry_at_us;
+        if (time_us <= now_us && count < max && bytes < max_bytes) {
+            batch[count] = unlink_at(&backlog->aside, link);
+            leave(backlog, batch[count]);
+            bytes += bytes_of(batch[count++]);
+            continue;
+        }
+        note_times(backlog, *link);
+        link = &(*link)->next;
+    }
+    return count;
+}
+
+size_t backlog_take_due(struct backlog *backlog, int64_t now_us, struct delivery **batch, size_t max,
+                        size_t max_bytes) {
+    return take_aside(backlog, now_us, false, batch, max, max_bytes);
+}
+
+size_t backlog_take_expired(struct backlog *backlog, int64_t now_us, struct delivery **batch, size_t max) {
+    return take_aside(backlog, now_us, true, batch, max, SIZE_MAX);
+}
+
+static void push_aside(struct backlog *backlog, struct delivery *delivery, int64_t retry_at_us) {
+    delivery->retry_at_us = retry_at_us;
+    push_back(&backlog->aside, delivery);
+    note_times(backlog, delivery);
+}
+
+void backlog_set_aside(struct backlog *backlog, struct delivery *delivery, int64_t retry_at_us) {
+    enter(backlog, delivery);
+    push_aside(backlog, delivery, retry_at_us);
+}
+
+void backlog_release(struct backlog *backlog, const struct delivery *delivery) {
+    if (is_refused(delivery))
+        return;
+    struct delivery **link = find_key(backlog, delivery->receipt.key_hash), *next = delivery->next_of_key;
+    if (!next) {
+        *link = delivery->next_in_bucket;
+        return;
+    }
+    next->last_of_key = delivery->last_of_key;
+    next->next_in_bucket = delivery->next_in_bucket;
+    *link = next;
+    if (delivery->backoff_us > 0 && delivery->outcome == OUTCOME_UNAVAILABLE) {
+        next->backoff_us = delivery->backoff_us;
+        push_aside(backlog, next, 0);
+    } else {
+        push_front(&backlog->ready, next);
+    }
+}

@@ -1,0 +1,177 @@
+#include "statements.h"
+
+enum {
+    RECEIPT_PARAMETERS = STATEMENTS_COLUMN_COUNT + 3,
+    LOOKUP_PARAMETERS = RECEIPT_KEY_COUNT + 2,
+    REJECT_PARAMETERS = 6 + RECEIPT_KEY_COUNT,
+};
+
+/*
+ * The settings that make a commit durable, as they are when it is committed (PostgreSQL: "Asynchronous Commit",
+ * "Settings": only with a standby named do local and remote_write promise less than on). Evaluated once a statement.
+ */
+#define DURABLE                                                                                                        \
+    "(select current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'"                           \
+    " and (current_setting('synchronous_commit') in ('on', 'remote_apply')"                                            \
+    " or (current_setting('synchronous_commit') in ('local', 'remote_write')"                                          \
+    " and current_setting('synchronous_standby_names') = '')))"
+
+/*
+ * When the row r may be replaced by a delivery: it differs, and was neither created nor revised last under the same
+ * request id, which is a delivery whose acknowledgement was lost. (One that revised the row before others did, the
+ * trigger receipts_apply_once turns away.)
+ */
+#define NEITHER_BY(delivery)                                                                                           \
+    "r.request_id <> " delivery ".request_id and r.revised_request_id is distinct from " delivery ".request_id"
+
+/* "values ($1,…),(…)" */
+static void append_values(struct buffer *sql, size_t rows, size_t row_parameters) {
+    size_t parameter = 0;
+    for (size_t row = 0; row < rows; row++)
+        for (size_t i = 0; i < row_parameters; i++) {
+            const char *before = i > 0 ? "," : row > 0 ? "),(" : " values (";
+            buffer_append_format(sql, "%s$%zu", before, ++parameter);
+        }
+    buffer_append_text(sql, ")");
+}
+
+static void append_columns(struct buffer *sql, const char *prefix, bool keys, const char *assign) {
+    bool first = true;
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        if (!field->column || (field->key && !keys))
+            continue;
+        buffer_append_format(sql, "%s%s%s", first ? "" : ", ", prefix, field->column);
+        if (assign)
+            buffer_append_format(sql, " = %s%s", assign, field->column);
+        first = false;
+    }
+}
+
+/* Those that are parameters. */
+static void append_all_columns(struct buffer *sql) {
+    append_columns(sql, "", true, NULL);
+    buffer_append_text(sql, ", extra, request_id, api_key_name");
+}
+
+/* "set …": the content becomes that of `delivery`, "excluded." or "v.". */
+static void append_assignments(struct buffer *sql, const char *delivery, const char *now) {
+    append_columns(sql, "", false, delivery);
+    buffer_append_format(sql,
+                         ", extra = %sextra, api_key_name = %sapi_key_name, revision = r.revision + 1,"
+                         " revised_request_id = %srequest_id, revised_at = %s",
+                         delivery, delivery, delivery, now);
+}
+
+/* "(r.…) is distinct from (….…)": whether the content differs. */
+static void append_differs(struct buffer *sql, const char *delivery) {
+    buffer_append_text(sql, "(");
+    append_columns(sql, "r.", false, NULL);
+    buffer_append_text(sql, ", r.extra) is distinct from (");
+    append_columns(sql, delivery, false, NULL);
+    buffer_append_format(sql, ", %sextra)", delivery);
+}
+
+static void append_insert(struct buffer *sql, size_t rows) {
+    buffer_append_text(sql, "insert into inventory.receipts as r (");
+    append_all_columns(sql);
+    buffer_append_text(sql, ")");
+    append_values(sql, rows, RECEIPT_PARAMETERS);
+    buffer_append_text(sql, " on conflict (" STATEMENTS_NATURAL_KEY ") do ");
+}
+
+#define RETURNING " returning coalesce(revised_request_id, request_id), " DURABLE ", request_id, revised_request_id"
+
+/* Nothing volatile may stand in "do update" (Citus refuses it), hence excluded.received_at, the default now(). */
+static void write_upsert(struct buffer *sql, size_t rows, const char *keep_when) {
+    append_insert(sql, rows);
+    buffer_append_text(sql, "update set ");
+    append_assignments(sql, "excluded.", "excluded.received_at");
+    buffer_append_text(sql, " where " NEITHER_BY("excluded") " and ");
+    append_differs(sql, "excluded.");
+    if (keep_when)
+        buffer_append_format(sql, " and (%s) is not true", keep_when);
+    buffer_append_text(sql, RETURNING);
+}
+
+static void write_insert(struct buffer *sql, size_t rows, const char *keep_when) {
+    (void)keep_when;
+    append_insert(sql, rows);
+    buffer_append_text(sql, "nothing" RETURNING);
+}
+
+/* The rows that it finds it locks, also those that need no new version: so its commit makes all of them durable. */
+static void write_revise(struct buffer *sql, size_t rows, const char *keep_when) {
+    (void)keep_when;
+    buffer_append_text(sql, "with v as materialized (select delivery.* from (");
+    append_values(sql, rows, RECEIPT_PARAMETERS);
+    buffer_append_text(sql, ") as delivery (");
+    append_all_columns(sql);
+    buffer_append_text(sql, ") join inventory.receipts as r using (" STATEMENTS_NATURAL_KEY ")"
+                            " for no key update of r skip locked), revised as (update inventory.receipts as r set ");
+    append_assignments(sql, "v.", "now()");
+    buffer_append_text(sql, " from v where (r.program_identifier, r.asn_number, r.unit_identifier)"
+                            " = (v.program_identifier, v.asn_number, v.unit_identifier) and " NEITHER_BY("v") " and ");
+    append_differs(sql, "v.");
+    buffer_append_text(sql, " returning v.request_id)"
+                            " select request_id, " DURABLE
+                            ", request_id in (select revised.request_id from revised) from v");
+}
+
+/*
+ * What a statement sees was committed, and a commit is seen once it is flushed, unless it did not wait for that: so all
+ * of it is durable when everything was flushed, which is nearly always so where little but re-deliveries comes, and
+ * when no standby has to have it too. The content is compared by the caller: as parameters it would cost PostgreSQL
+ * more.
+ */
+static void write_lookup(struct buffer *sql, size_t rows, const char *keep_when) {
+    (void)keep_when;
+    buffer_append_text(sql, "select v.request_id, " DURABLE ", r.request_id, r.revised_request_id,"
+                            " r.revision > 1 and inventory.has_revised(v.request_id, r.program_identifier,"
+                            " r.asn_number, r.unit_identifier),"
+                            " r.extra is not distinct from v.extra"
+                            " and (select current_setting('synchronous_standby_names') = ''"
+                            " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()), ");
+    append_columns(sql, "r.", false, NULL);
+    buffer_append_text(sql, " from (");
+    append_values(sql, rows, LOOKUP_PARAMETERS);
+    buffer_append_text(sql, ") as v (" STATEMENTS_NATURAL_KEY ", extra, request_id)"
+                            " join inventory.receipts as r using (" STATEMENTS_NATURAL_KEY ")");
+}
+
+/*
+ * A second try after a lost acknowledgement finds the row. It is written once more, not left alone: only a transaction
+ * that has written waits for its commit to be durable, here and on a standby.
+ */
+static void write_reject(struct buffer *sql, size_t rows, const char *keep_when) {
+    (void)keep_when;
+    buffer_append_text(sql, "insert into inventory.rejected_receipts"
+                            " (request_id, api_key_name, status, message, errors, body, " STATEMENTS_NATURAL_KEY ")");
+    append_values(sql, rows, REJECT_PARAMETERS);
+    buffer_append_text(sql, " on conflict (request_id) do update set request_id = excluded.request_id"
+                            " returning request_id, " DURABLE);
+}
+
+static const struct {
+    const char *name;
+    void (*write)(struct buffer *sql, size_t rows, const char *keep_when);
+    size_t row_parameters;
+} statements[STATEMENT_COUNT] = {
+    [STATEMENT_UPSERT] = {"upsert", write_upsert, RECEIPT_PARAMETERS},
+    [STATEMENT_INSERT] = {"insert", write_insert, RECEIPT_PARAMETERS},
+    [STATEMENT_REVISE] = {"revise", write_revise, RECEIPT_PARAMETERS},
+    [STATEMENT_LOOKUP] = {"lookup", write_lookup, LOOKUP_PARAMETERS},
+    [STATEMENT_REJECT] = {"reject", write_reject, REJECT_PARAMETERS},
+};
+
+const char *statements_name(enum statement statement) {
+    return statements[statement].name;
+}
+
+size_t statements_row_parameters(enum statement statement) {
+    return statements[statement].row_parameters;
+}
+
+void statements_write(struct buffer *sql, enum statement statement, size_t rows, const char *keep_when) {
+    statements[statement].write(sql, rows, keep_when);
+}

@@ -1,0 +1,551 @@
+#include "store.h"
+
+#include "buffer.h"
+#include "clock.h"
+#include "log.h"
+#include "session.h"
+#include "statements.h"
+
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Types by their fixed OIDs (PostgreSQL's pg_type.dat). */
+enum { OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2950, OID_JSONB = 3802 };
+
+enum {
+    ERRORS_MAX_BYTES = RECEIPT_FIELD_COUNT * 96, /* {"field":…,"code":…} takes up to 82 */
+    JSONB_VERSION = 1,                           /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
+    FRUITLESS_LOOKUPS = 8,                       /* in a row, before there are none for a while: */
+    NO_LOOKUP_US = 30 * US_PER_S,
+    LOCK_TIMEOUT_MS = 20, /* of the statements for when locks were met */
+};
+
+/*
+ * The numbers of rows that statements are prepared for, besides batch_max: a session of PostgreSQL's keeps each, with
+ * 6 KB a row, for as long as it lives.
+ */
+static const size_t sizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  10,  12,  14,  16,  20,
+                               24, 28, 32, 40, 48, 56, 64, 96, 128, 256, 512, 1024};
+enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0] + 1 }; /* the last is batch_max */
+
+struct store_pg {
+    struct store store;
+    struct store_options options;
+    struct session *session;
+    bool prepared[STATEMENT_COUNT][SIZE_COUNT]; /* in this session */
+    bool mostly_known;                          /* the last batch was */
+    unsigned fruitless;                         /* lookups in a row that settled nothing of such batches */
+    int64_t lookup_again_us;                    /* until then, batches are not looked up first */
+
+    /* Room for the parameters of one batch. */
+    const char **values;
+    int *lengths;
+    int *formats; /* all 1: binary */
+    Oid *types;
+    int64_t *integers;      /* one a row: to_identifier, or the status, in network byte order */
+    struct buffer json;     /* extra, or the errors, with jsonb's version byte */
+    enum outcome *outcomes; /* of the batch's deliveries; OUTCOME_UNAVAILABLE while open */
+    bool *locked;           /* whether this session has locked their rows */
+    struct delivery **open; /* those that are open, */
+    size_t *open_positions; /* and where they stand in the batch */
+};
+
+size_t store_batch_limit(void) {
+    return STATEMENTS_PARAMETERS_MAX / statements_row_parameters(STATEMENT_UPSERT);
+}
+
+static struct store_pg *pg_of(struct store *store) {
+    return (struct store_pg *)store; /* its first member */
+}
+
+static enum store_result fail(struct store_pg *pg, const char *failure) {
+    pg->store.failure = failure;
+    pg->store.sqlstate[0] = '\0';
+    return STORE_FAILED;
+}
+
+/* What was committed is doubtful: to be tried again, in another session. */
+static enum store_result fail_doubtful(struct store_pg *pg, const char *failure) {
+    session_drop(pg->session, failure);
+    return fail(pg, failure);
+}
+
+/* Takes over what the session says of a failure. */
+static enum store_result failed_in_session(struct store_pg *pg, enum store_result result) {
+    pg->store.failure = session_failure(pg->session);
+    memcpy(pg->store.sqlstate, session_sqlstate(pg->session), sizeof pg->store.sqlstate);
+    return result;
+}
+
+static bool connect_session(struct store_pg *pg, int64_t deadline_us) {
+    bool is_new;
+    if (!session_connect(pg->session, deadline_us, &is_new)) {
+        failed_in_session(pg, STORE_FAILED);
+        return false;
+    }
+    if (is_new)
+        memset(pg->prepared, 0, sizeof pg->prepared);
+    session_forget_warning(pg->session);
+    return true;
+}
+
+/* --- Sizes --- */
+
+static size_t size_at(const struct store_pg *pg, size_t index) {
+    size_t size = index < SIZE_COUNT - 1 ? sizes[index] : pg->options.batch_max;
+    return size < pg->options.batch_max ? size : pg->options.batch_max;
+}
+
+/* Which size is the smallest that has room for so many rows. */
+static size_t index_with_room(const struct store_pg *pg, size_t rows) {
+    size_t index = 0;
+    while (size_at(pg, index) < rows)
+        index++;
+    return index;
+}
+
+size_t store_fit(const struct store *store, size_t waiting) {
+    const struct store_pg *pg = (const struct store_pg *)store;
+    if (!pg->options.prepared_statements || waiting == 0)
+        return waiting;
+    size_t index = index_with_room(pg, waiting);
+    return size_at(pg, index) == waiting ? waiting : size_at(pg, index - 1);
+}
+
+/* Whether it is one of those for when locks were met: they wait for no row, and for a table or a key only briefly. */
+static bool is_brief(enum statement statement) {
+    return statement == STATEMENT_INSERT || statement == STATEMENT_REVISE;
+}
+
+/* Whether a statement is prepared: the brief ones come too seldom to be worth it. */
+static bool is_prepared(const struct store_pg *pg, enum statement statement) {
+    return pg->options.prepared_statements && !is_brief(statement);
+}
+
+/*
+ * Runs a statement for `rows` rows, one of the sizes where it is prepared, with the parameters in pg->values. STORE_OK:
+ * *result is the caller's to clear.
+ */
+static enum store_result run(struct store_pg *pg, enum statement statement, size_t rows, int64_t deadline_us,
+                             PGresult **result) {
+    const struct session_parameters parameters = {.count = (int)(rows * statements_row_parameters(statement)),
+                                                  .types = pg->types,
+                                                  .values = pg->values,
+                                                  .lengths = pg->lengths,
+                                                  .formats = pg->formats};
+    bool unprepared = !is_prepared(pg, statement);
+    bool *prepared = &pg->prepared[statement][unprepared ? 0 : index_with_room(pg, rows)];
+    enum store_result ran = STORE_OK;
+    char name[32];
+    snprintf(name, sizeof name, "%s_%zu", statements_name(statement), rows);
+    struct buffer sql;
+    buffer_init(&sql);
+    if (unprepared || !*prepared) {
+        statements_write(&sql, statement, rows, pg->options.keep_when);
+        buffer_append(&sql, "", 1);
+        if (sql.failed) {
+            buffer_fini(&sql);
+            return fail(pg, "out of memory");
+        }
+    }
+    if (!unprepared && !*prepared) {
+        ran = session_prepare(pg->session, name, sql.data, &parameters, deadline_us);
+        *prepared = ran == STORE_OK;
+    }
+    if (ran == STORE_OK && is_brief(statement))
+        ran = session_run_briefly(pg->session, LOCK_TIMEOUT_MS, sql.data, &parameters, deadline_us, result);
+    else if (ran == STORE_OK)
+        ran = session_run(pg->session, unprepared ? NULL : name, sql.data, &parameters, deadline_us, result);
+    buffer_fini(&sql);
+    return ran == STORE_OK ? STORE_OK : failed_in_session(pg, ran);
+}
+
+/* --- Parameters --- */
+
+static void set_parameter(struct store_pg *pg, size_t index, Oid type, const void *value, size_t len) {
+    pg->types[index] = type;
+    pg->values[index] = value;
+    pg->lengths[index] = (int)len;
+}
+
+static void set_text(struct store_pg *pg, size_t index, const struct receipt_value *value) {
+    bool present = value->kind != RECEIPT_VALUE_ABSENT;
+    set_parameter(pg, index, OID_TEXT, present ? value->text : NULL, present ? value->len : 0);
+}
+
+/* Empties pg->json and makes room, so that what points into it stays good while more is appended. */
+static bool reserve_json(struct store_pg *pg, size_t size) {
+    pg->json.len = 0;
+    pg->json.failed = false;
+    return buffer_reserve(&pg->json, size);
+}
+
+/* Ends the value that was begun at `start` of pg->json, and makes it a parameter; null when nothing was appended. */
+static void set_json(struct store_pg *pg, size_t index, size_t start) {
+    size_t len = pg->json.len - start;
+    set_parameter(pg, index, OID_JSONB, len > 0 ? pg->json.data + start : NULL, len);
+}
+
+static void begin_json(struct store_pg *pg) {
+    static const char version = JSONB_VERSION;
+    buffer_append(&pg->json, &version, 1);
+}
+
+static void set_field(struct store_pg *pg, size_t index, size_t row, size_t field, const struct receipt *receipt) {
+    if (receipt_fields[field].type == RECEIPT_INTEGER) {
+        pg->integers[row] = (int64_t)htobe64((uint64_t)receipt->to_identifier);
+        set_parameter(pg, index, OID_INT8, &pg->integers[row], sizeof pg->integers[row]);
+    } else {
+        set_text(pg, index, &receipt->values[field]);
+    }
+}
+
+/* Of all statements but REJECT. There may be more rows than deliveries: the last one is repeated then. */
+static bool set_receipt_parameters(struct store_pg *pg, enum statement statement, struct delivery *const *deliveries,
+                                   size_t count, size_t rows) {
+    size_t at = 0, json_size = 0;
+    for (size_t row = 0; row < rows; row++)
+        json_size += deliveries[row < count ? row : count - 1]->receipt.extra_len + 1;
+    if (!reserve_json(pg, json_size))
+        return false;
+    for (size_t row = 0; row < rows; row++) {
+        const struct delivery *delivery = deliveries[row < count ? row : count - 1];
+        const struct receipt *receipt = &delivery->receipt;
+        for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
+            if (receipt_fields[i].column && (receipt_fields[i].key || statement != STATEMENT_LOOKUP))
+                set_field(pg, at++, row, i, receipt);
+        size_t json_start = pg->json.len;
+        if (receipt->extra) {
+            begin_json(pg);
+            buffer_append(&pg->json, receipt->extra, receipt->extra_len);
+        }
+        set_json(pg, at++, json_start);
+        set_parameter(pg, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
+        if (statement != STATEMENT_LOOKUP)
+            set_parameter(pg, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
+    }
+    return true;
+}
+
+/* Of a refused delivery: null where it could not be a key. */
+static void set_key(struct store_pg *pg, size_t index, const struct receipt_value *value) {
+    static const struct receipt_value absent = {0};
+    set_text(pg, index, receipt_value_fits_key(value) ? value : &absent);
+}
+
+static bool set_reject_parameters(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
+    size_t at = 0;
+    if (!reserve_json(pg, count * ERRORS_MAX_BYTES))
+        return false;
+    for (size_t row = 0; row < count; row++) {
+        const struct delivery *delivery = deliveries[row];
+        const char *message = outcome_message(outcome_of_refusal(delivery->refusal), delivery->message);
+        size_t json_start = pg->json.len;
+        int16_t *status = (int16_t *)&pg->integers[row];
+        *status = (int16_t)htobe16((uint16_t)outcome_status(outcome_of_refusal(delivery->refusal)));
+        set_parameter(pg, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
+        set_parameter(pg, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
+        set_parameter(pg, at++, OID_INT2, status, sizeof *status);
+        set_parameter(pg, at++, OID_TEXT, message, strlen(message));
+        if (delivery->refusal == REFUSAL_INVALID) {
+            begin_json(pg);
+            receipt_write_errors(&pg->json, &delivery->errors);
+        }
+        set_json(pg, at++, json_start);
+        set_parameter(pg, at++, OID_BYTEA, delivery->body, delivery->body_len);
+        for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
+            set_key(pg, at++, &delivery->receipt.values[receipt_key_fields[k]]);
+    }
+    return !pg->json.failed;
+}
+
+/* --- Results --- */
+
+static bool is_true(const PGresult *result, int row, int column) {
+    return !PQgetisnull(result, row, column) && *PQgetvalue(result, row, column);
+}
+
+static bool is_request(const PGresult *result, int row, int column, const struct delivery *delivery) {
+    return !PQgetisnull(result, row, column) && PQgetlength(result, row, column) == REQUEST_ID_BYTES &&
+           memcmp(PQgetvalue(result, row, column), delivery->request_id, REQUEST_ID_BYTES) == 0;
+}
+
+static enum outcome outcome_of_row(const PGresult *result, int row, enum statement statement,
+                                   const struct delivery *delivery) {
+    if (is_request(result, row, STATEMENTS_CREATED_BY, delivery))
+        return OUTCOME_CREATED;
+    if (is_request(result, row, STATEMENTS_REVISED_BY, delivery) ||
+        (statement == STATEMENT_LOOKUP && is_true(result, row, STATEMENTS_HAD_REVISED)))
+        return OUTCOME_REVISED;
+    return OUTCOME_UNCHANGED;
+}
+
+/* Whether the row of a LOOKUP is surely flushed and has the delivery's content: then the delivery needs no commit. */
+static bool is_same(const PGresult *result, int row, const struct delivery *delivery) {
+    const struct receipt *receipt = &delivery->receipt;
+    int column = STATEMENTS_FIELDS;
+    if (!is_true(result, row, STATEMENTS_HAS_EXTRA))
+        return false;
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_value *value = &receipt->values[i];
+        int64_t integer = (int64_t)htobe64((uint64_t)receipt->to_identifier);
+        bool is_integer = receipt_fields[i].type == RECEIPT_INTEGER;
+        if (!receipt_fields[i].column || receipt_fields[i].key)
+            continue;
+        const void *bytes = is_integer ? (const void *)&integer : value->text;
+        size_t len = value->kind == RECEIPT_VALUE_ABSENT ? 0 : is_integer ? sizeof integer : value->len;
+        if (PQgetisnull(result, row, column) != (value->kind == RECEIPT_VALUE_ABSENT) ||
+            (size_t)PQgetlength(result, row, column) != len || memcmp(PQgetvalue(result, row, column), bytes, len) != 0)
+            return false;
+        column++;
+    }
+    return true;
+}
+
+/* What a row of a result says of the open delivery at `at`. */
+static void take_row(struct store_pg *pg, enum statement statement, const PGresult *result, int row, size_t at) {
+    const struct delivery *delivery = pg->open[at];
+    size_t position = pg->open_positions[at];
+    if (statement == STATEMENT_REVISE) {
+        pg->locked[position] = true;
+        if (is_true(result, row, STATEMENTS_WAS_REVISED))
+            pg->outcomes[position] = OUTCOME_REVISED;
+    } else if (statement != STATEMENT_LOOKUP || pg->locked[position] || is_same(result, row, delivery)) {
+        pg->outcomes[position] = outcome_of_row(result, row, statement, delivery);
+    }
+}
+
+/*
+ * Takes the rows of a result, which are about the `count` open deliveries from `first` on. They are matched by request
+ * id. They usually come in order, so the search starts behind the last match. False when what they tell is not durable.
+ */
+static bool take_rows(struct store_pg *pg, enum statement statement, const PGresult *result, size_t first,
+                      size_t count) {
+    size_t expected = 0;
+    for (int row = 0; row < PQntuples(result); row++) {
+        if (!is_true(result, row, STATEMENTS_DURABLE))
+            return false;
+        for (size_t tried = 0; tried < count; tried++) {
+            size_t i = (expected + tried) % count;
+            if (is_request(result, row, STATEMENTS_DELIVERY, pg->open[first + i])) {
+                take_row(pg, statement, result, row, first + i);
+                expected = i + 1;
+                break;
+            }
+        }
+    }
+    return true;
+}
+
+/* --- A batch --- */
+
+/* Collects the deliveries of the batch that have no outcome yet: all, or those whose rows are locked. */
+static size_t collect_open(struct store_pg *pg, struct delivery *const *deliveries, size_t count, bool only_locked) {
+    size_t open = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (pg->outcomes[i] != OUTCOME_UNAVAILABLE || (only_locked && !pg->locked[i]))
+            continue;
+        pg->open[open] = deliveries[i];
+        pg->open_positions[open++] = i;
+    }
+    return open;
+}
+
+/*
+ * Runs a statement for the open deliveries and takes what it tells of them: in one piece or, where it is prepared and
+ * writes, in pieces of the sizes that there are.
+ */
+static enum store_result settle(struct store_pg *pg, enum statement statement, size_t open, int64_t deadline_us) {
+    for (size_t first = 0, piece; first < open; first += piece) {
+        PGresult *result;
+        piece = open - first;
+        size_t rows = piece;
+        if (is_prepared(pg, statement)) {
+            if (statement != STATEMENT_LOOKUP)
+                piece = store_fit(&pg->store, piece);
+            rows = size_at(pg, index_with_room(pg, piece));
+        }
+        if (!set_receipt_parameters(pg, statement, pg->open + first, piece, rows))
+            return fail(pg, "out of memory");
+        enum store_result ran = run(pg, statement, rows, deadline_us, &result);
+        if (ran != STORE_OK)
+            return ran;
+        bool durable = take_rows(pg, statement, result, first, piece);
+        PQclear(result);
+        if (session_warned(pg->session))
+            return fail_doubtful(pg, "committed, but not on the standby");
+        if (!durable) {
+            log_message(LOG_ERROR, "PostgreSQL's settings were changed: what is committed is not durable");
+            return fail_doubtful(pg, "committed, but not durably");
+        }
+    }
+    return STORE_OK;
+}
+
+static bool begin_batch(struct store_pg *pg, size_t count, int64_t deadline_us) {
+    if (!connect_session(pg, deadline_us))
+        return false;
+    memset(pg->outcomes, 0, count * sizeof *pg->outcomes);
+    memset(pg->locked, 0, count * sizeof *pg->locked);
+    return true;
+}
+
+/* Hands the outcomes over. Returns how many are settled. */
+static size_t end_batch(const struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
+    size_t settled = 0;
+    for (size_t i = 0; i < count; i++) {
+        deliveries[i]->outcome = pg->outcomes[i];
+        settled += pg->outcomes[i] != OUTCOME_UNAVAILABLE;
+    }
+    return settled;
+}
+
+/*
+ * Judges whether the next batch should be looked up before it is written. Where lookups settle nothing of batches that
+ * are known, because others keep writing or a standby has to have it too, they are left out for a while.
+ */
+static void judge_lookups(struct store_pg *pg, size_t count, bool looked_up, size_t settled_by_lookup) {
+    size_t unchanged = 0;
+    for (size_t i = 0; i < count; i++)
+        unchanged += pg->outcomes[i] == OUTCOME_UNCHANGED;
+    pg->mostly_known = unchanged > count / 2;
+    if (looked_up)
+        pg->fruitless = settled_by_lookup == 0 && pg->mostly_known ? pg->fruitless + 1 : 0;
+    int64_t now_us = clock_now_us();
+    if (pg->fruitless == FRUITLESS_LOOKUPS) {
+        pg->fruitless = 0;
+        pg->lookup_again_us = now_us + NO_LOOKUP_US;
+    }
+    pg->store.repeats = pg->mostly_known && now_us >= pg->lookup_again_us;
+}
+
+enum store_result store_upsert(struct store *store, struct delivery *const *deliveries, size_t count,
+                               int64_t deadline_us) {
+    struct store_pg *pg = pg_of(store);
+    enum store_result stored = STORE_OK;
+    size_t open = count;
+    bool looked_up = store->repeats;
+    if (!begin_batch(pg, count, deadline_us))
+        return STORE_FAILED;
+    if (looked_up) {
+        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
+        open = collect_open(pg, deliveries, count, false);
+    }
+    size_t settled_by_lookup = count - open;
+    if (stored == STORE_OK)
+        stored = settle(pg, STATEMENT_UPSERT, collect_open(pg, deliveries, count, false), deadline_us);
+    /* Those that are left open were found as they are, and locked; the commit has made them durable. */
+    memset(pg->locked, true, count * sizeof *pg->locked);
+    if (stored == STORE_OK)
+        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
+    if (stored != STORE_OK)
+        return stored;
+    if (collect_open(pg, deliveries, count, false) > 0) {
+        /* Deleted by hand between the two statements: upserting it again creates it. */
+        fail(pg, "a row vanished");
+        return STORE_CONFLICT;
+    }
+    judge_lookups(pg, count, looked_up, settled_by_lookup);
+    end_batch(pg, deliveries, count);
+    return STORE_OK;
+}
+
+enum store_result store_insert(struct store *store, struct delivery *const *deliveries, size_t count,
+                               int64_t deadline_us) {
+    struct store_pg *pg = pg_of(store);
+    if (!begin_batch(pg, count, deadline_us))
+        return STORE_FAILED;
+    enum store_result stored = settle(pg, STATEMENT_INSERT, collect_open(pg, deliveries, count, false), deadline_us);
+    if (stored == STORE_OK)
+        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
+    if (stored == STORE_OK)
+        end_batch(pg, deliveries, count);
+    return stored;
+}
+
+enum store_result store_revise(struct store *store, struct delivery *const *deliveries, size_t count,
+                               int64_t deadline_us) {
+    struct store_pg *pg = pg_of(store);
+    if (!begin_batch(pg, count, deadline_us))
+        return STORE_FAILED;
+    enum store_result stored = settle(pg, STATEMENT_REVISE, collect_open(pg, deliveries, count, false), deadline_us);
+    if (stored == STORE_OK)
+        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, true), deadline_us);
+    if (stored == STORE_OK)
+        end_batch(pg, deliveries, count);
+    return stored;
+}
+
+enum store_result store_reject(struct store *store, struct delivery *const *deliveries, size_t count,
+                               int64_t deadline_us) {
+    struct store_pg *pg = pg_of(store);
+    if (!connect_session(pg, deadline_us))
+        return STORE_FAILED;
+    for (size_t first = 0, piece; first < count; first += piece) {
+        PGresult *result;
+        piece = store_fit(store, count - first);
+        if (!set_reject_parameters(pg, deliveries + first, piece))
+            return fail(pg, "out of memory");
+        enum store_result stored = run(pg, STATEMENT_REJECT, piece, deadline_us, &result);
+        if (stored != STORE_OK)
+            return stored;
+        bool complete = PQntuples(result) == (int)piece, durable = complete;
+        for (int row = 0; row < PQntuples(result); row++)
+            durable = durable && is_true(result, row, STATEMENTS_DURABLE);
+        PQclear(result);
+        if (session_warned(pg->session) || !durable)
+            return fail_doubtful(pg, !complete ? "not all rejections were stored"
+                                     : durable ? "committed, but not on the standby"
+                                               : "committed, but not durably");
+    }
+    for (size_t i = 0; i < count; i++)
+        deliveries[i]->outcome = deliveries[i]->refusal_answer;
+    return STORE_OK;
+}
+
+/* --- Life --- */
+
+void store_free(struct store *store) {
+    struct store_pg *pg = pg_of(store);
+    if (!pg)
+        return;
+    session_free(pg->session);
+    free(pg->values);
+    free(pg->lengths);
+    free(pg->formats);
+    free(pg->types);
+    free(pg->integers);
+    free(pg->outcomes);
+    free(pg->locked);
+    free(pg->open);
+    free(pg->open_positions);
+    buffer_fini(&pg->json);
+    free(pg);
+}
+
+struct store *store_new(const struct store_options *options) {
+    struct store_pg *pg = calloc(1, sizeof *pg);
+    if (!pg)
+        return NULL;
+    size_t parameters = options->batch_max * statements_row_parameters(STATEMENT_UPSERT);
+    pg->options = *options;
+    bool ok = (pg->session = session_new()) != NULL;
+    ok &= (pg->values = calloc(parameters, sizeof *pg->values)) != NULL;
+    ok &= (pg->lengths = calloc(parameters, sizeof *pg->lengths)) != NULL;
+    ok &= (pg->formats = calloc(parameters, sizeof *pg->formats)) != NULL;
+    ok &= (pg->types = calloc(parameters, sizeof *pg->types)) != NULL;
+    ok &= (pg->integers = calloc(options->batch_max, sizeof *pg->integers)) != NULL;
+    ok &= (pg->outcomes = calloc(options->batch_max, sizeof *pg->outcomes)) != NULL;
+    ok &= (pg->locked = calloc(options->batch_max, sizeof *pg->locked)) != NULL;
+    ok &= (pg->open = calloc(options->batch_max, sizeof(struct delivery *))) != NULL;
+    ok &= (pg->open_positions = calloc(options->batch_max, sizeof *pg->open_positions)) != NULL;
+    buffer_init(&pg->json);
+    if (!ok) {
+        store_free(&pg->store);
+        return NULL;
+    }
+    for (size_t i = 0; i < parameters; i++)
+        pg->formats[i] = 1;
+    return &pg->store;
+}

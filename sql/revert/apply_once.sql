@@ -1,0 +1,11 @@
+-- Revert receiptd:apply_once from pg
+
+begin;
+
+set local role receiptd_owner;
+
+drop trigger receipts_apply_once on inventory.receipts;
+drop function inventory.apply_once();
+drop function inventory.has_revised(uuid, text, text, text);
+
+commit;

@@ -1,0 +1,72 @@
+-- Verify receiptd:apply_once on pg
+
+begin;
+
+-- So that definitions are shown with every name qualified.
+set local search_path = pg_catalog;
+
+do $$
+declare
+  problems text;
+begin
+  select string_agg(problem, '; ')
+  into problems
+  from (
+    values
+      (
+        exists (
+          select
+          from pg_trigger
+          where tgrelid = 'inventory.receipts'::regclass
+            and tgname = 'receipts_apply_once'
+            and tgenabled = 'O'
+            and tgfoid = 'inventory.apply_once()'::regprocedure
+            -- Before, each row, on update (PostgreSQL: pg_trigger.h).
+            and tgtype = 1 + 2 + 16
+            and pg_get_triggerdef(oid) like
+              '% WHEN (((old.revision > 1) AND (new.revision = (old.revision + 1)) AND (new.revised_request_id IS NOT NULL))) %'
+        ),
+        'the trigger receipts_apply_once is missing, disabled or another'
+      ),
+      (
+        (
+          select prosecdef and provolatile = 'v'
+          from pg_proc
+          where oid = 'inventory.has_revised(uuid, text, text, text)'::regprocedure
+        ),
+        'has_revised is not volatile, or does not run as its owner'
+      ),
+      (
+        (
+          select bool_and(
+            proowner = 'receiptd_owner'::regrole
+            and coalesce(proconfig, '{}') = array['search_path=pg_catalog, pg_temp']
+          )
+          from pg_proc
+          where pronamespace = 'inventory'::regnamespace and proname in ('has_revised', 'apply_once')
+        ),
+        'a function has another owner or search_path than it should'
+      ),
+      (
+        has_function_privilege('receiptd_writer', 'inventory.has_revised(uuid, text, text, text)', 'execute'),
+        'receiptd_writer may not execute has_revised'
+      ),
+      (
+        not has_function_privilege('public', 'inventory.has_revised(uuid, text, text, text)', 'execute')
+        and not has_function_privilege('public', 'inventory.apply_once()', 'execute'),
+        'public may execute a function'
+      ),
+      (
+        obj_description('inventory.has_revised(uuid, text, text, text)'::regprocedure, 'pg_proc') <> ''
+        and obj_description('inventory.apply_once()'::regprocedure, 'pg_proc') <> '',
+        'a function has no comment'
+      )
+  ) as checks (ok, problem)
+  where ok is not true;
+  if problems is not null then
+    raise exception 'apply_once: %', problems;
+  end if;
+end
+$$;
+
+rollback;
