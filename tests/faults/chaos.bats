@@ -5,15 +5,19 @@ readonly round_s=20
 
 # Those that can be drawn, each with a random number as its argument.
 readonly faults_to_draw=(
-    kill_worker drain_worker restart_fast restart_immediately terminate_sessions cancel_statements lock read_only
+    kill_worker drain_worker restart_fast restart_immediately terminate_sessions cancel_statements read_only
     reload_nginx reload_keys cut_connections cut_after_commits hold_answer burst
+    lock lock_revisions lock_rejections lock_some_rows fsync_off commit_unflushed commit_unflushed_for_role
+    stall_log slow_clients
 )
 
 setup() {
     load faults
     use_faulty_instance shared
     start_proxy
-    workers_with "PGHOST=$proxy_folder" RECEIPTD_DEADLINE_MS=2000 RECEIPTD_QUEUE_MAX=32
+    log_through_readers "PGHOST=$proxy_folder" RECEIPTD_DEADLINE_MS=2000 RECEIPTD_QUEUE_MAX=32
+    # So that the server's setting counts, also in sessions that are open.
+    sql "alter role receiptd_writer reset synchronous_commit"
     # One that stands by would have work only while the other one is gone.
     share_requests
 }
@@ -30,6 +34,8 @@ teardown() {
     fi
     heal
     spare_worker
+    log_directly
+    psql -Xq -c 'set client_min_messages = warning' -f "$root/sql/roles.sql"
 }
 
 # Shown at once when it was asked for, else only with a failure.
@@ -44,6 +50,8 @@ restart_immediately() { stop_postgresql immediate && sleep $(($1 % 3)) && start_
 terminate_sessions() { sql "select count(pg_terminate_backend(pid)) $of_workers" >/dev/null; }
 cancel_statements() { sql "select count(pg_cancel_backend(pid)) $of_workers" >/dev/null; }
 lock() { lock_table "$(($1 % 3)).$(($1 % 7 + 3))"; }
+lock_revisions() { lock_other receipt_revisions "$1"; }
+lock_rejections() { lock_other rejected_receipts "$1"; }
 reload_nginx() { kill -HUP "$(<"$state/run/nginx.pid")"; }
 reload_keys() { kill -HUP "$(worker_pid 1)" "$(worker_pid 2)"; }
 cut_connections() { kill -USR2 "$proxy"; }
@@ -53,6 +61,58 @@ read_only() {
     set_postgresql default_transaction_read_only on
     sleep $(($1 % 3 + 1))
     set_postgresql default_transaction_read_only off
+}
+
+# lock_other TABLE ARGUMENT
+lock_other() {
+    in_background sql "begin; lock table inventory.$1 in access exclusive mode;
+        select pg_sleep($(($2 % 3)).$(($2 % 7 + 3))); commit"
+}
+
+# Of those that came in lately, which are delivered again and revised.
+lock_some_rows() {
+    in_background sql "begin;
+        select from inventory.receipts where received_at > now() - interval '20 s' and program_identifier like 'load-%'
+            order by md5(unit_identifier || '$1') limit $(($1 % 12 + 1)) for update;
+        select pg_sleep($(($1 % 3)).$(($1 % 5 + 5))); commit"
+}
+
+fsync_off() {
+    set_postgresql fsync off
+    sleep "0.$(($1 % 9 + 1))"
+    set_postgresql fsync on
+}
+
+# A crash would lose what is told meanwhile.
+commit_unflushed() {
+    set_postgresql synchronous_commit off
+    crash_perhaps "$1"
+    set_postgresql synchronous_commit on
+}
+
+commit_unflushed_for_role() {
+    sql "alter role receiptd_writer set synchronous_commit = off"
+    terminate_sessions
+    crash_perhaps "$1"
+    sql "alter role receiptd_writer reset synchronous_commit"
+}
+
+crash_perhaps() {
+    sleep "0.$(($1 % 9 + 1))"
+    (($1 % 2)) || { stop_postgresql immediate && start_postgresql; }
+}
+
+# Nobody reads what a worker logs.
+stall_log() {
+    local reader
+    # It may be on its way, after its worker was killed.
+    reader=$(log_reader $(($1 % 2 + 1))) && kill -STOP "$reader" || return 0
+    sleep "$(($1 % 3)).5"
+    kill -CONT "$reader"
+}
+
+slow_clients() {
+    in_background python3 "$faults/crowd.py" "$state/run/worker-$(($1 % 2 + 1)).sock" slow $(($1 % 6 + 2)) $(($1 % 4 + 2))
 }
 
 cut_after_commits() {
@@ -71,14 +131,23 @@ burst() {
     bursts+=("$load $record")
 }
 
+# Sets fault: each of them comes before any comes again.
+draw() {
+    local n
+    ((${#deck[@]} > 0)) || deck=("${faults_to_draw[@]}")
+    n=$((RANDOM % ${#deck[@]}))
+    fault=${deck[n]}
+    deck=("${deck[@]:0:n}" "${deck[@]:n+1}")
+}
+
 # play SEED: one round.
 play() {
     local ends=$((SECONDS + (SECS < round_s ? SECS : round_s))) fault argument pause
-    bursts=()
+    bursts=() deck=()
     RANDOM=$1
     begin_load --seed "$1" --connections 12
     while ((SECONDS < ends)); do
-        fault=${faults_to_draw[RANDOM % ${#faults_to_draw[@]}]}
+        draw
         argument=$RANDOM pause=$((RANDOM % 50))
         say "$fault $argument"
         "$fault" "$argument"

@@ -25,16 +25,23 @@ use_faulty_instance() {
 # Puts right what a test, failed or not, has left behind.
 heal() {
     local pid
+    [[ -z ${pooler_pid-} ]] || end_pooler KILL
     for pid in "${background[@]}" ${load-}; do
-        kill -CONT "$pid" 2>/dev/null || continue
+        runs_here "$pid" || continue
         kill "$pid"
         # Some would first wait for others to be done.
         eventually 10 ended "$pid" || kill -KILL "$pid"
         wait "$pid" || :
     done
+    background=()
     "${as_server[@]}" "$pg_bin/pg_ctl" -D "$pgdata" status >/dev/null || start_postgresql
     end_sessions
     sql "alter system reset all" && sql "select pg_reload_conf()" >/dev/null
+}
+
+# runs_here PID: whether it is a process that this test has started. The id of one that has ended can be a stranger's.
+runs_here() {
+    grep -qs "^PPid:[[:space:]]*$BASHPID\$" "/proc/$1/status"
 }
 
 # in_background COMMAND...: heal ends it. Sets pid.
@@ -58,6 +65,49 @@ begin_load() {
 end_load() {
     kill "$load"
     finish_load
+}
+
+# begin_row_load PROGRAM KEYS EVERY_MS DEADLINE_MS [OPTION...]: that many rows, delivered again and again with other
+# content, whoever waits. Told 503 at their deadline, neither sooner nor much later.
+begin_row_load() {
+    load_in_background --seconds 1000 --connections 48 --program "$1" --keys "$2" --every-ms "$3" --new 9 --revise 9 \
+        --give-up 90 --complete --soonest-busy-ms $(($4 - 100)) --slowest-busy-ms $(($4 + 1500)) "${@:5}"
+}
+
+# has_rows PROGRAM COUNT
+has_rows() {
+    [[ $(sql "select count(*) from inventory.receipts where program_identifier = :'program'" program="$1") == "$2" ]]
+}
+
+# deliver_others SECONDS: new receipts, as fast as they are stored, over 32 connections. Sets rate (a second) and p99_ms;
+# fails when p99 is over a second, or more than one of a hundred is not told 201.
+deliver_others() {
+    local figures requests seconds p99 refused errors
+    figures=$(CONNECTIONS=32 wrk -t 2 -c 32 -d "$1s" --timeout 20s -s "$root/tests/bench/load.lua" "$RECEIPTD_URL" -- \
+        "$root/deploy/sample.json" "$RECEIPTD_API_KEY" new "$RANDOM" 0-99999999 3>&-)
+    figures=${figures##*$'\n'}
+    echo "$figures"
+    read -r requests seconds p99 refused errors < <(jq -r '"\(.requests) \(.seconds) \(.p99) \(.refused) \(.errors)"' \
+        <<<"$figures")
+    rate=$(jq -n "$requests / $seconds | floor") p99_ms=$((p99 / 1000))
+    ((requests > 0 && refused * 100 <= requests && errors == 0 && p99_ms <= 1000))
+}
+
+# goes_on_beside BEGIN END: while what BEGIN begins goes on, until END, others are stored within a second (p99), and
+# more than half as many as without. The machine has other things to do too: what is less is measured again.
+goes_on_beside() {
+    local without=0 beside=0 round
+    for round in 1 2 3; do
+        deliver_others 1
+        ((without += rate))
+        "$1"
+        deliver_others 2
+        ((beside += rate))
+        "$2"
+        echo "$without a second in round 1 to $round without, $beside beside it"
+        ((beside * 2 < without)) || return 0
+    done
+    return 1
 }
 
 # serves: a delivery is stored now.
@@ -108,6 +158,27 @@ workers_with() {
     for n in 1 2; do
         log_start[n]=$(stat -c %s "$state/log/worker-$n.log")
     done
+}
+
+# log_through_readers [NAME=VALUE...]: as workers_with, but what a worker logs goes through a pipe, whose other end the
+# process log_reader N reads. log_directly undoes it, with the next workers_with.
+log_through_readers() {
+    [[ -e $state/bin/worker.plain ]] || cp -p "$state/bin/worker" "$state/bin/worker.plain"
+    [[ -e $state/bin/worker.direct ]] || cp -p "$state/bin/worker.plain" "$state/bin/worker.direct"
+    # The second argument is …/worker-N.sock.
+    sed "2a exec 2> >(echo \$BASHPID >'$state/run/reader-'\${2: -6:1}; exec cat >\&2)" "$state/bin/worker.direct" \
+        >"$state/bin/worker.plain"
+    workers_with "$@"
+}
+
+log_directly() {
+    cp "$state/bin/worker.direct" "$state/bin/worker.plain"
+}
+
+# log_reader N: its process id.
+log_reader() {
+    local reader
+    read -r reader <"$state/run/reader-$1" && echo "$reader"
 }
 
 # replace_worker N SIGNAL: ends it with that signal; it is started again.
@@ -161,6 +232,25 @@ locked() {
 
 of_workers="from pg_stat_activity where usename = 'receiptd_writer'"
 
+# as_dba STATEMENT [NAME=VALUE...]: a transaction of a DBA's, in the background; end_sessions ends it and undoes it.
+as_dba() {
+    local statement=$1
+    shift
+    in_background sql "begin; $statement; select pg_sleep(1000)" "$@"
+    eventually 10 sleeping
+}
+
+# Whether a DBA's session holds what it has locked.
+sleeping() {
+    [[ $(sql "select count(*) from pg_stat_activity where wait_event = 'PgSleep'") == 1 ]]
+}
+
+# lock_rows PROGRAM...: a DBA's locks of all their rows.
+lock_rows() {
+    as_dba "select count(*) from (select from inventory.receipts
+        where program_identifier = any (string_to_array(:'programs', ' ')) for update) as locked" programs="$*"
+}
+
 # Waits until some worker waits for a lock.
 eventually_blocked() {
     eventually 10 blocked
@@ -171,6 +261,37 @@ blocked() {
 }
 
 # --- Between the workers and PostgreSQL
+
+# Starts pgbouncer in transaction mode. The workers connect through it when PGHOST is pooler. Sets pid.
+begin_pgbouncer() {
+    PATH=$PATH:/usr/sbin
+    pooler=$(mktemp -d "$E2E_SCRATCH/pgbouncer.XXXXXX")
+    cat >"$pooler/ini" <<END
+[databases]
+inventory = host=$PGHOST port=$PGPORT user=receiptd_writer
+[pgbouncer]
+unix_socket_dir = $pooler
+listen_port = 5432
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+server_login_retry = 1
+END
+    ((EUID != 0)) || chown -R "$server_user" "$pooler"
+    chmod 755 "$pooler"
+    start_pooler
+}
+
+start_pooler() {
+    "${as_server[@]}" pgbouncer "$pooler/ini" </dev/null >>"$BATS_TEST_TMPDIR/background.log" 2>&1 3>&- &
+    pooler_pid=$!
+    eventually 10 connects "$pooler/.s.PGSQL.5432"
+}
+
+# end_pooler SIGNAL: not SIGTERM, with which it waits, since 1.23, for the workers to disconnect.
+end_pooler() {
+    ! kill "-$1" "$pooler_pid" 2>/dev/null || wait "$pooler_pid" || :
+}
 
 # Starts proxy.py. The workers connect through it when PGHOST is proxy_folder.
 start_proxy() {

@@ -3,21 +3,29 @@
 setup() {
     load faults
     use_faulty_instance shared
-    workers_with RECEIPTD_QUEUE_MAX=8 RECEIPTD_BATCH_MAX=4
+    socket=$BATS_TEST_TMPDIR/socket
 }
 
 teardown() {
+    end_sessions
+    [[ -z ${worker-} ]] || end_worker
     heal
     sql "set client_min_messages = warning; drop schema if exists test cascade"
 }
 
 # resident N: kilobytes of worker N.
 resident() {
-    sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(worker_pid "$1")/status"
+    kilobytes_of VmRSS "$(worker_pid "$1")"
+}
+
+# kilobytes_of NAME PID: VmRSS, or VmHWM, the most that it ever was.
+kilobytes_of() {
+    sed -n "s/^$1:[^0-9]*\([0-9]*\).*/\1/p" "/proc/$2/status"
 }
 
 @test "overload: the excess is told 503 at once, memory stays flat, and it recovers by itself" {
     local n before=()
+    workers_with RECEIPTD_QUEUE_MAX=8 RECEIPTD_BATCH_MAX=4
     sql "create schema test; grant usage on schema test to receiptd_writer;
         create function test.wait() returns trigger language plpgsql as \$\$
             begin perform pg_sleep(0.05); return null; end \$\$;
@@ -37,4 +45,30 @@ resident() {
     end_load
     (($(told busy) > 100))
     logged 'the queue is full'
+}
+
+@test "large refused deliveries that cannot be stored: the queue is bounded in bytes, the excess is told 503 at once" {
+    set_worker_env
+    start_worker "$BATS_TEST_TMPDIR/log" RECEIPTD_DEADLINE_MS=3000 RECEIPTD_QUEUE_MAX_BYTES=4194304 -- --listen "$socket"
+    as_dba 'lock table inventory.rejected_receipts in access exclusive mode'
+    # Four wait, and as many more are in a batch, until their time is over; some come late, where the machine is busy. By
+    # number alone, all of them would wait.
+    python3 "$faults/crowd.py" "$socket" large 100 40 3
+    echo "at the most $(kilobytes_of VmHWM "$worker") kB"
+    # While they arrive in parts they have 64 MiB of their own (connection.h).
+    (($(kilobytes_of VmHWM "$worker") < 100000))
+    end_sessions
+    # What it held is not held for ever.
+    [[ $(python3 "$faults/crowd.py" "$socket" each <<<'{') == 400 ]]
+}
+
+@test "PostgreSQL stands still for a second while 4,000 deliver at once: none is refused" {
+    local frozen
+    set_worker_env
+    (ulimit -n 4200) || skip 'no more descriptors are allowed'
+    start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$socket"
+    [[ $(python3 "$faults/crowd.py" "$socket" each <<<"$(receipt hiccup)") == 20[01] ]]
+    mapfile -t frozen < <(head -n 1 "$pgdata/postmaster.pid" && sql "select pid $of_workers")
+    ulimit -n 4200
+    python3 "$faults/crowd.py" "$socket" hiccup 4000 1 "${frozen[@]}"
 }

@@ -5,7 +5,8 @@ ReadyForQuery says so) does not get through, and the file is removed; it holds o
     cut    the connection is closed instead
     hold   the connection stays, and nothing gets through any more
     half   the same, but the part of the answer before the ReadyForQuery does get through
-For each a line is printed, with the process id of the client. SIGUSR2 cuts all connections at any point.
+For each a line is printed, with the process id of the client. While FOLDER/closed is there, new connections wait.
+SIGUSR2 cuts all connections at any point.
 """
 
 import os
@@ -14,6 +15,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 COMMAND_COMPLETE, READY_FOR_QUERY = b"C", b"Z"
 
@@ -94,6 +96,8 @@ class Proxy:
 
     def serve(self, client):
         """One connection, until it ends."""
+        while os.path.exists(os.path.join(self.folder, "closed")):
+            time.sleep(0.01)
         server = socket.socket(socket.AF_UNIX)
         try:
             server.connect(self.server_path)

@@ -1,0 +1,128 @@
+# Locks that a DBA holds: what waits for them waits aside, and everything else is stored as ever.
+
+deadline_ms=1500
+
+setup() {
+    load faults
+    use_faulty_instance shared
+    workers_with "RECEIPTD_DEADLINE_MS=$deadline_ms"
+}
+
+teardown() {
+    # Before heal waits for what waits for these.
+    end_sessions
+    heal
+    spare_worker
+}
+
+# One that is delivered again and again, 0.1 s apart.
+begin_locked_row() {
+    program=locked-$EPOCHREALTIME
+    begin_row_load "$program" 1 100 "$deadline_ms"
+    eventually 10 has_rows "$program" 1
+    lock_rows "$program"
+}
+
+begin_locked_rows() {
+    program=locked-$EPOCHREALTIME
+    begin_row_load "$program" 12 40 "$deadline_ms"
+    eventually 10 has_rows "$program" 12
+    lock_rows "$program"
+}
+
+# Both, in loads of their own.
+begin_all_locked_rows() {
+    program=locked-$EPOCHREALTIME
+    begin_row_load "$program-one" 1 100 "$deadline_ms"
+    first="$load $record"
+    begin_row_load "$program-twelve" 12 40 "$deadline_ms"
+    eventually 10 has_rows "$program-one" 1
+    eventually 10 has_rows "$program-twelve" 12
+    lock_rows "$program-one" "$program-twelve"
+}
+
+end_all_waiting() {
+    end_waiting
+    read -r load record <<<"$first"
+    end_load
+}
+
+# Keys that a DBA has inserted, and not committed.
+begin_uncommitted_rows() {
+    program=uncommitted-$EPOCHREALTIME
+    serves
+    as_dba "insert into inventory.receipts (program_identifier, asn_number, unit_identifier, from_identifier, from_type,
+            to_identifier, to_type, to_original_identifier, sku, initial_condition, initial_channel, ot_user_login,
+            request_id, api_key_name)
+        select :'program', asn_number, n::text, from_identifier, from_type, to_identifier, to_type,
+            to_original_identifier, sku, initial_condition, initial_channel, ot_user_login, gen_random_uuid(), 'dba'
+        from inventory.receipts, generate_series(0, 11) as n where unit_identifier = :'unit'" \
+        program="$program" unit="$unit"
+    begin_row_load "$program" 12 40 "$deadline_ms"
+    eventually_blocked
+}
+
+# They end: the locks go, and what has waited is stored.
+end_waiting() {
+    end_sessions
+    eventually 3 serves
+    end_load
+    (($(told busy) > 0))
+}
+
+@test "one row locked by a DBA and delivered again and again: others are stored as ever" {
+    goes_on_beside begin_locked_row end_waiting
+}
+
+@test "twelve rows locked by a DBA and delivered: others are stored as ever" {
+    goes_on_beside begin_locked_rows end_waiting
+}
+
+@test "all of these locked by a DBA, with both workers at work: others are stored as ever" {
+    share_requests
+    goes_on_beside begin_all_locked_rows end_all_waiting
+}
+
+@test "keys that a DBA has inserted and not committed: others are stored as ever" {
+    share_requests
+    goes_on_beside begin_uncommitted_rows end_waiting
+}
+
+@test "rows locked for less than the deadline: no request fails, and what has waited is stored soon after" {
+    workers_with
+    program=soon-$EPOCHREALTIME
+    share_requests
+    begin_row_load "$program" 12 40 10000 --flawless --slowest-ms 4500
+    eventually 10 has_rows "$program" 12
+    lock_rows "$program"
+    sleep 1.5
+    end_sessions
+    sleep 0.2
+    end_load
+}
+
+@test "the table locked, with both workers at work: 503 at the deadline, and service at once afterwards" {
+    share_requests
+    begin_load --slowest-busy-ms $((deadline_ms + 1500)) --soonest-busy-ms $((deadline_ms - 100))
+    lock_table 2.5
+    refuses
+    wait "$pid"
+    eventually 3 serves
+    end_load
+    (($(told busy) > 0))
+}
+
+@test "receipt_revisions locked: new and unchanged ones are stored as ever, revisions wait" {
+    local others
+    load_in_background --seconds 1000 --connections 16 --new 3 --again 2 --p99-ms 1000
+    others="$load $record"
+    program=revisions-$EPOCHREALTIME
+    begin_row_load "$program" 12 40 "$deadline_ms"
+    eventually 10 has_rows "$program" 12
+    as_dba 'lock table inventory.receipt_revisions in access exclusive mode'
+    sleep 2.5
+    end_waiting
+    read -r load record <<<"$others"
+    end_load
+    (($(told created) > 200 && $(told unchanged) > 100 && $(told busy) * 100 <= $(told created)))
+}
