@@ -14,14 +14,17 @@
 enum { BACKLOG = 4096 };
 
 /*
- * Whether nobody listens at the address any more, or nothing is there: only these two answers say so. Any other, with
- * `error` filled, may come of a socket that is in use: a full backlog, or one that is not ours to connect to.
+ * Removes the socket at the address if nobody listens there any more, which a refused connection alone says. What is
+ * gone by now is left to others, who may be making theirs. False, with `error` filled, after any other answer: it may
+ * come of a socket that is in use, with a full backlog, or not ours to connect to.
  */
-static bool is_stale(const struct sockaddr_un *address, char *error, size_t error_size) {
+static bool make_way(const struct sockaddr_un *address, char *error, size_t error_size) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); /* a full backlog is not waited for */
     int failure = fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof *address) != 0 ? errno : 0;
     if (fd >= 0)
         close(fd);
+    if (failure == ECONNREFUSED)
+        unlink(address->sun_path);
     if (failure == ECONNREFUSED || failure == ENOENT)
         return true;
     if (failure == 0 || failure == EAGAIN)
@@ -63,9 +66,8 @@ int listener_open(const char *path, char *error, size_t error_size) {
             snprintf(error, error_size, "%s exists and is no socket", path);
             return -1;
         }
-        if (!is_stale(&address, error, error_size))
+        if (!make_way(&address, error, error_size))
             return -1;
-        unlink(path);
         fd = bind_socket(&address);
     }
     if (fd < 0)

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 static char error[512];
@@ -151,6 +152,40 @@ static void a_socket_that_may_be_in_use_is_left_alone(void **state) {
     expect_row(stat(closed, &status) == 0, "the socket of others is gone");
     close(others);
     unlink(closed);
+    end_table();
+}
+
+static struct {
+    const char *path;
+    int fd;
+} other_start = {.fd = -1};
+
+/*
+ * libc's, which the listener calls; when other_start has a path, the socket there goes before it, as its worker ends,
+ * and after it another worker has started and listens.
+ */
+int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t size) {
+    if (other_start.path)
+        unlink(other_start.path);
+    int result = (int)syscall(SYS_connect, fd, address.__sockaddr__, size), failure = errno;
+    if (other_start.path) {
+        other_start.fd = bind_socket(other_start.path, SOCK_STREAM, 5);
+        other_start.path = NULL;
+    }
+    errno = failure;
+    return result;
+}
+
+static void a_socket_that_comes_where_one_has_gone_is_left_alone(void **state) {
+    (void)state;
+    const char *path = path_in_folder("socket");
+    int before = bind_socket(path, SOCK_STREAM, 5);
+    other_start.path = path;
+    expect_refused(path, strerror(EADDRINUSE));
+    expect_row(other_start.fd >= 0 && can_connect(path), "the other worker's socket is gone");
+    close(other_start.fd);
+    close(before);
+    unlink(path);
     end_table();
 }
 
@@ -317,6 +352,7 @@ int main(void) {
         cmocka_unit_test(a_stale_socket_is_replaced),
         cmocka_unit_test(a_socket_that_is_listened_on_is_left_alone),
         cmocka_unit_test(a_socket_that_may_be_in_use_is_left_alone),
+        cmocka_unit_test(a_socket_that_comes_where_one_has_gone_is_left_alone),
         cmocka_unit_test(what_is_no_socket_is_left_alone),
         cmocka_unit_test(a_path_has_at_most_107_characters),
         cmocka_unit_test(where_no_socket_can_be_made_the_reason_is_given),
