@@ -8,7 +8,7 @@
 
 enum {
     STORE_TIME_US = 30 * US_PER_S,
-    STORE_TRIES = 10, /* within four seconds, if each fails at once */
+    STORE_TRIES = 10, /* within five seconds, if each fails at once */
     BACKOFF_FIRST_US = 20 * US_PER_MS,
     BACKOFF_MAX_US = US_PER_S,
 };
