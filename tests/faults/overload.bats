@@ -31,7 +31,8 @@ kilobytes_of() {
             begin perform pg_sleep(0.05); return null; end \$\$;
         create trigger test before insert on inventory.receipts for each statement execute function test.wait()"
     begin_load --connections 64 --slowest-busy-ms 2000
-    sleep 1
+    # By then every thread has had a large body, too.
+    sleep 4
     for n in 1 2; do
         before[n]=$(resident "$n")
     done
