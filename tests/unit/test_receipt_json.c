@@ -1188,7 +1188,7 @@ static void growing_is_counted(void **state) {
             fprintf(body, "%s0", i > 0 ? "," : "");
         fprintf(body, "],\"object\":{");
         for (unsigned i = 0; i < count; i++)
-            fprintf(body, "%s\"%x\":0", i > 0 ? "," : "", i);
+            fprintf(body, "%s\"%08x\":0", i > 0 ? "," : "", i);
         fprintf(body, "}}");
         assert_int_equal(fclose(body), 0);
         expect_row(decode_bytes(text, size) == RECEIPT_JSON_OK, "%u: %s", count, error.message);
