@@ -37,7 +37,6 @@ static bool is_refused(const struct delivery *delivery) {
     return delivery->refusal != REFUSAL_NONE;
 }
 
-/* All that it takes while it waits. */
 static size_t bytes_of(const struct delivery *delivery) {
     size_t bytes = sizeof *delivery + delivery->body_len + delivery->receipt.extra_len;
     for (int i = 0; i < RECEIPT_FIELD_COUNT; i++)
@@ -52,13 +51,13 @@ static struct usage *usage_for(struct backlog *backlog, const struct delivery *d
 static void enter(struct backlog *backlog, const struct delivery *delivery) {
     struct usage *usage = usage_for(backlog, delivery);
     usage->count++;
-    usage->bytes += bytes_of(delivery);
+    usage->bytes += delivery->bytes;
 }
 
 static void leave(struct backlog *backlog, const struct delivery *delivery) {
     struct usage *usage = usage_for(backlog, delivery);
     usage->count--;
-    usage->bytes -= bytes_of(delivery);
+    usage->bytes -= delivery->bytes;
 }
 
 bool backlog_init(struct backlog *backlog, size_t max_count, size_t max_bytes) {
@@ -91,8 +90,9 @@ static struct delivery **find_key(struct backlog *backlog, uint64_t key_hash) {
 
 bool backlog_add(struct backlog *backlog, struct delivery *delivery) {
     const struct usage *usage = usage_for(backlog, delivery);
+    delivery->bytes = bytes_of(delivery);
     if (usage->count >= backlog->limit.count ||
-        (usage->count > 0 && usage->bytes + bytes_of(delivery) > backlog->limit.bytes))
+        (usage->count > 0 && usage->bytes + delivery->bytes > backlog->limit.bytes))
         return false;
     enter(backlog, delivery);
     delivery->backoff_us = 0;
@@ -119,7 +119,7 @@ static size_t take(struct backlog *backlog, struct line *line, struct delivery *
     while (line->first && count < max && bytes < max_bytes) {
         struct delivery *delivery = unlink_at(line, &line->first);
         leave(backlog, delivery);
-        bytes += bytes_of(delivery);
+        bytes += delivery->bytes;
         batch[count++] = delivery;
     }
     return count;
@@ -152,7 +152,7 @@ static size_t take_aside(struct backlog *backlog, int64_t now_us, bool expired, 
         if (time_us <= now_us && count < max && bytes < max_bytes) {
             batch[count] = unlink_at(&backlog->aside, link);
             leave(backlog, batch[count]);
-            bytes += bytes_of(batch[count++]);
+            bytes += batch[count++]->bytes;
             continue;
         }
         note_times(backlog, *link);

@@ -46,6 +46,7 @@ struct delivery {
     int64_t deadline_us; /* when it is answered 503 at the latest, unless a commit is under way */
 
     /* The backlog's, from committer_submit until it is done. */
+    size_t bytes;                               /* all that it takes while it waits */
     struct delivery *next;                      /* in its line */
     struct delivery *next_in_bucket;            /* of the table of keys */
     struct delivery *next_of_key, *last_of_key; /* those that wait for this one, since they have its key */
