@@ -34,8 +34,7 @@ struct store_pg {
     struct store_options options;
     struct session *session;
     bool prepared[STATEMENT_COUNT][SIZE_COUNT]; /* in this session */
-    bool mostly_known;                          /* the last batch was */
-    unsigned fruitless;                         /* lookups in a row that settled nothing of such batches */
+    unsigned fruitless;                         /* lookups in a row that settled nothing of what was mostly known */
     int64_t lookup_again_us;                    /* until then, batches are not looked up first */
 
     /* Room for the parameters of one batch. */
@@ -391,14 +390,10 @@ static bool begin_batch(struct store_pg *pg, size_t count, int64_t deadline_us) 
     return true;
 }
 
-/* Hands the outcomes over. Returns how many are settled. */
-static size_t end_batch(const struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
-    size_t settled = 0;
-    for (size_t i = 0; i < count; i++) {
+/* Hands the outcomes over. */
+static void end_batch(const struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
+    for (size_t i = 0; i < count; i++)
         deliveries[i]->outcome = pg->outcomes[i];
-        settled += pg->outcomes[i] != OUTCOME_UNAVAILABLE;
-    }
-    return settled;
 }
 
 /*
@@ -409,32 +404,29 @@ static void judge_lookups(struct store_pg *pg, size_t count, bool looked_up, siz
     size_t unchanged = 0;
     for (size_t i = 0; i < count; i++)
         unchanged += pg->outcomes[i] == OUTCOME_UNCHANGED;
-    pg->mostly_known = unchanged > count / 2;
+    bool mostly_known = unchanged > count / 2;
     if (looked_up)
-        pg->fruitless = settled_by_lookup == 0 && pg->mostly_known ? pg->fruitless + 1 : 0;
+        pg->fruitless = settled_by_lookup == 0 && mostly_known ? pg->fruitless + 1 : 0;
     int64_t now_us = clock_now_us();
     if (pg->fruitless == FRUITLESS_LOOKUPS) {
         pg->fruitless = 0;
         pg->lookup_again_us = now_us + NO_LOOKUP_US;
     }
-    pg->store.repeats = pg->mostly_known && now_us >= pg->lookup_again_us;
+    pg->store.repeats = mostly_known && now_us >= pg->lookup_again_us;
 }
 
 enum store_result store_upsert(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
     enum store_result stored = STORE_OK;
-    size_t open = count;
     bool looked_up = store->repeats;
     if (!begin_batch(pg, count, deadline_us))
         return STORE_FAILED;
-    if (looked_up) {
+    if (looked_up)
         stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
-        open = collect_open(pg, deliveries, count, false);
-    }
-    size_t settled_by_lookup = count - open;
+    size_t open = collect_open(pg, deliveries, count, false), settled_by_lookup = count - open;
     if (stored == STORE_OK)
-        stored = settle(pg, STATEMENT_UPSERT, collect_open(pg, deliveries, count, false), deadline_us);
+        stored = settle(pg, STATEMENT_UPSERT, open, deadline_us);
     /* Those that are left open were found as they are, and locked; the commit has made them durable. */
     memset(pg->locked, true, count * sizeof *pg->locked);
     if (stored == STORE_OK)
