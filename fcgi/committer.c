@@ -320,8 +320,10 @@ static void commit(struct lane *lane, struct delivery **batch, size_t count) {
             count -= count / 2;
             break;
         case STORE_LOCKED:
-            if (lane->kind == REFUSED)
+            if (lane->kind == REFUSED) {
+                back_off(lane, &backoff_us, deadline_us);
                 break;
+            }
             become_wary(lane->committer);
             if (!wary)
                 break;

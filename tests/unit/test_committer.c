@@ -1443,6 +1443,19 @@ static void a_refused_delivery_that_cannot_be_stored_is_unavailable(void **state
     assert_int_equal(late->delivery.outcome, OUTCOME_UNAVAILABLE);
 }
 
+/* However short lock_timeout is, a table that is locked is not asked for all the time. */
+static void a_refused_delivery_that_meets_a_lock_is_tried_again_after_a_pause(void **state) {
+    (void)state;
+    stores[REFUSED].then = STORE_LOCKED;
+    start(64, 1024, 1);
+    struct parcel *parcel = submit_refused("x", 300);
+    finish();
+    assert_int_equal(parcel->delivery.outcome, OUTCOME_UNAVAILABLE);
+    assert_string_equal(parcel->delivery.sqlstate, "55P03");
+    /* Pauses of 10, 20, 40, 80 and 160 ms at the least. */
+    assert_in_range(stores[REFUSED].calls, 2, 7);
+}
+
 static void receipts_and_refused_ones_have_stores_of_their_own(void **state) {
     (void)state;
     start(64, 1024, 1);
@@ -1840,6 +1853,7 @@ int main(void) {
         cmocka_unit_test_setup(a_lock_makes_the_committer_wary_for_a_while, prepare),
         cmocka_unit_test_setup(a_refused_delivery_has_its_answer_once_it_is_stored, prepare),
         cmocka_unit_test_setup(a_refused_delivery_that_cannot_be_stored_is_unavailable, prepare),
+        cmocka_unit_test_setup(a_refused_delivery_that_meets_a_lock_is_tried_again_after_a_pause, prepare),
         cmocka_unit_test_setup(receipts_and_refused_ones_have_stores_of_their_own, prepare),
         cmocka_unit_test_setup(receipts_and_refused_ones_do_not_wait_for_each_other, prepare),
         cmocka_unit_test_setup(refused_ones_are_stored_as_they_came_whatever_their_keys, prepare),
