@@ -1,5 +1,5 @@
 /*
- * * One request in, and either an answer at once or something to be stored: method, key, size, content type, JSON,
+ * One request in, and either an answer at once or something to be stored: method, key, size, content type, JSON,
  * fields, checked in that order (CONTRACT.md). Stored before it is answered is a receipt, and also what is refused as
  * malformed or invalid, since the sender will not send it again.
  *

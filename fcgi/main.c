@@ -221,7 +221,9 @@ static int serve(const char *path) {
         server = server_new(&options);
     }
     if (!server) {
-        fprintf(stderr, "receiptd: cannot start: %s\n", strerror(errno));
+        int reason = errno;
+        log_stop(); /* what it holds may say more */
+        fprintf(stderr, "receiptd: cannot start: %s\n", strerror(reason));
         return EXIT_FAILURE;
     }
     /* FCGX_Init has put handlers of its own on these (libfcgi: OS_InstallSignalHandlers). */
