@@ -33,8 +33,8 @@ static struct delivery *unlink_at(struct line *line, struct delivery **link) {
     return delivery;
 }
 
-static bool is_refused(const struct delivery *delivery) {
-    return delivery->refusal != REFUSAL_NONE;
+static bool is_rejected(const struct delivery *delivery) {
+    return delivery->rejection != REJECTION_NONE;
 }
 
 static size_t bytes_of(const struct delivery *delivery) {
@@ -45,7 +45,7 @@ static size_t bytes_of(const struct delivery *delivery) {
 }
 
 static struct usage *usage_for(struct backlog *backlog, const struct delivery *delivery) {
-    return is_refused(delivery) ? &backlog->refusals : &backlog->receipts;
+    return is_rejected(delivery) ? &backlog->rejections : &backlog->receipts;
 }
 
 static void enter(struct backlog *backlog, const struct delivery *delivery) {
@@ -64,7 +64,7 @@ bool backlog_init(struct backlog *backlog, size_t max_count, size_t max_bytes) {
     *backlog = (struct backlog){.limit = {max_count, max_bytes}, .retry_us = INT64_MAX, .expiry_us = INT64_MAX};
     line_init(&backlog->ready);
     line_init(&backlog->aside);
-    line_init(&backlog->refused);
+    line_init(&backlog->rejected);
     backlog->bucket_count = BUCKETS_MIN;
     while (backlog->bucket_count < max_count && backlog->bucket_count < BUCKETS_MAX)
         backlog->bucket_count *= 2;
@@ -96,8 +96,8 @@ bool backlog_add(struct backlog *backlog, struct delivery *delivery) {
         return false;
     enter(backlog, delivery);
     delivery->backoff_us = 0;
-    if (is_refused(delivery)) {
-        push_back(&backlog->refused, delivery);
+    if (is_rejected(delivery)) {
+        push_back(&backlog->rejected, delivery);
         return true;
     }
     delivery->next_in_bucket = NULL;
@@ -129,8 +129,8 @@ size_t backlog_take_ready(struct backlog *backlog, struct delivery **batch, size
     return take(backlog, &backlog->ready, batch, max, max_bytes);
 }
 
-size_t backlog_take_refused(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes) {
-    return take(backlog, &backlog->refused, batch, max, max_bytes);
+size_t backlog_take_rejected(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes) {
+    return take(backlog, &backlog->rejected, batch, max, max_bytes);
 }
 
 /* Notes when one that is set aside wants to be looked at. */
@@ -182,7 +182,7 @@ void backlog_set_aside(struct backlog *backlog, struct delivery *delivery, int64
 }
 
 void backlog_release(struct backlog *backlog, const struct delivery *delivery) {
-    if (is_refused(delivery))
+    if (is_rejected(delivery))
         return;
     struct delivery **link = find_key(backlog, delivery->receipt.key_hash), *next = delivery->next_of_key;
     if (!next) {

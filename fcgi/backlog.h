@@ -1,14 +1,14 @@
 /*
  * The deliveries that wait to be stored, in three lines: receipts that are ready, receipts that are set aside because
- * another session holds a lock they need, and refused deliveries.
+ * another session holds a lock they need, and rejected deliveries.
  *
  * Of each natural key one delivery at a time is ready, set aside or taken; the others wait behind it. So no batch has a
  * key twice (PostgreSQL: error 21000), and a row that is locked holds up its own deliveries only.
  *
- * What waits is bounded in number and in bytes, receipts and refused deliveries each by themselves: neither can use up
+ * What waits is bounded in number and in bytes, receipts and rejected deliveries each by themselves: neither can use up
  * the other's room.
  *
- * Threads: one at a time; the committer's lock sees to that.
+ * Threads: one at a time; group commit's lock sees to that.
  */
 #ifndef RECEIPTD_BACKLOG_H
 #define RECEIPTD_BACKLOG_H
@@ -29,9 +29,9 @@ struct usage {
 };
 
 struct backlog {
-    struct line ready, aside, refused;
+    struct line ready, aside, rejected;
     struct usage receipts; /* of all that wait: ready, aside, or behind another of their key */
-    struct usage refusals;
+    struct usage rejections;
     struct usage limit;       /* of either */
     int64_t retry_us;         /* when the first that is set aside is to be tried again; INT64_MAX: none is */
     int64_t expiry_us;        /* when the first of them is past its deadline */
@@ -43,12 +43,12 @@ struct backlog {
 bool backlog_init(struct backlog *backlog, size_t max_count, size_t max_bytes);
 void backlog_fini(struct backlog *backlog);
 
-/* Adds a delivery with a valid receipt, or with a refusal. False when there is no room for it. */
+/* Adds a delivery with a valid receipt, or with a rejection. False when there is no room for it. */
 bool backlog_add(struct backlog *backlog, struct delivery *delivery);
 
 /* Take the oldest out of a line, at most `max` and not many more bytes than that. Return how many. */
 size_t backlog_take_ready(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes);
-size_t backlog_take_refused(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes);
+size_t backlog_take_rejected(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes);
 
 /* Takes those that were set aside until now or longer ago; as many as the two above. */
 size_t backlog_take_due(struct backlog *backlog, int64_t now_us, struct delivery **batch, size_t max, size_t max_bytes);

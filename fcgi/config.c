@@ -11,10 +11,10 @@
 
 enum {
     THREADS_MAX = 64,
-    COMMITTERS_MAX = 16,
-    DEFAULT_COMMITTERS_MIN = 2,
-    DEFAULT_COMMITTERS_MAX = 8,
-    CPUS_A_COMMITTER = 4,
+    PG_CONNECTIONS_MAX = 16,
+    DEFAULT_PG_CONNECTIONS_MIN = 2,
+    DEFAULT_PG_CONNECTIONS_MAX = 8,
+    CPUS_PER_CONNECTION = 4,
     MIB = 1024 * 1024,
 };
 
@@ -39,8 +39,8 @@ static const struct setting settings[] = {
      "file with the API keys' names and SHA-256 digests; made with receiptd key NAME"},
     {"RECEIPTD_THREADS", NUMBER, offsetof(struct config, threads), NULL, config_default_threads, 1, THREADS_MAX, NULL,
      "threads that read, check and answer requests while others store"},
-    {"RECEIPTD_COMMITTERS", NUMBER, offsetof(struct config, committers), NULL, config_default_committers, 1,
-     COMMITTERS_MAX, NULL,
+    {"RECEIPTD_PG_CONNECTIONS", NUMBER, offsetof(struct config, pg_connections), NULL, config_default_pg_connections, 1,
+     PG_CONNECTIONS_MAX, NULL,
      "batches that are stored at a time, each with a thread and a database connection of its own"},
     {"RECEIPTD_BATCH_MAX", NUMBER, offsetof(struct config, batch_max), "64", NULL, 1, 2000, NULL,
      "receipts in one transaction, at the most"},
@@ -48,7 +48,7 @@ static const struct setting settings[] = {
      "deliveries waiting to be stored, at the most; beyond that the answer is 503 at once"},
     {"RECEIPTD_QUEUE_MAX_BYTES", SIZE, offsetof(struct config, queue_max_bytes), "67108864", NULL, MIB, QUEUE_BYTES_MAX,
      NULL,
-     "bytes of them, at the most, of the receipts and of the refused deliveries each; beyond that 503 at once, too"},
+     "bytes of them, at the most, of the receipts and of the rejected deliveries each; beyond that 503 at once, too"},
     {"RECEIPTD_DEADLINE_MS", NUMBER, offsetof(struct config, deadline_ms), "10000", NULL, 100, 600000, NULL,
      "milliseconds after which a delivery that is not stored is answered 503; keep it below nginx's "
      "fastcgi_read_timeout"},
@@ -56,7 +56,7 @@ static const struct setting settings[] = {
      "least important lines to log; at info there is one a delivery"},
     {"RECEIPTD_PREPARED_STATEMENTS", WORD, offsetof(struct config, prepared_statements), "on", NULL, 0, 0, "off on",
      "off for a pooler that gives each transaction another session (pgbouncer in transaction mode)"},
-    {"RECEIPTD_INVALID_POLICY", WORD, offsetof(struct config, accept_invalid), "reject", NULL, 0, 0, "reject accept",
+    {"RECEIPTD_REJECTION_POLICY", WORD, offsetof(struct config, accept_invalid), "reject", NULL, 0, 0, "reject accept",
      "what an invalid delivery, which is kept in rejected_receipts, is answered: reject: 400 or 422; accept: 200"},
     {"RECEIPTD_EXTRA_CONDITIONS", LIST, offsetof(struct config, extra_conditions), "", NULL, 0, 0, NULL,
      "values of initial_condition to take besides N, R, A, B, C, X, TT; separated by commas"},
@@ -81,13 +81,13 @@ unsigned config_default_threads(unsigned cpus) {
  * Two batches at a time, since one can be prepared while the other is flushed. More pay only where PostgreSQL's
  * sessions run out of processor time before the machine does: of what a receipt costs, a session's part is under a
  * third, and while it waits for a flush it has none to do. Batches grow with the time that a commit takes, and many
- * small ones cost more than few large ones: on two processors, a third committer gains nothing.
+ * small ones cost more than few large ones: on two processors, a third connection gains nothing.
  */
-unsigned config_default_committers(unsigned cpus) {
-    unsigned committers = cpus / CPUS_A_COMMITTER;
-    if (committers < DEFAULT_COMMITTERS_MIN)
-        return DEFAULT_COMMITTERS_MIN;
-    return committers < DEFAULT_COMMITTERS_MAX ? committers : DEFAULT_COMMITTERS_MAX;
+unsigned config_default_pg_connections(unsigned cpus) {
+    unsigned pg_connections = cpus / CPUS_PER_CONNECTION;
+    if (pg_connections < DEFAULT_PG_CONNECTIONS_MIN)
+        return DEFAULT_PG_CONNECTIONS_MIN;
+    return pg_connections < DEFAULT_PG_CONNECTIONS_MAX ? pg_connections : DEFAULT_PG_CONNECTIONS_MAX;
 }
 
 static bool parse_number(const struct setting *setting, const char *text, uint64_t *number) {

@@ -15,10 +15,10 @@
 struct config {
     const char *keys_file; /* the environment's own memory */
     unsigned threads;
-    unsigned committers;
+    unsigned pg_connections;
     unsigned batch_max;
     unsigned queue_max;
-    size_t queue_max_bytes; /* of each of the two queues: receipts, and refused deliveries */
+    size_t queue_max_bytes; /* of each of the two queues: receipts, and rejected deliveries */
     unsigned deadline_ms;
     enum log_level log_level;
     bool prepared_statements;
@@ -35,7 +35,7 @@ bool config_load(struct config *config, char *const *environment, FILE *errors);
 
 /* The defaults of two variables where so many processors can be used (see cpus.h). */
 unsigned config_default_threads(unsigned cpus);
-unsigned config_default_committers(unsigned cpus);
+unsigned config_default_pg_connections(unsigned cpus);
 
 /* Writes every variable with its meaning, range and default. */
 void config_describe(FILE *out);

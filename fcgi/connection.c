@@ -157,13 +157,13 @@ static void begin_receiving(struct connection *connection, size_t stdin_max) {
 /* Looks at bytes that have come: a request that comes in one piece, as nearly all do, is not copied. */
 static enum connection_received take_bytes(struct connection *connection, const char *bytes, size_t len,
                                            size_t stdin_max, size_t *window_len) {
-    enum records_result result = RECORDS_REFUSED;
+    enum records_result result = RECORDS_WRONG;
     if (atomic_load(&connection->state) == CONNECTION_IDLE) {
         records_init(&connection->records);
         result = records_scan(&connection->records, bytes, len, NULL);
         if (result == RECORDS_WHOLE && !connection->records.copy_needed)
             *window_len = len;
-        else if (result != RECORDS_REFUSED)
+        else if (result != RECORDS_WRONG)
             begin_receiving(connection, stdin_max);
     }
     if (atomic_load(&connection->state) == CONNECTION_RECEIVING) {
@@ -179,7 +179,7 @@ static enum connection_received take_bytes(struct connection *connection, const 
         return CONNECTION_PART;
     case RECORDS_WHOLE:
         return CONNECTION_WHOLE;
-    case RECORDS_REFUSED:
+    case RECORDS_WRONG:
         break;
     }
     return CONNECTION_END;

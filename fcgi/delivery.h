@@ -1,9 +1,9 @@
 /*
  * One delivery: a receipt on its way from the request to the answer.
  *
- * The server makes it, the handler fills it in, the committer stores it and sets its outcome, reply and log read it.
- * Threads: it belongs to one of them at a time; handing it over (committer_submit, the done callback) hands over all of
- * it.
+ * The server makes it, the handler fills it in, group commit stores it and sets its outcome, reply and log read it.
+ * Threads: it belongs to one of them at a time; handing it over (group_commit_submit, the done callback) hands over all
+ * of it.
  */
 #ifndef RECEIPTD_DELIVERY_H
 #define RECEIPTD_DELIVERY_H
@@ -27,14 +27,14 @@ struct delivery {
     struct receipt receipt;
 
     /*
-     * A delivery that is refused for good (CONTRACT.md: 400 and 422 are never sent again) is stored like a receipt
+     * A delivery that is rejected for good (CONTRACT.md: 400 and 422 are never sent again) is stored like a receipt
      * before it is answered.
      */
-    enum refusal refusal;
-    enum outcome refusal_answer;  /* its outcome once it is stored: that of the refusal, or OUTCOME_QUARANTINED */
-    char message[128];            /* for REFUSAL_MALFORMED */
-    int error_line, error_column; /* for REFUSAL_MALFORMED: where the parser stopped; 0: not a matter of the parser */
-    struct receipt_errors errors; /* for REFUSAL_INVALID */
+    enum rejection rejection;
+    enum outcome rejection_answer; /* its outcome once it is stored: that of the rejection, or OUTCOME_QUARANTINED */
+    char message[128];             /* for REJECTION_MALFORMED */
+    int error_line, error_column; /* for REJECTION_MALFORMED: where the parser stopped; 0: not a matter of the parser */
+    struct receipt_errors errors; /* for REJECTION_INVALID */
     char *body;                   /* as received; a heap block */
     size_t body_len;
 
@@ -45,7 +45,7 @@ struct delivery {
     int64_t arrived_us;  /* CLOCK_MONOTONIC */
     int64_t deadline_us; /* when it is answered 503 at the latest, unless a commit is under way */
 
-    /* The backlog's, from committer_submit until it is done. */
+    /* The backlog's, from group_commit_submit until it is done. */
     size_t bytes;                               /* all that it takes while it waits */
     struct delivery *next;                      /* in its line */
     struct delivery *next_in_bucket;            /* of the table of keys */

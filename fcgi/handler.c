@@ -102,26 +102,26 @@ static bool is_json(const char *content_type) {
     return *rest == '\0' || *rest == ';';
 }
 
-static bool answer(struct delivery *delivery, enum outcome outcome) {
+static bool conclude(struct delivery *delivery, enum outcome outcome) {
     delivery->outcome = outcome;
     return false;
 }
 
 static bool answer_unavailable(struct delivery *delivery, const char *failure) {
     delivery->failure = failure;
-    return answer(delivery, OUTCOME_UNAVAILABLE);
+    return conclude(delivery, OUTCOME_UNAVAILABLE);
 }
 
-static bool refuse_malformed(struct delivery *delivery, const char *message) {
+static bool reject_malformed(struct delivery *delivery, const char *message) {
     snprintf(delivery->message, sizeof delivery->message, "%s", message);
-    delivery->refusal = REFUSAL_MALFORMED;
+    delivery->rejection = REJECTION_MALFORMED;
     return false;
 }
 
 bool handler_read_body(const struct handler *handler, const char *body, size_t len, struct delivery *delivery) {
     struct receipt_json_error error;
     if (len == 0)
-        return refuse_malformed(delivery, "The body is empty.");
+        return reject_malformed(delivery, "The body is empty.");
     switch (receipt_json_decode(body, len, &delivery->receipt, &error)) {
     case RECEIPT_JSON_OK:
         break;
@@ -130,23 +130,24 @@ bool handler_read_body(const struct handler *handler, const char *body, size_t l
     case RECEIPT_JSON_MALFORMED:
         delivery->error_line = error.line;
         delivery->error_column = error.column;
-        return refuse_malformed(delivery, error.message);
+        return reject_malformed(delivery, error.message);
     }
     if (receipt_validate(&delivery->receipt, &handler->rules, &delivery->errors))
         return true;
-    delivery->refusal = REFUSAL_INVALID;
+    delivery->rejection = REJECTION_INVALID;
     return false;
 }
 
-/* Readies a refused delivery for being stored: the body, which is the server's, is copied. */
-static bool keep_refused(const struct handler *handler, const struct request *request, struct delivery *delivery) {
+/* Readies a rejected delivery for being stored: the body, which is the server's, is copied. */
+static bool keep_rejected(const struct handler *handler, const struct request *request, struct delivery *delivery) {
     delivery->body = malloc(request->body_len ? request->body_len : 1);
     if (!delivery->body)
         return answer_unavailable(delivery, "out of memory");
     if (request->body_len > 0)
         memcpy(delivery->body, request->body, request->body_len);
     delivery->body_len = request->body_len;
-    delivery->refusal_answer = handler->accept_invalid ? OUTCOME_QUARANTINED : outcome_of_refusal(delivery->refusal);
+    delivery->rejection_answer =
+        handler->accept_invalid ? OUTCOME_QUARANTINED : outcome_of_rejection(delivery->rejection);
     return true;
 }
 
@@ -156,21 +157,21 @@ bool handler_handle(const struct handler *handler, const struct request *request
     if (!handler_set_request_id(delivery, request->request_id))
         return answer_unavailable(delivery, "no randomness for a request id");
     if (strcmp(request->method, "POST") != 0)
-        return answer(delivery, OUTCOME_NOT_POST);
+        return conclude(delivery, OUTCOME_NOT_POST);
     switch (authenticate(handler->keys, request, delivery->api_key_name)) {
     case API_KEYS_VALID:
         break;
     case API_KEYS_UNKNOWN:
         delivery->api_key_name[0] = '\0';
-        return answer(delivery, OUTCOME_UNAUTHORIZED);
+        return conclude(delivery, OUTCOME_UNAUTHORIZED);
     case API_KEYS_FAILED:
         return answer_unavailable(delivery, "out of memory");
     }
     if (request->body_len > BODY_MAX_BYTES)
-        return answer(delivery, OUTCOME_TOO_LARGE);
+        return conclude(delivery, OUTCOME_TOO_LARGE);
     if (!is_json(request->content_type))
-        refuse_malformed(delivery, "The Content-Type must be application/json.");
+        reject_malformed(delivery, "The Content-Type must be application/json.");
     else if (handler_read_body(handler, request->body, request->body_len, delivery))
         return true;
-    return delivery->refusal != REFUSAL_NONE && keep_refused(handler, request, delivery);
+    return delivery->rejection != REJECTION_NONE && keep_rejected(handler, request, delivery);
 }

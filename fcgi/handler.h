@@ -1,6 +1,6 @@
 /*
  * One request in, and either an answer at once or something to be stored: method, key, size, content type, JSON,
- * fields, checked in that order (CONTRACT.md). Stored before it is answered is a receipt, and also what is refused as
+ * fields, checked in that order (CONTRACT.md). Stored before it is answered is a receipt, and also what is rejected as
  * malformed or invalid, since the sender will not send it again.
  *
  * Threads: any number at a time on one handler.
@@ -38,11 +38,11 @@ struct handler {
     struct api_keys *keys;
     int64_t deadline_us; /* how long a delivery may take */
     struct receipt_rules rules;
-    bool accept_invalid; /* what is refused is answered 200 once it is stored */
+    bool accept_invalid; /* what is rejected is answered 200 once it is stored */
 };
 
 /*
- * Fills in the zeroed `delivery`. True: it has to be stored, as a receipt or, with a refusal set, as a rejected one.
+ * Fills in the zeroed `delivery`. True: it has to be stored, as a receipt or, with a rejection set, as a rejected one.
  * False: its outcome is the answer. In both cases the caller calls delivery_fini in the end.
  */
 bool handler_handle(const struct handler *handler, const struct request *request, struct delivery *delivery);
@@ -55,7 +55,7 @@ bool handler_set_request_id(struct delivery *delivery, const char *given);
 
 /*
  * Only the last two steps, JSON and fields, of a body that was stored. True: delivery->receipt is valid. False: either
- * refusal or, with that unset, failure says why.
+ * rejection or, with that unset, failure says why.
  */
 bool handler_read_body(const struct handler *handler, const char *body, size_t len, struct delivery *delivery);
 

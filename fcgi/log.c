@@ -313,9 +313,9 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
         append_value(&line, "key", delivery->api_key_name, strlen(delivery->api_key_name));
     int64_t us = clock_now_us() - delivery->arrived_us;
     buffer_append_format(&line, " ms=%" PRId64 ".%03d", us / US_PER_MS, (int)(us % US_PER_MS));
-    if (delivery->refusal == REFUSAL_MALFORMED)
+    if (delivery->rejection == REJECTION_MALFORMED)
         buffer_append_format(&line, " line=%d column=%d", delivery->error_line, delivery->error_column);
-    if (delivery->refusal == REFUSAL_INVALID)
+    if (delivery->rejection == REJECTION_INVALID)
         append_errors(&line, &delivery->errors);
     if (delivery->outcome == OUTCOME_UNAVAILABLE && delivery->failure)
         append_value(&line, "failure", delivery->failure, strlen(delivery->failure));

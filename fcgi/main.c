@@ -1,8 +1,8 @@
 /* The command line, signals, and the wiring of the modules. Only this file ends the process. */
 #include "api_keys.h"
 #include "check_pg.h"
-#include "committer.h"
 #include "config.h"
+#include "group_commit.h"
 #include "handler.h"
 #include "listener.h"
 #include "log.h"
@@ -109,26 +109,26 @@ static int reprocess_rejections(struct reprocess_options options) {
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static struct committer *start_committer(const struct config *config) {
+static struct group_commit *start_group_commit(const struct config *config) {
     struct store_options store_options = {.batch_max = config->batch_max,
                                           .prepared_statements = config->prepared_statements};
-    struct committer_options options = {
+    struct group_commit_options options = {
         .batch_max = config->batch_max, .queue_max = config->queue_max, .queue_max_bytes = config->queue_max_bytes};
-    unsigned wanted = config->committers + COMMITTER_MORE_STORES;
+    unsigned wanted = config->pg_connections + GROUP_COMMIT_MORE_STORES;
     struct store **stores = calloc(wanted, sizeof(struct store *));
-    struct committer *committer = NULL;
+    struct group_commit *group_commit = NULL;
     unsigned count = 0;
     while (stores && count < wanted && (stores[count] = store_new(&store_options)))
         count++;
     if (count == wanted)
-        committer = committer_new(&options, stores, count, server_answer);
+        group_commit = group_commit_new(&options, stores, count, server_answer);
     else
         while (count > 0) {
             count--;
             store_free(stores[count]);
         }
     free(stores);
-    return committer;
+    return group_commit;
 }
 
 static void reload_keys(struct api_keys *keys) {
@@ -172,7 +172,7 @@ static void set_stack_size(void) {
     }
 }
 
-static int serve(const char *path) {
+static int run_worker(const char *path) {
     struct config config;
     char error[MESSAGE_SIZE];
 
@@ -210,14 +210,14 @@ static int serve(const char *path) {
     }
 
     struct handler handler = make_handler(&config, keys);
-    struct committer *committer = start_committer(&config);
+    struct group_commit *group_commit = start_group_commit(&config);
     struct server *server = NULL;
-    if (committer) {
+    if (group_commit) {
         struct server_options options = {.listener = listener,
                                          .socket_path = path,
-                                         .threads = config.threads + config.committers,
+                                         .threads = config.threads + config.pg_connections,
                                          .handler = &handler,
-                                         .committer = committer};
+                                         .group_commit = group_commit};
         server = server_new(&options);
     }
     if (!server) {
@@ -247,8 +247,8 @@ static int serve(const char *path) {
         /* Not exit: its handlers (OpenSSL's is one) take away what the threads that are still at work use. */
         _exit(EXIT_FAILURE);
     }
-    server_free(server); /* first: its threads work for the committer */
-    committer_free(committer);
+    server_free(server); /* first: its threads work for group commit */
+    group_commit_free(group_commit);
     api_keys_free(keys);
     log_message(LOG_INFO, "drained");
     log_stop();
@@ -301,5 +301,5 @@ int main(int argc, char **argv) {
         return make_key(argv[optind + 1]);
     if (arguments > 0 || reprocess_options_given || (path && only_check))
         return usage(stderr, EXIT_USAGE);
-    return only_check ? check() : serve(path);
+    return only_check ? check() : run_worker(path);
 }

@@ -2,8 +2,8 @@
 
 #include <stddef.h>
 
-enum outcome outcome_of_refusal(enum refusal refusal) {
-    return refusal == REFUSAL_MALFORMED ? OUTCOME_MALFORMED : OUTCOME_INVALID;
+enum outcome outcome_of_rejection(enum rejection rejection) {
+    return rejection == REJECTION_MALFORMED ? OUTCOME_MALFORMED : OUTCOME_INVALID;
 }
 
 int outcome_status(enum outcome outcome) {

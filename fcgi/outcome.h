@@ -19,14 +19,14 @@ enum outcome {
     OUTCOME_NOT_POST,     /* 405 */
     OUTCOME_TOO_LARGE,    /* 413 */
     OUTCOME_INVALID,      /* 422: `errors` says what */
-    OUTCOME_QUARANTINED,  /* 200: refused and kept, for a sender that wants no refusals (RECEIPTD_INVALID_POLICY) */
+    OUTCOME_QUARANTINED, /* 200: rejected and kept, for a sender that wants no rejections (RECEIPTD_REJECTION_POLICY) */
 };
 
-/* Why a delivery with a valid key is refused for good. */
-enum refusal { REFUSAL_NONE = 0, REFUSAL_MALFORMED, REFUSAL_INVALID };
+/* Why a delivery with a valid key is rejected for good. */
+enum rejection { REJECTION_NONE = 0, REJECTION_MALFORMED, REJECTION_INVALID };
 
-/* What a delivery that is refused is told: OUTCOME_MALFORMED or OUTCOME_INVALID. Not for REFUSAL_NONE. */
-enum outcome outcome_of_refusal(enum refusal refusal);
+/* What a delivery that is rejected is told: OUTCOME_MALFORMED or OUTCOME_INVALID. Not for REJECTION_NONE. */
+enum outcome outcome_of_rejection(enum rejection rejection);
 
 /* The HTTP status of an outcome, e.g. 201. */
 int outcome_status(enum outcome outcome);

@@ -142,21 +142,21 @@ enum reader_result reader_read(struct reader *reader, const struct reader_input 
     if (!reader->emptied) {
         close_pipe(reader);
         if (!open_pipe(reader))
-            return READER_REFUSED;
+            return READER_WRONG;
     }
     reader->emptied = false;
     /* Only a request on a connection that is kept is read from there; at the end of it there is none to accept from. */
     fcgi->keepConnection = 1;
     if (!put(reader, input->bytes, input->head_len) || FCGX_Accept_r(fcgi) != 0)
-        return READER_REFUSED;
+        return READER_WRONG;
     read_parameters(fcgi->envp, request, &content_length);
     if (content_length && *content_length && strtoull(content_length, NULL, 10) != input->records->stdin_bytes)
-        return READER_REFUSED;
+        return READER_WRONG;
     reader->body.len = 0;
     if (!buffer_reserve(&reader->body, input->stdin_bytes))
         return READER_NO_MEMORY;
     if (!read_body(reader, input))
-        return READER_REFUSED;
+        return READER_WRONG;
     reader->emptied = true;
     request->body = reader->body.data;
     request->body_len = reader->body.len;

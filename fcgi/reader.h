@@ -32,7 +32,7 @@ struct reader_input {
 
 enum reader_result {
     READER_OK = 0,
-    READER_REFUSED,   /* the body is not as long as was announced, or there is no pipe */
+    READER_WRONG,     /* the body is not as long as was announced, or there is no pipe */
     READER_NO_MEMORY, /* the request is there, but for its body */
 };
 

@@ -226,7 +226,7 @@ enum records_result records_scan(struct records *records, const char *bytes, siz
         len -= part;
     }
     if (records->stage == STAGE_REFUSED)
-        return RECORDS_REFUSED;
+        return RECORDS_WRONG;
     return records->stage == STAGE_ENDED && records->padding_left == 0 ? RECORDS_WHOLE : RECORDS_INCOMPLETE;
 }
 

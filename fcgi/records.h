@@ -28,7 +28,7 @@ enum {
 enum records_result {
     RECORDS_INCOMPLETE = 0, /* a request may come of it */
     RECORDS_WHOLE,          /* the bytes so far are one request */
-    RECORDS_REFUSED,        /* none can come of it, whatever follows */
+    RECORDS_WRONG,          /* none can come of it, whatever follows */
 };
 
 /* What is known of a request so far. */
@@ -69,7 +69,7 @@ void records_copy_init(struct records_copy *copy, size_t stdin_max);
 
 /*
  * Takes the next bytes of a request, however they were split, and adds them to the copy if there is one. After
- * RECORDS_WHOLE and RECORDS_REFUSED any further byte is RECORDS_REFUSED.
+ * RECORDS_WHOLE and RECORDS_WRONG any further byte is RECORDS_WRONG.
  */
 enum records_result records_scan(struct records *records, const char *bytes, size_t len, struct records_copy *copy);
 

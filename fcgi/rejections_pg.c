@@ -21,7 +21,7 @@ struct rejections {
     int row; /* the next one in the page */
 };
 
-static enum rejections_result fail(struct rejections *rejections) {
+static enum rejections_result report(struct rejections *rejections) {
     fprintf(rejections->errors, "receiptd: PostgreSQL: %s", PQerrorMessage(rejections->connection));
     return REJECTIONS_FAILED;
 }
@@ -30,7 +30,7 @@ static enum rejections_result fail(struct rejections *rejections) {
 static bool begin(struct rejections *rejections) {
     const char *const values[] = {rejections->id, rejections->since};
     if (PQstatus(rejections->connection) != CONNECTION_OK) {
-        fail(rejections);
+        report(rejections);
         return false;
     }
     rejections->began = PQexecParams(rejections->connection, "select " UTC("now()") ", $1::uuid, $2::timestamptz", 2,
@@ -42,7 +42,7 @@ static bool begin(struct rejections *rejections) {
         fprintf(rejections->errors, "receiptd: %s: %s\n", rejections->id ? "--id" : "--since",
                 PQresultErrorField(rejections->began, PG_DIAG_MESSAGE_PRIMARY));
     else
-        fail(rejections);
+        report(rejections);
     return false;
 }
 
@@ -87,7 +87,7 @@ static enum rejections_result read_page(struct rejections *rejections, const cha
     PQclear(rejections->page); /* not before: the place may be in it */
     rejections->page = page;
     rejections->row = 0;
-    return PQresultStatus(page) == PGRES_TUPLES_OK ? REJECTIONS_OK : fail(rejections);
+    return PQresultStatus(page) == PGRES_TUPLES_OK ? REJECTIONS_OK : report(rejections);
 }
 
 static enum rejections_result read_next_page(struct rejections *rejections) {
@@ -99,7 +99,7 @@ static enum rejections_result read_next_page(struct rejections *rejections) {
                      "00000000-0000-0000-0000-000000000000");
 }
 
-enum rejections_result rejections_next(struct rejections *rejections, struct rejection *rejection) {
+enum rejections_result rejections_next(struct rejections *rejections, struct rejected_receipt *rejection) {
     if (!rejections->page || rejections->row == PQntuples(rejections->page)) {
         if (read_next_page(rejections) != REJECTIONS_OK)
             return REJECTIONS_FAILED;
@@ -108,16 +108,16 @@ enum rejections_result rejections_next(struct rejections *rejections, struct rej
     }
     const PGresult *page = rejections->page;
     int row = rejections->row++;
-    *rejection = (struct rejection){.id = PQgetvalue(page, row, ID),
-                                    .received_at = PQgetvalue(page, row, RECEIVED_AT),
-                                    .request_id = PQgetvalue(page, row, REQUEST_ID),
-                                    .api_key_name = PQgetvalue(page, row, API_KEY_NAME),
-                                    .body = PQgetvalue(page, row, BODY),
-                                    .body_len = (size_t)PQgetlength(page, row, BODY)};
+    *rejection = (struct rejected_receipt){.id = PQgetvalue(page, row, ID),
+                                           .received_at = PQgetvalue(page, row, RECEIVED_AT),
+                                           .request_id = PQgetvalue(page, row, REQUEST_ID),
+                                           .api_key_name = PQgetvalue(page, row, API_KEY_NAME),
+                                           .body = PQgetvalue(page, row, BODY),
+                                           .body_len = (size_t)PQgetlength(page, row, BODY)};
     return REJECTIONS_OK;
 }
 
-enum rejections_result rejections_superseded(struct rejections *rejections, const struct rejection *rejection,
+enum rejections_result rejections_superseded(struct rejections *rejections, const struct rejected_receipt *rejection,
                                              const struct receipt *receipt, bool *superseded) {
     const char *values[1 + RECEIPT_KEY_COUNT] = {rejection->request_id};
     int lengths[1 + RECEIPT_KEY_COUNT] = {0}, formats[1 + RECEIPT_KEY_COUNT] = {0};
@@ -137,10 +137,10 @@ enum rejections_result rejections_superseded(struct rejections *rejections, cons
     if (ok)
         *superseded = PQgetvalue(result, 0, 0)[0] == 't';
     PQclear(result);
-    return ok ? REJECTIONS_OK : fail(rejections);
+    return ok ? REJECTIONS_OK : report(rejections);
 }
 
-enum rejections_result rejections_resolve(struct rejections *rejections, const struct rejection *rejection,
+enum rejections_result rejections_resolve(struct rejections *rejections, const struct rejected_receipt *rejection,
                                           const char *resolution) {
     const char *const values[] = {rejection->id, resolution};
     PGresult *result = PQexecParams(rejections->connection,
@@ -149,5 +149,5 @@ enum rejections_result rejections_resolve(struct rejections *rejections, const s
                                     2, NULL, values, NULL, NULL, 0);
     bool ok = PQresultStatus(result) == PGRES_COMMAND_OK;
     PQclear(result);
-    return ok ? REJECTIONS_OK : fail(rejections);
+    return ok ? REJECTIONS_OK : report(rejections);
 }

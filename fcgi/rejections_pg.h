@@ -1,5 +1,5 @@
 /*
- * The refused deliveries in PostgreSQL, for receiptd reprocess: reading those that are not resolved, and resolving
+ * The rejected deliveries in PostgreSQL, for receiptd reprocess: reading those that are not resolved, and resolving
  * them.
  *
  * Threads: one at a time; see pg.h.
@@ -13,9 +13,9 @@
 #include <stdio.h>
 
 /*
- * When r, a row of receipts, holds what arrived after the refused delivery with the request id of excluded: then that
- * would replace newer content by older. What was reprocessed itself arrived when it was refused, not when it became a
- * receipt. What was refused in one batch has one time: of such, neither is the later one, so both are kept.
+ * When r, a row of receipts, holds what arrived after the rejected delivery with the request id of excluded: then that
+ * would replace newer content by older. What was reprocessed itself arrived when it was rejected, not when it became a
+ * receipt. What was rejected in one batch has one time: of such, neither is the later one, so both are kept.
  */
 #define REJECTIONS_SUPERSEDED                                                                                          \
     "coalesce((select p.received_at from inventory.rejected_receipts as p where p.request_id ="                        \
@@ -26,7 +26,7 @@
 struct rejections;
 
 /* One stored delivery; its pointers are good until the next one is read. */
-struct rejection {
+struct rejected_receipt {
     const char *id;          /* rejection_id */
     const char *received_at; /* in UTC, such as 2026-11-23T12:00:00.123456Z */
     const char *request_id;  /* 32 hexadecimal digits */
@@ -37,7 +37,7 @@ struct rejection {
 
 /*
  * Connects and begins with the oldest unresolved delivery of `id`, or since `since` (a time as PostgreSQL reads it);
- * NULL: any. What is refused from now on is left for the next time, so that there is an end to it. NULL, with the
+ * NULL: any. What is rejected from now on is left for the next time, so that there is an end to it. NULL, with the
  * reason written to `errors`, when that fails. Freed with rejections_close.
  */
 struct rejections *rejections_open(const char *id, const char *since, FILE *errors);
@@ -50,14 +50,14 @@ enum rejections_result {
 };
 
 /* Reads the next one. */
-enum rejections_result rejections_next(struct rejections *rejections, struct rejection *rejection);
+enum rejections_result rejections_next(struct rejections *rejections, struct rejected_receipt *rejection);
 
 /* Whether REJECTIONS_SUPERSEDED is so of the row with the receipt's key. REJECTIONS_OK: `superseded` says so. */
-enum rejections_result rejections_superseded(struct rejections *rejections, const struct rejection *rejection,
+enum rejections_result rejections_superseded(struct rejections *rejections, const struct rejected_receipt *rejection,
                                              const struct receipt *receipt, bool *superseded);
 
 /* Marks it as dealt with; `resolution` says how. */
-enum rejections_result rejections_resolve(struct rejections *rejections, const struct rejection *rejection,
+enum rejections_result rejections_resolve(struct rejections *rejections, const struct rejected_receipt *rejection,
                                           const char *resolution);
 
 #endif

@@ -21,8 +21,8 @@ struct summary {
     size_t errors[RECEIPT_FIELD_COUNT][RECEIPT_OUT_OF_RANGE + 1]; /* of those that are still invalid */
 };
 
-static void count_refusal(struct summary *summary, const struct delivery *delivery) {
-    if (delivery->refusal == REFUSAL_MALFORMED) {
+static void count_rejection(struct summary *summary, const struct delivery *delivery) {
+    if (delivery->rejection == REJECTION_MALFORMED) {
         summary->malformed++;
         return;
     }
@@ -46,7 +46,7 @@ static void write_summary(const struct summary *summary, bool dry_run, FILE *out
                 summary->superseded);
     if (summary->unstorable > 0)
         fprintf(out, "  valid, but the database does not take them: %zu\n", summary->unstorable);
-    fprintf(out, "  still refused: %zu (%zu malformed, %zu invalid)\n", summary->malformed + summary->invalid,
+    fprintf(out, "  still rejected: %zu (%zu malformed, %zu invalid)\n", summary->malformed + summary->invalid,
             summary->malformed, summary->invalid);
     for (int field = 0; field < RECEIPT_FIELD_COUNT; field++)
         for (int code = 0; code <= RECEIPT_OUT_OF_RANGE; code++)
@@ -56,17 +56,18 @@ static void write_summary(const struct summary *summary, bool dry_run, FILE *out
 }
 
 /*
- * Stores the receipt as the delivery that was refused: told by its request id, so that a second run changes nothing.
+ * Stores the receipt as the delivery that was rejected: told by its request id, so that a second run changes nothing.
  * What can't be stored now is tried again, a few times; the next run is another chance.
  */
-static enum store_result store_receipt(const struct reprocess_options *options, const struct rejection *rejection,
-                                       struct delivery *delivery, FILE *errors) {
+static enum store_result store_receipt(const struct reprocess_options *options,
+                                       const struct rejected_receipt *rejection, struct delivery *delivery,
+                                       FILE *errors) {
     struct store *store = options->store;
     int64_t deadline_us = clock_now_us() + STORE_TIME_US;
     useconds_t backoff_us = BACKOFF_FIRST_US;
     unsigned tries = 1;
     enum store_result result;
-    while ((result = store_upsert(store, &delivery, 1, deadline_us)) != STORE_OK && result != STORE_REFUSED &&
+    while ((result = store_upsert(store, &delivery, 1, deadline_us)) != STORE_OK && result != STORE_UNSTORABLE &&
            tries < STORE_TRIES && clock_now_us() + backoff_us < deadline_us) {
         usleep(backoff_us);
         backoff_us = backoff_us * 2 < BACKOFF_MAX_US ? backoff_us * 2 : BACKOFF_MAX_US;
@@ -83,13 +84,13 @@ static enum store_result store_receipt(const struct reprocess_options *options, 
 
 /* A delivery that is valid now. False when it failed. */
 static bool make_receipt(const struct reprocess_options *options, struct rejections *rejections,
-                         const struct rejection *rejection, struct delivery *delivery, struct summary *summary,
+                         const struct rejected_receipt *rejection, struct delivery *delivery, struct summary *summary,
                          FILE *out, FILE *errors) {
     bool superseded = false;
     const char *resolution = "superseded";
     if (!options->dry_run) {
         enum store_result stored = store_receipt(options, rejection, delivery, errors);
-        if (stored == STORE_REFUSED) {
+        if (stored == STORE_UNSTORABLE) {
             /* A matter of this row alone (a check that somebody added): not for it to hold up the others. */
             summary->unstorable++;
             return true;
@@ -115,7 +116,7 @@ static bool make_receipt(const struct reprocess_options *options, struct rejecti
 }
 
 static bool examine(const struct reprocess_options *options, struct rejections *rejections,
-                    const struct rejection *rejection, struct summary *summary, FILE *out, FILE *errors) {
+                    const struct rejected_receipt *rejection, struct summary *summary, FILE *out, FILE *errors) {
     struct delivery delivery = {0};
     bool ok = true;
     summary->examined++;
@@ -123,11 +124,11 @@ static bool examine(const struct reprocess_options *options, struct rejections *
         ok = handler_set_request_id(&delivery, rejection->request_id);
         snprintf(delivery.api_key_name, sizeof delivery.api_key_name, "%s", rejection->api_key_name);
         ok = ok && make_receipt(options, rejections, rejection, &delivery, summary, out, errors);
-    } else if (delivery.refusal != REFUSAL_NONE) {
-        count_refusal(summary, &delivery);
+    } else if (delivery.rejection != REJECTION_NONE) {
+        count_rejection(summary, &delivery);
         if (options->id)
-            fprintf(out, "%s received %s: still refused: %s\n", rejection->id, rejection->received_at,
-                    outcome_message(outcome_of_refusal(delivery.refusal), delivery.message));
+            fprintf(out, "%s received %s: still rejected: %s\n", rejection->id, rejection->received_at,
+                    outcome_message(outcome_of_rejection(delivery.rejection), delivery.message));
     } else {
         fprintf(errors, "receiptd: %s\n", delivery.failure);
         ok = false;
@@ -138,7 +139,7 @@ static bool examine(const struct reprocess_options *options, struct rejections *
 
 bool reprocess(const struct reprocess_options *options, FILE *out, FILE *errors) {
     struct summary summary = {0};
-    struct rejection rejection;
+    struct rejected_receipt rejection;
     struct rejections *rejections = rejections_open(options->id, options->since, errors);
     if (!rejections)
         return false;
@@ -148,7 +149,7 @@ bool reprocess(const struct reprocess_options *options, FILE *out, FILE *errors)
         ok = examine(options, rejections, &rejection, &summary, out, errors);
     rejections_close(rejections);
     if (next == REJECTIONS_END && options->id && summary.examined == 0) {
-        fprintf(errors, "receiptd: no refused delivery with the rejection_id %s is unresolved\n", options->id);
+        fprintf(errors, "receiptd: no rejected delivery with the rejection_id %s is unresolved\n", options->id);
         return false;
     }
     write_summary(&summary, options->dry_run, out);

@@ -1,5 +1,5 @@
 /*
- * receiptd reprocess: runs the bodies of refused deliveries through the same code again, after a rule was widened or
+ * receiptd reprocess: runs the bodies of rejected deliveries through the same code again, after a rule was widened or
  * the schema has grown, and makes receipts of those that are valid now.
  *
  * Threads: one.

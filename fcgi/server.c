@@ -141,11 +141,11 @@ static void serve(struct event_thread *thread, struct connection *connection, si
     else
         delivery->failure = "out of memory";
     reader_release(thread->reader);
-    if (result == READER_REFUSED) {
+    if (result == READER_WRONG) {
         connection_close(connection);
         return;
     }
-    if (store && committer_submit(options->committer, delivery))
+    if (store && group_commit_submit(options->group_commit, delivery))
         return;
     if (store)
         delivery->failure = "the queue is full";
@@ -197,7 +197,7 @@ static void *run_event_thread(void *argument) {
     struct server *server = thread->server;
     struct epoll_event events[EVENTS_MAX];
     bool stopping = false;
-    int work_ms = -1; /* the committer wants to be called again after that; -1: it does not */
+    int work_ms = -1; /* group commit wants to be called again after that; -1: it does not */
     take_turn(server);
     while (!stopping) {
         int wait_ms = work_ms >= 0 && work_ms < SWEEP_MS ? work_ms : SWEEP_MS;
@@ -210,10 +210,10 @@ static void *run_event_thread(void *argument) {
         }
         sweep(server);
         bool aside;
-        work_ms = committer_work(server->options.committer, &aside);
+        work_ms = group_commit_work(server->options.group_commit, &aside);
         if (aside) {
             sem_post(&server->turns);
-            committer_work_aside(server->options.committer);
+            group_commit_work_aside(server->options.group_commit);
             take_turn(server);
             work_ms = 0;
         }
@@ -231,7 +231,7 @@ static bool make_set(struct server *server) {
 }
 
 static unsigned threads_of(const struct server_options *options) {
-    return options->threads + COMMITTER_MORE_STORES;
+    return options->threads + GROUP_COMMIT_MORE_STORES;
 }
 
 static bool start_threads(struct server *server) {

@@ -17,8 +17,8 @@
 #ifndef RECEIPTD_SERVER_H
 #define RECEIPTD_SERVER_H
 
-#include "committer.h"
 #include "delivery.h"
+#include "group_commit.h"
 #include "handler.h"
 
 #include <stdbool.h>
@@ -30,13 +30,13 @@ struct server_options {
     const char *socket_path; /* of a socket that is ours alone, removed at the drain; NULL when it was handed over */
     unsigned threads; /* that serve at a time: as many as batches of receipts are stored, and at least one more */
     const struct handler *handler;
-    struct committer *committer; /* has to say server_answer of what it has done; outlives the server */
+    struct group_commit *group_commit; /* has to say server_answer of what it has done; outlives the server */
 };
 
 /* Starts serving. NULL, with errno set, when it can't. */
 struct server *server_new(const struct server_options *options);
 
-/* A committer_done: answers what the committer has done, according to its outcomes; the deliveries are gone then. */
+/* A group_commit_done: answers what group commit has done, according to its outcomes; the deliveries are gone then. */
 void server_answer(struct delivery *const *deliveries, size_t count);
 
 /*

@@ -80,7 +80,7 @@ void session_drop(struct session *session, const char *failure) {
     disconnect(session);
 }
 
-static enum store_result fail(struct session *session, const char *failure) {
+static enum store_result drop_failed(struct session *session, const char *failure) {
     session_drop(session, failure);
     return STORE_FAILED;
 }
@@ -166,15 +166,15 @@ static enum store_result classify(const char *sqlstate) {
         return STORE_LOCKED;
     if (strncmp(sqlstate, "21", 2) == 0 || strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 ||
         strncmp(sqlstate, "54", 2) == 0)
-        return STORE_REFUSED;
+        return STORE_UNSTORABLE;
     return STORE_FAILED;
 }
 
 /* Remembers why a statement failed, and says what follows from it. Clears `result`, which may be NULL. */
 static enum store_result note_failure(struct session *session, PGresult *result, int64_t deadline_us) {
     if (!result)
-        return fail(session, clock_now_us() >= deadline_us ? "PostgreSQL did not answer in time"
-                                                           : "lost the connection to PostgreSQL");
+        return drop_failed(session, clock_now_us() >= deadline_us ? "PostgreSQL did not answer in time"
+                                                                  : "lost the connection to PostgreSQL");
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     char sqlstate[SQLSTATE_SIZE] = "";
     if (state)
@@ -229,7 +229,7 @@ static enum store_result run_command(struct session *session, const char *sql, c
     /* A transaction that failed is rolled back by "commit" too (PostgreSQL: COMMIT). */
     bool as_told = strcmp(PQcmdStatus(result), tag) == 0;
     PQclear(result);
-    return as_told ? STORE_OK : fail(session, "PostgreSQL rolled back");
+    return as_told ? STORE_OK : drop_failed(session, "PostgreSQL rolled back");
 }
 
 enum store_result session_run_briefly(struct session *session, unsigned lock_timeout_ms, const char *sql,
@@ -240,7 +240,7 @@ enum store_result session_run_briefly(struct session *session, unsigned lock_tim
     *result = NULL;
     enum store_result ran = run_command(session, begin, "SET", deadline_us);
     if (ran != STORE_OK)
-        return ran == STORE_FAILED ? ran : fail(session, "PostgreSQL failed");
+        return ran == STORE_FAILED ? ran : drop_failed(session, "PostgreSQL failed");
     ran = session_run(session, NULL, sql, parameters, deadline_us, result);
     if (ran == STORE_FAILED)
         return ran;
@@ -249,7 +249,7 @@ enum store_result session_run_briefly(struct session *session, unsigned lock_tim
         char sqlstate[SQLSTATE_SIZE];
         memcpy(sqlstate, session->sqlstate, sizeof sqlstate);
         if (run_command(session, "rollback", "ROLLBACK", deadline_us) != STORE_OK)
-            return fail(session, "lost the connection to PostgreSQL");
+            return drop_failed(session, "lost the connection to PostgreSQL");
         session->failure = failure;
         memcpy(session->sqlstate, sqlstate, sizeof sqlstate);
         return ran;
@@ -309,7 +309,7 @@ static bool is_fit(struct session *session, int64_t deadline_us) {
         log_message(LOG_ERROR, "PostgreSQL is not fit to store in: %s", problem);
         break;
     }
-    fail(session, "PostgreSQL is not fit to store in");
+    drop_failed(session, "PostgreSQL is not fit to store in");
     return false;
 }
 
@@ -324,13 +324,13 @@ bool session_connect(struct session *session, int64_t deadline_us, bool *is_new)
     if (!session->connecting) {
         session->ended = false;
         if (pthread_create(&session->connector, NULL, connect_now, session) != 0) {
-            fail(session, "no thread to connect to PostgreSQL with");
+            drop_failed(session, "no thread to connect to PostgreSQL with");
             return false;
         }
         session->connecting = true;
     }
     if (!wait_for_connector(session, deadline_us)) {
-        fail(session, "no connection to PostgreSQL in time");
+        drop_failed(session, "no connection to PostgreSQL in time");
         return false;
     }
     pthread_join(session->connector, NULL);
@@ -339,7 +339,7 @@ bool session_connect(struct session *session, int64_t deadline_us, bool *is_new)
     session->made = NULL;
     if (PQstatus(session->connection) != CONNECTION_OK || PQsetnonblocking(session->connection, 1) != 0) {
         log_message(LOG_ERROR, "cannot connect to PostgreSQL: %s", PQerrorMessage(session->connection));
-        fail(session, "no connection to PostgreSQL");
+        drop_failed(session, "no connection to PostgreSQL");
         return false;
     }
     PQsetNoticeReceiver(session->connection, receive_notice, session);

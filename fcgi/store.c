@@ -227,7 +227,7 @@ static bool set_receipt_parameters(struct store_pg *pg, enum statement statement
     return true;
 }
 
-/* Of a refused delivery: null where it could not be a key. */
+/* Of a rejected delivery: null where it could not be a key. */
 static void set_key(struct store_pg *pg, size_t index, const struct receipt_value *value) {
     static const struct receipt_value absent = {0};
     set_text(pg, index, receipt_value_fits_key(value) ? value : &absent);
@@ -239,15 +239,15 @@ static bool set_reject_parameters(struct store_pg *pg, struct delivery *const *d
         return false;
     for (size_t row = 0; row < count; row++) {
         const struct delivery *delivery = deliveries[row];
-        const char *message = outcome_message(outcome_of_refusal(delivery->refusal), delivery->message);
+        const char *message = outcome_message(outcome_of_rejection(delivery->rejection), delivery->message);
         size_t json_start = pg->json.len;
         int16_t *status = (int16_t *)&pg->integers[row];
-        *status = (int16_t)htobe16((uint16_t)outcome_status(outcome_of_refusal(delivery->refusal)));
+        *status = (int16_t)htobe16((uint16_t)outcome_status(outcome_of_rejection(delivery->rejection)));
         set_parameter(pg, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
         set_parameter(pg, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
         set_parameter(pg, at++, OID_INT2, status, sizeof *status);
         set_parameter(pg, at++, OID_TEXT, message, strlen(message));
-        if (delivery->refusal == REFUSAL_INVALID) {
+        if (delivery->rejection == REJECTION_INVALID) {
             begin_json(pg);
             receipt_write_errors(&pg->json, &delivery->errors);
         }
@@ -412,14 +412,14 @@ static void judge_lookups(struct store_pg *pg, size_t count, bool looked_up, siz
         pg->fruitless = 0;
         pg->lookup_again_us = now_us + NO_LOOKUP_US;
     }
-    pg->store.repeats = mostly_known && now_us >= pg->lookup_again_us;
+    pg->store.mostly_known = mostly_known && now_us >= pg->lookup_again_us;
 }
 
 enum store_result store_upsert(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
     enum store_result stored = STORE_OK;
-    bool looked_up = store->repeats;
+    bool looked_up = store->mostly_known;
     if (!begin_batch(pg, count, deadline_us))
         return STORE_FAILED;
     if (looked_up)
@@ -492,7 +492,7 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
                                                : "committed, but not durably");
     }
     for (size_t i = 0; i < count; i++)
-        deliveries[i]->outcome = deliveries[i]->refusal_answer;
+        deliveries[i]->outcome = deliveries[i]->rejection_answer;
     return STORE_OK;
 }
 

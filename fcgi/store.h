@@ -17,8 +17,9 @@
 #include <stdint.h>
 
 struct store {
-    bool repeats; /* most of the last batch was there already: the next one is looked up, and needs no commit if all is
-                   */
+    bool mostly_known;   /* most of the last batch was there already: the next one is looked up, and needs no commit if
+                          * all is
+                          */
     const char *failure; /* why the last call failed; static storage */
     char sqlstate[6];    /* that came with it; empty where PostgreSQL gave none */
 };
@@ -54,8 +55,8 @@ typedef enum store_result store_function(struct store *store, struct delivery *c
 store_function store_upsert, store_insert, store_revise;
 
 /*
- * Deliveries with a refusal, in any order and with any keys: each becomes a rejected receipt. With STORE_OK all have
- * their refusal_answer as outcome.
+ * Deliveries with a rejection, in any order and with any keys: each becomes a rejected receipt. With STORE_OK all have
+ * their rejection_answer as outcome.
  */
 store_function store_reject;
 

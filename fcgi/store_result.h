@@ -1,13 +1,13 @@
-/* What became of a try to store something; for the committer to decide what to do next. Threads: any. */
+/* What became of a try to store something; for group commit to decide what to do next. Threads: any. */
 #ifndef RECEIPTD_STORE_RESULT_H
 #define RECEIPTD_STORE_RESULT_H
 
 enum store_result {
     STORE_OK = 0,
-    STORE_REFUSED,  /* nothing was stored: something in the batch can't be (a data or constraint error); in a smaller
-                       batch the others can */
-    STORE_CONFLICT, /* nothing was stored: a serialization failure or deadlock; at once again is fine */
-    STORE_LOCKED,   /* a lock that another session holds was not had soon; what was not settled before is not stored */
+    STORE_UNSTORABLE, /* nothing was stored: something in the batch can't be (a data or constraint error); in a smaller
+                      batch the others can */
+    STORE_CONFLICT,   /* nothing was stored: a serialization failure or deadlock; at once again is fine */
+    STORE_LOCKED, /* a lock that another session holds was not had soon; what was not settled before is not stored */
     STORE_FAILED, /* nothing is known to be stored durably: no connection, a time-out, no space, …; a little later it
                      may work, and it is safe to try again what may have been stored after all */
 };

@@ -46,6 +46,6 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
                                int64_t deadline_us) {
     (void)store, (void)deadline_us;
     for (size_t i = 0; i < count; i++)
-        deliveries[i]->outcome = deliveries[i]->refusal_answer;
+        deliveries[i]->outcome = deliveries[i]->rejection_answer;
     return STORE_OK;
 }

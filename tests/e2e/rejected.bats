@@ -288,7 +288,7 @@ is_locked() {
 
 @test "more values are taken, and only these; what is refused all the same is told 200 with the policy accept" {
     local value data
-    settings RECEIPTD_INVALID_POLICY=accept RECEIPTD_EXTRA_CONDITIONS=Q,ZZ \
+    settings RECEIPTD_REJECTION_POLICY=accept RECEIPTD_EXTRA_CONDITIONS=Q,ZZ \
         RECEIPTD_EXTRA_REFERENCE_TYPES=ReturnsPortalOrder,N
     for value in Q ZZ N TT; do
         post "$(receipt "$unit-$value" '.initial_condition = "'$value'"')"

@@ -57,7 +57,7 @@ everything() {
 Refused deliveries examined: 3 (a dry run: nothing was changed)
   would become receipts: 1
   would be superseded by a later delivery of the same key: 0
-  still refused: 2 (1 malformed, 1 invalid)
+  still rejected: 2 (1 malformed, 1 invalid)
     sku missing_field: 1
 END
     [[ $(everything) == "$before" ]]
@@ -71,7 +71,7 @@ END
 Refused deliveries examined: 1
   became receipts: 0 (0 created, 0 revised, 0 unchanged)
   superseded by a later delivery of the same key: 0
-  still refused: 1 (0 malformed, 1 invalid)
+  still rejected: 1 (0 malformed, 1 invalid)
     initial_condition invalid_value: 1
 END
     [[ $(resolutions) == open && $(count "$unit") == 0 ]]
@@ -131,7 +131,7 @@ END
 Refused deliveries examined: 7
   became receipts: 4 (2 created, 1 revised, 1 unchanged)
   superseded by a later delivery of the same key: 2
-  still refused: 1 (1 malformed, 0 invalid)
+  still rejected: 1 (1 malformed, 0 invalid)
 END
     [[ $(row "initial_condition || revision" "$unit-superseded") == N0 ]]
     [[ $(row "sku || revision" "$unit-superseded-2") == newer1 ]]
@@ -179,14 +179,14 @@ END
     [[ $(row sku) == 'by hand' && $(resolutions) == 'created superseded' ]]
 }
 
-@test "--id examines one delivery, and says why it is still refused" {
+@test "--id examines one delivery, and says why it is still rejected" {
     local first second
     refuse "$(receipt "$unit" "$widened")"
     first=$(rejection "$id")
     refuse "$(receipt "$unit-2" "$widened"' | .sku = null')"
     second=$(rejection "$id")
     run -0 "${reprocess[@]}" --id "$second"
-    [[ ${lines[0]} == "$second received "*'Z: still refused: Validation Failed' ]]
+    [[ ${lines[0]} == "$second received "*'Z: still rejected: Validation Failed' ]]
     [[ ${lines[1]} == 'Refused deliveries examined: 1' && ${lines[-1]} == '    sku missing_field: 1' ]]
     [[ $(resolutions) == 'open open' ]]
     run -0 "${reprocess[@]}" --id "$first" --dry-run
@@ -197,7 +197,7 @@ END
     local none=00000000-0000-4000-8000-000000000000
     for second in "$first" "$none"; do
         run -1 "${reprocess[@]}" --id "$second"
-        [[ $output == "receiptd: no refused delivery with the rejection_id $second is unresolved" ]]
+        [[ $output == "receiptd: no rejected delivery with the rejection_id $second is unresolved" ]]
     done
 }
 

@@ -4,7 +4,7 @@ setup() {
     load faults
     use_faulty_instance shared
     begin_pgbouncer
-    workers_with "PGHOST=$pooler" RECEIPTD_PREPARED_STATEMENTS=off RECEIPTD_COMMITTERS=2
+    workers_with "PGHOST=$pooler" RECEIPTD_PREPARED_STATEMENTS=off RECEIPTD_PG_CONNECTIONS=2
 }
 
 teardown() {

@@ -5,7 +5,7 @@ setup() {
     use_faulty_instance shared
     set_worker_env
     # As few threads as there can be, so that each of them counts.
-    start_worker "$BATS_TEST_TMPDIR/log" RECEIPTD_THREADS=1 RECEIPTD_COMMITTERS=1 -- --listen "$BATS_TEST_TMPDIR/socket"
+    start_worker "$BATS_TEST_TMPDIR/log" RECEIPTD_THREADS=1 RECEIPTD_PG_CONNECTIONS=1 -- --listen "$BATS_TEST_TMPDIR/socket"
     background+=("$worker")
     threads=$(ls "/proc/$worker/task")
 }

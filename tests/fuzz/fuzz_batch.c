@@ -24,7 +24,7 @@
 #include <endian.h>
 
 enum flag {
-    REFUSED = 1,
+    REJECTED = 1,
     UNPREPARED = 2,
     REVISE = 4,
     AGAIN = 8,
@@ -163,9 +163,9 @@ static void take_errors(struct made *made, struct input *input) {
 static void make_refused(struct made *made, struct input *input) {
     struct delivery *delivery = &made->delivery;
     uint8_t what = take_byte(input);
-    delivery->refusal = what & 1 ? REFUSAL_INVALID : REFUSAL_MALFORMED;
-    delivery->refusal_answer = what & 2 ? OUTCOME_QUARANTINED : outcome_of_refusal(delivery->refusal);
-    if (delivery->refusal == REFUSAL_INVALID)
+    delivery->rejection = what & 1 ? REJECTION_INVALID : REJECTION_MALFORMED;
+    delivery->rejection_answer = what & 2 ? OUTCOME_QUARANTINED : outcome_of_rejection(delivery->rejection);
+    if (delivery->rejection == REJECTION_INVALID)
         take_errors(made, input);
     else
         take_string(made, input, delivery->message, sizeof delivery->message);
@@ -292,7 +292,7 @@ static void check_rejections(struct made *const *batch, size_t count) {
     PGresult *result = read_back(read_rejections.data, batch, count);
     for (size_t d = 0; d < count; d++) {
         const struct delivery *delivery = &batch[d]->delivery;
-        bool invalid = delivery->refusal == REFUSAL_INVALID;
+        bool invalid = delivery->rejection == REJECTION_INVALID;
         const char *message = invalid ? "Validation Failed" : delivery->message;
         int16_t status = (int16_t)htobe16(invalid ? 422 : 400);
         int row = find_row(result, 0, delivery), column = 1;
@@ -337,7 +337,7 @@ static store_function *choose_function(size_t count, enum outcome outcome, bool 
     return store_upsert;
 }
 
-/* Stores the batch; every delivery has to have that outcome then, or the one of its refusal. */
+/* Stores the batch; every delivery has to have that outcome then, or the one of its rejection. */
 static void store(struct store *store, struct made *const *batch, size_t count, enum outcome outcome, bool again) {
     struct delivery *deliveries[DELIVERIES_MAX];
     bool refused = outcome == OUTCOME_UNAVAILABLE;
@@ -351,7 +351,7 @@ static void store(struct store *store, struct made *const *batch, size_t count, 
         fprintf(stderr, "not stored: %s %s\n", store->failure, store->sqlstate);
     REQUIRE(stored == STORE_OK);
     for (size_t i = 0; i < count; i++)
-        REQUIRE(deliveries[i]->outcome == (refused ? deliveries[i]->refusal_answer : outcome));
+        REQUIRE(deliveries[i]->outcome == (refused ? deliveries[i]->rejection_answer : outcome));
 }
 
 static void new_requests(struct made *const *batch, size_t count) {
@@ -447,12 +447,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     do {
         batch[count] = &made[count];
         take_string(batch[count], &input, made[count].delivery.api_key_name, API_KEY_NAME_MAX + 1);
-        (flags & REFUSED ? make_refused : make_receipt)(batch[count], &input);
+        (flags & REJECTED ? make_refused : make_receipt)(batch[count], &input);
         count++;
     } while (count < DELIVERIES_MAX && input.left > 0);
     int kind = flags & UNPREPARED ? NOT_PREPARED : PREPARED;
     struct store *to = flags & NEW_STORE ? new_store(kind) : stores[kind];
-    (flags & REFUSED ? run_refused : run_receipts)(to, batch, count, flags);
+    (flags & REJECTED ? run_refused : run_receipts)(to, batch, count, flags);
     if (flags & NEW_STORE)
         store_free(to);
     for (size_t i = 0; i < count; i++)

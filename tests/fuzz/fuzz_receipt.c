@@ -145,7 +145,7 @@ static void check_errors(const struct receipt_errors *errors) {
 static void check_answer(struct delivery *delivery) {
     char storage[8192];
     struct buffer out;
-    delivery->outcome = delivery->refusal ? outcome_of_refusal(delivery->refusal) : OUTCOME_CREATED;
+    delivery->outcome = delivery->rejection ? outcome_of_rejection(delivery->rejection) : OUTCOME_CREATED;
     buffer_init_fixed(&out, storage, sizeof storage);
     reply_write(&out, delivery);
     REQUIRE(!out.failed);
@@ -402,9 +402,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bool accepted = handler_read_body(&handler, body, size, &delivery);
     REQUIRE(jansson_used <= receipt_json_memory(body, size));
     check_errors(&delivery.errors);
-    REQUIRE(accepted == (delivery.refusal == REFUSAL_NONE) && !delivery.failure);
-    REQUIRE((delivery.refusal == REFUSAL_INVALID) == (delivery.errors.count > 0));
-    if (delivery.refusal == REFUSAL_MALFORMED) {
+    REQUIRE(accepted == (delivery.rejection == REJECTION_NONE) && !delivery.failure);
+    REQUIRE((delivery.rejection == REJECTION_INVALID) == (delivery.errors.count > 0));
+    if (delivery.rejection == REJECTION_MALFORMED) {
         REQUIRE(delivery.message[0] != '\0' && is_text(delivery.message, strlen(delivery.message)));
         REQUIRE(!is_json(body, size) || is_a_reason(delivery.message));
     } else {

@@ -136,7 +136,7 @@ static enum records_result scan_in_pieces(const uint8_t *bytes, size_t len, uint
         result = records_scan(records, (const char *)bytes + at, piece, copy);
         at += piece;
         /* What is decided stays so: more bytes only spoil it. */
-        REQUIRE(before == RECORDS_INCOMPLETE || result == RECORDS_REFUSED);
+        REQUIRE(before == RECORDS_INCOMPLETE || result == RECORDS_WRONG);
     }
     return result;
 }
@@ -183,7 +183,7 @@ static void require_read(const struct reader_input *input, const struct expected
     }
     bool wrong_length = length && *length && strtoull(length, NULL, 10) != expected->body.content.len;
     enum reader_result result = reader_read(reader, input, &request);
-    REQUIRE(result == (wrong_length ? READER_REFUSED : READER_OK));
+    REQUIRE(result == (wrong_length ? READER_WRONG : READER_OK));
     if (result == READER_OK) {
         require_text(request.method, method);
         require_text(request.request_id, id);
@@ -249,7 +249,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     records_copy_init(&copy_of_pieces, wanted);
     enum records_result result = records_scan(&records, (const char *)data, len, &copy);
     REQUIRE(scan_in_pieces(data, len, choice, &in_pieces, &copy_of_pieces) == result);
-    if (result != RECORDS_REFUSED) {
+    if (result != RECORDS_WRONG) {
         require_same(&records, &in_pieces);
         REQUIRE(same_bytes(&copy.bytes, &copy_of_pieces.bytes));
     }

@@ -164,7 +164,7 @@ select throws_ok(
   format('execute reject_1(pg_temp.request(8), %L, %s, %L, null, %L, null, null, null)', 'local', status, 'm', 'b'),
   '23514',
   'new row for relation "rejected_receipts" violates check constraint "rejected_receipts_status_check"',
-  status || ' is no status of a refusal for good'
+  status || ' is no status of a rejection for good'
 )
 from unnest(array[200, 401, 413, 503]) as status;
 select throws_ok(

@@ -84,7 +84,7 @@ static void comments_blank_lines_and_white_space_are_ignored(void **state) {
     end_table();
 }
 
-static void a_bad_file_is_refused_and_its_line_named(void **state) {
+static void a_bad_file_is_rejected_and_its_line_named(void **state) {
     (void)state;
     static const struct {
         const char *content, *says;
@@ -323,7 +323,7 @@ int main(void) {
         cmocka_unit_test(what_is_no_key_is_unknown),
         cmocka_unit_test(the_length_counts_not_a_nul),
         cmocka_unit_test(comments_blank_lines_and_white_space_are_ignored),
-        cmocka_unit_test(a_bad_file_is_refused_and_its_line_named),
+        cmocka_unit_test(a_bad_file_is_rejected_and_its_line_named),
         cmocka_unit_test(a_message_never_shows_the_line),
         cmocka_unit_test(names_have_1_to_63_safe_characters),
         cmocka_unit_test(the_longest_name_comes_back_whole),

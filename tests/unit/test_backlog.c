@@ -31,7 +31,7 @@ static uint64_t hash_of(char key) {
 }
 
 /* The first delivery with key "a" is called a1, the next a2, … */
-static struct parcel *make_parcel(char key, bool refused, int64_t deadline_us) {
+static struct parcel *make_parcel(char key, bool rejected, int64_t deadline_us) {
     assert_true(parcel_count < DELIVERIES_MAX);
     struct parcel *parcel = &parcels[parcel_count];
     int number = 1;
@@ -43,8 +43,8 @@ static struct parcel *make_parcel(char key, bool refused, int64_t deadline_us) {
     /* What the delivery has from an earlier use must not matter. */
     parcel->delivery.backoff_us = 7;
     parcel->delivery.next = parcel->delivery.next_of_key = parcel->delivery.next_in_bucket = &parcel->delivery;
-    if (refused)
-        parcel->delivery.refusal = REFUSAL_INVALID;
+    if (rejected)
+        parcel->delivery.rejection = REJECTION_INVALID;
     else
         parcel->delivery.receipt.key_hash = hash_of(key);
     parcel_count++;
@@ -89,8 +89,8 @@ static void say_taken(struct told *out, struct delivery *const *batch, size_t co
 /*
  * One step of a script:
  *   +a or +a@50    adds a delivery with key a, whose deadline is 50; says "full" when there is no room
- *   !a             adds a refused one
- *   r2, x2         takes ready ones, refused ones: at most 2
+ *   !a             adds a rejected one
+ *   r2, x2         takes ready ones, rejected ones: at most 2
  *   d2@5, e2@5     takes those that are due, or expired, at 5: at most 2
  *   >a1@7          sets a1 aside, to be tried again at 7
  *   .a1, ~a1       releases a1, stored or not
@@ -115,7 +115,7 @@ static void run_step(const char *step, struct told *out) {
         say_taken(out, batch, backlog_take_ready(&backlog, batch, max, SIZE_MAX));
         return;
     case 'x':
-        say_taken(out, batch, backlog_take_refused(&backlog, batch, max, SIZE_MAX));
+        say_taken(out, batch, backlog_take_rejected(&backlog, batch, max, SIZE_MAX));
         return;
     case 'd':
         say_taken(out, batch, backlog_take_due(&backlog, time_us, batch, max, SIZE_MAX));
@@ -125,7 +125,7 @@ static void run_step(const char *step, struct told *out) {
         return;
     case '>':
         parcel = find_parcel(step + 1);
-        parcel->delivery.backoff_us = 1; /* as the committer does */
+        parcel->delivery.backoff_us = 1; /* as group commit does */
         backlog_set_aside(&backlog, &parcel->delivery, time_us);
         return;
     case '.':
@@ -146,9 +146,9 @@ static void run_step(const char *step, struct told *out) {
 }
 
 static bool is_empty(const struct backlog *of) {
-    bool empty = of->ready.count + of->aside.count + of->refused.count == 0 && !of->ready.first && !of->aside.first &&
-                 !of->refused.first && of->receipts.count + of->receipts.bytes == 0 &&
-                 of->refusals.count + of->refusals.bytes == 0;
+    bool empty = of->ready.count + of->aside.count + of->rejected.count == 0 && !of->ready.first && !of->aside.first &&
+                 !of->rejected.first && of->receipts.count + of->receipts.bytes == 0 &&
+                 of->rejections.count + of->rejections.bytes == 0;
     for (size_t i = 0; i < of->bucket_count; i++)
         empty = empty && !of->bucket[i];
     return empty;
@@ -187,8 +187,8 @@ static void what_waits_is_taken_in_order(void **state) {
         {"the oldest first", "+c +a +b r2 r2 r2 .c1 .a1 .b1", "[c1 a1] [b1] []"},
         {"more after it was empty", "+a r1 .a1 +b +c r9 .b1 .c1", "[a1] [b1 c1]"},
         {"more after some were taken", "+a +b r1 +c r9 .a1 .b1 .c1", "[a1] [b1 c1]"},
-        {"refused ones in a line of their own", "+a !x +b !y r9 x1 x9 .a1 .b1 ~x1 .y1", "[a1 b1] [x1] [y1]"},
-        {"refused ones whatever their keys", "!a !a !a x9 .a2 .a1 .a3", "[a1 a2 a3]"},
+        {"rejected ones in a line of their own", "+a !x +b !y r9 x1 x9 .a1 .b1 ~x1 .y1", "[a1 b1] [x1] [y1]"},
+        {"rejected ones whatever their keys", "!a !a !a x9 .a2 .a1 .a3", "[a1 a2 a3]"},
     };
     run_scripts(scripts, COUNT_OF(scripts), 100);
 }
@@ -207,7 +207,7 @@ static void of_each_key_one_at_a_time_is_taken(void **state) {
         {"who waited comes before what came later", "+a +a r1 +b +c .a1 r9 .a2 .b1 .c1", "[a1] [a2 b1 c1]"},
         {"who waited is the only one", "+a +a r1 .a1 +b r9 .a2 .b1", "[a1] [a2 b1]"},
         {"a key is free again", "+a r9 .a1 +a r9 .a2", "[a1] [a2]"},
-        {"a refused one neither waits nor is waited for", "+a !a r9 x9 +a .a2 r9 .a1 r9 .a3", "[a1] [a2] [] [a3]"},
+        {"a rejected one neither waits nor is waited for", "+a !a r9 x9 +a .a2 r9 .a1 r9 .a3", "[a1] [a2] [] [a3]"},
     };
     run_scripts(scripts, COUNT_OF(scripts), 100);
 }
@@ -232,7 +232,7 @@ static void what_is_set_aside_is_taken_when_it_is_due(void **state) {
     (void)state;
     static const struct script scripts[] = {
         {"not before", "+a r9 >a1@7 t d9@6 t d9@7 t .a1", "[a1] 7 1000 [] 7 1000 [a1] - -"},
-        {"not as ready or refused", "+a r9 >a1@7 r9 x9 d9@9 .a1", "[a1] [] [] [a1]"},
+        {"not as ready or rejected", "+a r9 >a1@7 r9 x9 d9@9 .a1", "[a1] [] [] [a1]"},
         {"the first time of all", "+a +b +c r9 >b1@9 t >a1@7 t >c1@8 t d9@7 t d9@9 t .a1 .b1 .c1",
          "[a1 b1 c1] 9 1000 7 1000 7 1000 [a1] 8 1000 [b1 c1] - -"},
         {"as many as are wanted", "+a +b +c r9 >a1@5 >b1@5 >c1@5 d2@9 t d2@9 t .a1 .b1 .c1",
@@ -280,7 +280,7 @@ static void number_is_bounded_for_receipts_and_refused_ones_each(void **state) {
     (void)state;
     static const struct script scripts[] = {
         {"receipts", "+a +b +c +d r1 +d +e r9 .a1 .b1 .c1 .d1", "full [a1] full [b1 c1 d1]"},
-        {"refused ones", "!a !b !c !d x1 !d !e x9 .a1 .b1 .c1 .d1", "full [a1] full [b1 c1 d1]"},
+        {"rejected ones", "!a !b !c !d x1 !d !e x9 .a1 .b1 .c1 .d1", "full [a1] full [b1 c1 d1]"},
         {"not together", "+a +b +c !x !y !z +d !w r9 x9 .a1 .b1 .c1 .x1 .y1 .z1", "full full [a1 b1 c1] [x1 y1 z1]"},
         {"who waits for its key counts", "+a +a +a +b r9 +b +b .a1 r9 .a2 r9 .a3 .b1", "full [a1] full [a2 b1] [a3]"},
         {"who is set aside counts, and comes back in any case",
@@ -308,19 +308,19 @@ static void bytes_are_bounded_for_receipts_and_refused_ones_each(void **state) {
         {"what a delivery itself takes counts", {40 * KIB, 30 * KIB}, 2, 30 * KIB, false},
     };
     for (size_t r = 0; r < COUNT_OF(rows); r++)
-        for (int refused = 0; refused <= 1; refused++) {
+        for (int rejected = 0; rejected <= 1; rejected++) {
             struct delivery *batch[DELIVERIES_MAX];
             parcel_count = 0;
             assert_true(backlog_init(&backlog, 100, ROOM));
             /* What the other class has does not matter. */
-            struct parcel *other = make_parcel('z', !refused, DEADLINE_US);
+            struct parcel *other = make_parcel('z', !rejected, DEADLINE_US);
             other->delivery.body_len = 2 * ROOM;
             assert_true(backlog_add(&backlog, &other->delivery));
             for (size_t i = 0; i <= rows[r].waiting_count; i++) {
-                struct parcel *parcel = make_parcel((char)('a' + i), refused, DEADLINE_US);
+                struct parcel *parcel = make_parcel((char)('a' + i), rejected, DEADLINE_US);
                 size_t bytes = i < rows[r].waiting_count ? rows[r].waiting[i] : rows[r].more;
                 /* By turns in each place where a delivery has bytes. */
-                if (refused)
+                if (rejected)
                     parcel->delivery.body_len = bytes;
                 else if (i % 2 == 0)
                     parcel->delivery.receipt.extra_len = bytes;
@@ -328,11 +328,12 @@ static void bytes_are_bounded_for_receipts_and_refused_ones_each(void **state) {
                     parcel->delivery.receipt.values[i].len = (uint32_t)bytes;
                 bool fits = backlog_add(&backlog, &parcel->delivery);
                 expect_row(fits == (i < rows[r].waiting_count || rows[r].fits), "%s, %s: %zu bytes", rows[r].name,
-                           refused ? "refused" : "receipts", bytes);
+                           rejected ? "rejected" : "receipts", bytes);
             }
             backlog_take_ready(&backlog, batch, DELIVERIES_MAX, SIZE_MAX);
-            backlog_take_refused(&backlog, batch, DELIVERIES_MAX, SIZE_MAX);
-            expect_row(backlog.receipts.bytes == 0 && backlog.refusals.bytes == 0, "%s: bytes are left", rows[r].name);
+            backlog_take_rejected(&backlog, batch, DELIVERIES_MAX, SIZE_MAX);
+            expect_row(backlog.receipts.bytes == 0 && backlog.rejections.bytes == 0, "%s: bytes are left",
+                       rows[r].name);
             backlog_fini(&backlog);
         }
     end_table();
@@ -344,7 +345,7 @@ static void a_batch_is_bounded_in_bytes(void **state) {
     static const struct {
         size_t max_bytes, expected;
     } rows[] = {{0, 0}, {1, 1}, {10 * KIB, 1}, {10 * KIB + sizeof(struct delivery) + 1, 2}, {1000 * KIB, 5}};
-    enum { READY, DUE, REFUSED, KINDS };
+    enum { READY, DUE, REJECTED, KINDS };
     for (size_t r = 0; r < COUNT_OF(rows); r++)
         for (int kind = READY; kind < KINDS; kind++) {
             struct delivery *batch[DELIVERIES_MAX];
@@ -352,7 +353,7 @@ static void a_batch_is_bounded_in_bytes(void **state) {
             parcel_count = 0;
             assert_true(backlog_init(&backlog, 100, SIZE_MAX));
             for (char key = 'a'; key < 'f'; key++) {
-                struct parcel *parcel = make_parcel(key, kind == REFUSED, DEADLINE_US);
+                struct parcel *parcel = make_parcel(key, kind == REJECTED, DEADLINE_US);
                 parcel->delivery.body_len = 10 * KIB;
                 assert_true(backlog_add(&backlog, &parcel->delivery));
             }
@@ -361,7 +362,7 @@ static void a_batch_is_bounded_in_bytes(void **state) {
                     backlog_set_aside(&backlog, batch[i - 1], 1);
             count = kind == READY ? backlog_take_ready(&backlog, batch, DELIVERIES_MAX, rows[r].max_bytes)
                     : kind == DUE ? backlog_take_due(&backlog, 1, batch, DELIVERIES_MAX, rows[r].max_bytes)
-                                  : backlog_take_refused(&backlog, batch, DELIVERIES_MAX, rows[r].max_bytes);
+                                  : backlog_take_rejected(&backlog, batch, DELIVERIES_MAX, rows[r].max_bytes);
             expect_row(count == rows[r].expected, "kind %d, %zu bytes: %zu taken", kind, rows[r].max_bytes, count);
             expect_row(kind != DUE || (backlog.retry_us == 1) == (count < 5), "%zu bytes: retry at %lld",
                        rows[r].max_bytes, (long long)backlog.retry_us);

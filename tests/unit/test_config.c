@@ -73,7 +73,8 @@ static const struct {
     unsigned (*initial_of)(unsigned cpus); /* the default is of the machine */
 } numbers[] = {
     {"RECEIPTD_THREADS", &config.threads, sizeof config.threads, 0, 1, 64, config_default_threads},
-    {"RECEIPTD_COMMITTERS", &config.committers, sizeof config.committers, 0, 1, 16, config_default_committers},
+    {"RECEIPTD_PG_CONNECTIONS", &config.pg_connections, sizeof config.pg_connections, 0, 1, 16,
+     config_default_pg_connections},
     {"RECEIPTD_BATCH_MAX", &config.batch_max, sizeof config.batch_max, 64, 1, 2000, NULL},
     {"RECEIPTD_QUEUE_MAX", &config.queue_max, sizeof config.queue_max, 16384, 1, 1000000, NULL},
     {"RECEIPTD_QUEUE_MAX_BYTES", &config.queue_max_bytes, sizeof config.queue_max_bytes, 67108864, 1048576,
@@ -116,13 +117,14 @@ static void numbers_have_a_default_and_limits(void **state) {
 static void a_larger_machine_has_larger_defaults(void **state) {
     (void)state;
     static const struct {
-        unsigned cpus, threads, committers;
+        unsigned cpus, threads, pg_connections;
     } rows[] = {{1, 1, 2},   {2, 2, 2},   {4, 4, 2},   {8, 8, 2},   {12, 12, 3},
                 {16, 16, 4}, {32, 32, 8}, {64, 64, 8}, {65, 64, 8}, {100000, 64, 8}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        unsigned threads = config_default_threads(rows[i].cpus), committers = config_default_committers(rows[i].cpus);
-        expect_row(threads == rows[i].threads && committers == rows[i].committers,
-                   "%u processors: %u threads, %u committers", rows[i].cpus, threads, committers);
+        unsigned threads = config_default_threads(rows[i].cpus),
+                 pg_connections = config_default_pg_connections(rows[i].cpus);
+        expect_row(threads == rows[i].threads && pg_connections == rows[i].pg_connections,
+                   "%u processors: %u threads, %u pg_connections", rows[i].cpus, threads, pg_connections);
     }
     end_table();
 }
@@ -162,15 +164,15 @@ static const struct {
 } words[] = {
     {"RECEIPTD_LOG_LEVEL", "error", LOG_ERROR, false},     {"RECEIPTD_LOG_LEVEL", "warning", LOG_WARNING, false},
     {"RECEIPTD_LOG_LEVEL", "info", LOG_INFO, true},        {"RECEIPTD_PREPARED_STATEMENTS", "on", true, true},
-    {"RECEIPTD_PREPARED_STATEMENTS", "off", false, false}, {"RECEIPTD_INVALID_POLICY", "reject", false, true},
-    {"RECEIPTD_INVALID_POLICY", "accept", true, false},
+    {"RECEIPTD_PREPARED_STATEMENTS", "off", false, false}, {"RECEIPTD_REJECTION_POLICY", "reject", false, true},
+    {"RECEIPTD_REJECTION_POLICY", "accept", true, false},
 };
 
 /* The value of a variable that takes a word. */
 static int word_value(const char *name) {
     if (strcmp(name, "RECEIPTD_LOG_LEVEL") == 0)
         return (int)config.log_level;
-    return strcmp(name, "RECEIPTD_INVALID_POLICY") == 0 ? config.accept_invalid : config.prepared_statements;
+    return strcmp(name, "RECEIPTD_REJECTION_POLICY") == 0 ? config.accept_invalid : config.prepared_statements;
 }
 
 static void words_stand_for_values(void **state) {
@@ -295,7 +297,7 @@ static void the_help_has_every_variable_with_range_and_default(void **state) {
                                         "one of: error warning info; default info\n",
                                         "RECEIPTD_PREPARED_STATEMENTS\n",
                                         "one of: off on; default on\n",
-                                        "RECEIPTD_INVALID_POLICY\n",
+                                        "RECEIPTD_REJECTION_POLICY\n",
                                         "one of: reject accept; default reject\n",
                                         "RECEIPTD_EXTRA_CONDITIONS\n",
                                         "RECEIPTD_EXTRA_REFERENCE_TYPES\n",

@@ -28,7 +28,7 @@ static struct request make_request(void) {
                             .body_len = strlen(valid_body)};
 }
 
-/* STORE for a receipt to be stored, the refusal of a delivery to be stored as a refused one, else the outcome. */
+/* STORE for a receipt to be stored, the rejection of a delivery to be stored as a rejected one, else the outcome. */
 enum { STORE = -1 };
 
 static int handle(const struct request *request) {
@@ -37,7 +37,7 @@ static int handle(const struct request *request) {
     if (handler_handle(&handler, request, &delivery)) {
         /* Not decided yet: whoever forgets to decide says 503. */
         assert_int_equal(delivery.outcome, OUTCOME_UNAVAILABLE);
-        return delivery.refusal == REFUSAL_NONE ? STORE : (int)outcome_of_refusal(delivery.refusal);
+        return delivery.rejection == REJECTION_NONE ? STORE : (int)outcome_of_rejection(delivery.rejection);
     }
     /* These are never sent again, so they are not answered before they are stored. */
     assert_true(delivery.outcome != OUTCOME_MALFORMED && delivery.outcome != OUTCOME_INVALID);
@@ -363,13 +363,13 @@ static void the_receipt_outlives_the_request(void **state) {
     assert_true(text_is(sku->text, sku->len, "outlives"));
 }
 
-/* --- refused deliveries --- */
+/* --- rejected deliveries --- */
 
 static const struct {
     const char *name, *content_type, *body;
     size_t len;
-    enum outcome refusal;
-} refused[] = {
+    enum outcome rejection;
+} rejected[] = {
     {"no content type", NULL, "{}", 2, OUTCOME_MALFORMED},
     {"another content type", "text/plain", "program=1\0&asn=2", 16, OUTCOME_MALFORMED},
     {"an empty body of another type", "text/plain", NULL, 0, OUTCOME_MALFORMED},
@@ -380,29 +380,29 @@ static const struct {
     {"an unknown field", "application/json", " {\"more\" : [1.10]} ", 19, OUTCOME_INVALID},
 };
 
-static void what_is_refused_is_stored_as_it_was_sent(void **state) {
+static void what_is_rejected_is_stored_as_it_was_sent(void **state) {
     (void)state;
-    for (size_t i = 0; i < COUNT_OF(refused); i++) {
-        const char *name = refused[i].name;
-        char *body = refused[i].len > 0 ? malloc(refused[i].len) : NULL;
+    for (size_t i = 0; i < COUNT_OF(rejected); i++) {
+        const char *name = rejected[i].name;
+        char *body = rejected[i].len > 0 ? malloc(rejected[i].len) : NULL;
         if (body)
-            memcpy(body, refused[i].body, refused[i].len);
+            memcpy(body, rejected[i].body, rejected[i].len);
         struct request request = make_request();
-        request.content_type = refused[i].content_type;
+        request.content_type = rejected[i].content_type;
         request.body = body;
-        request.body_len = refused[i].len;
-        expect_row(handle(&request) == (int)refused[i].refusal, "%s: %d", name, (int)delivery.refusal);
+        request.body_len = rejected[i].len;
+        expect_row(handle(&request) == (int)rejected[i].rejection, "%s: %d", name, (int)delivery.rejection);
         if (body)
-            memset(body, '#', refused[i].len); /* the copy outlives it */
+            memset(body, '#', rejected[i].len); /* the copy outlives it */
         free(body);
-        expect_row(delivery.body && delivery.body_len == refused[i].len &&
-                       memcmp(delivery.body, refused[i].body ? refused[i].body : "", refused[i].len) == 0,
+        expect_row(delivery.body && delivery.body_len == rejected[i].len &&
+                       memcmp(delivery.body, rejected[i].body ? rejected[i].body : "", rejected[i].len) == 0,
                    "%s: the body is another one", name);
         expect_row(strcmp(delivery.api_key_name, "valid") == 0 && strcmp(delivery.request_id_text, ID) == 0,
                    "%s: key %s, request %s", name, delivery.api_key_name, delivery.request_id_text);
-        expect_row((*delivery.message != '\0') == (refused[i].refusal == OUTCOME_MALFORMED), "%s: message '%s'", name,
-                   delivery.message);
-        expect_row((delivery.errors.count > 0) == (refused[i].refusal == OUTCOME_INVALID), "%s: %zu errors", name,
+        expect_row((*delivery.message != '\0') == (rejected[i].rejection == OUTCOME_MALFORMED), "%s: message '%s'",
+                   name, delivery.message);
+        expect_row((delivery.errors.count > 0) == (rejected[i].rejection == OUTCOME_INVALID), "%s: %zu errors", name,
                    delivery.errors.count);
     }
     end_table();
@@ -410,19 +410,19 @@ static void what_is_refused_is_stored_as_it_was_sent(void **state) {
 
 static void the_policy_says_what_a_stored_refusal_is_answered(void **state) {
     (void)state;
-    for (size_t i = 0; i < COUNT_OF(refused); i++) {
+    for (size_t i = 0; i < COUNT_OF(rejected); i++) {
         struct request request = make_request();
-        request.content_type = refused[i].content_type;
-        request.body = refused[i].body;
-        request.body_len = refused[i].len;
+        request.content_type = rejected[i].content_type;
+        request.body = rejected[i].body;
+        request.body_len = rejected[i].len;
         handle(&request);
-        expect_row(delivery.refusal_answer == refused[i].refusal, "%s: answer %d", refused[i].name,
-                   (int)delivery.refusal_answer);
+        expect_row(delivery.rejection_answer == rejected[i].rejection, "%s: answer %d", rejected[i].name,
+                   (int)delivery.rejection_answer);
         handler.accept_invalid = true;
-        int refusal = handle(&request);
+        int rejection = handle(&request);
         handler.accept_invalid = false;
-        expect_row(refusal == (int)refused[i].refusal && delivery.refusal_answer == OUTCOME_QUARANTINED,
-                   "%s, where that is accepted: answer %d", refused[i].name, (int)delivery.refusal_answer);
+        expect_row(rejection == (int)rejected[i].rejection && delivery.rejection_answer == OUTCOME_QUARANTINED,
+                   "%s, where that is accepted: answer %d", rejected[i].name, (int)delivery.rejection_answer);
     }
     end_table();
 }
@@ -461,17 +461,18 @@ static void a_stored_body_is_judged_as_one_that_arrives(void **state) {
     static const struct {
         const char *body;
         bool valid;
-        enum refusal refusal;
-    } rows[] = {{NULL, true, REFUSAL_NONE}, /* the valid one */
-                {"", false, REFUSAL_MALFORMED},
-                {"{\"a\":", false, REFUSAL_MALFORMED},
-                {"[]", false, REFUSAL_MALFORMED},
-                {"{}", false, REFUSAL_INVALID}};
+        enum rejection rejection;
+    } rows[] = {{NULL, true, REJECTION_NONE}, /* the valid one */
+                {"", false, REJECTION_MALFORMED},
+                {"{\"a\":", false, REJECTION_MALFORMED},
+                {"[]", false, REJECTION_MALFORMED},
+                {"{}", false, REJECTION_INVALID}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         const char *body = rows[i].body ? rows[i].body : valid_body;
         struct delivery again = {0};
         expect_row(handler_read_body(&handler, body, strlen(body), &again) == rows[i].valid, "%s: valid", body);
-        expect_row(again.refusal == rows[i].refusal && !again.failure, "%s: refusal %d", body, (int)again.refusal);
+        expect_row(again.rejection == rows[i].rejection && !again.failure, "%s: rejection %d", body,
+                   (int)again.rejection);
         expect_row(!again.body, "%s is copied", body);
         delivery_fini(&again);
     }
@@ -554,7 +555,7 @@ int main(void) {
         cmocka_unit_test(invalid_fields_are_listed),
         cmocka_unit_test(unknown_fields_go_into_extra),
         cmocka_unit_test(the_receipt_outlives_the_request),
-        cmocka_unit_test(what_is_refused_is_stored_as_it_was_sent),
+        cmocka_unit_test(what_is_rejected_is_stored_as_it_was_sent),
         cmocka_unit_test(the_policy_says_what_a_stored_refusal_is_answered),
         cmocka_unit_test(the_policy_changes_nothing_for_the_others),
         cmocka_unit_test(the_operators_values_are_taken),

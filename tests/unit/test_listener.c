@@ -286,7 +286,7 @@ static void a_listening_socket_on_descriptor_0_is_taken(void **state) {
     unlink(path);
 }
 
-static void what_does_not_listen_on_descriptor_0_is_refused(void **state) {
+static void what_does_not_listen_on_descriptor_0_is_rejected(void **state) {
     (void)state;
     const char *path = path_in_folder("socket"), *datagrams = path_in_folder("datagrams");
     int pair[2], pipes[2];
@@ -358,7 +358,7 @@ int main(void) {
         cmocka_unit_test(where_no_socket_can_be_made_the_reason_is_given),
         cmocka_unit_test(descriptors_are_not_leaked),
         cmocka_unit_test(a_listening_socket_on_descriptor_0_is_taken),
-        cmocka_unit_test(what_does_not_listen_on_descriptor_0_is_refused),
+        cmocka_unit_test(what_does_not_listen_on_descriptor_0_is_rejected),
         cmocka_unit_test(systemds_socket_is_taken_and_only_one),
     };
     return cmocka_run_group_tests_name("listener", tests, make_folder, remove_folder);

@@ -150,10 +150,10 @@ static void less_important_lines_than_the_level_are_left_out(void **state) {
 }
 
 /* A delivery of `body` (NULL: of none) with this outcome. */
-static struct delivery make_delivery(const char *body, enum outcome outcome, enum refusal refusal) {
+static struct delivery make_delivery(const char *body, enum outcome outcome, enum rejection rejection) {
     static const struct receipt_rules rules;
     struct delivery delivery = {
-        .outcome = outcome, .refusal = refusal, .request_id_text = ID, .arrived_us = clock_now_us()};
+        .outcome = outcome, .rejection = rejection, .request_id_text = ID, .arrived_us = clock_now_us()};
     struct receipt_json_error error;
     strcpy(delivery.api_key_name, "vendor-1");
     if (body) {
@@ -168,7 +168,7 @@ static void a_delivery_has_a_line_with_its_outcome_and_key(void **state) {
 #define KEY " program_identifier=returns asn_number=SO1 unit_identifier=LP1"
     static const struct {
         enum outcome outcome;
-        enum refusal refusal;
+        enum rejection rejection;
         const char *expected;
     } rows[] = {
         {OUTCOME_CREATED, 0,
@@ -180,21 +180,21 @@ static void a_delivery_has_a_line_with_its_outcome_and_key(void **state) {
         {OUTCOME_UNAVAILABLE, 0,
          "level=warning msg=delivery request_id=" ID " status=503" KEY
          " key=vendor-1 ms=0 failure=\"waited too long\" sqlstate=57P01"},
-        {OUTCOME_INVALID, REFUSAL_INVALID,
+        {OUTCOME_INVALID, REJECTION_INVALID,
          "level=info msg=delivery request_id=" ID " status=422" KEY
          " key=vendor-1 ms=0 errors=to.identifier:out_of_range,sku:missing_field"},
-        {OUTCOME_QUARANTINED, REFUSAL_INVALID,
+        {OUTCOME_QUARANTINED, REJECTION_INVALID,
          "level=info msg=delivery request_id=" ID " status=200 result=quarantined" KEY
          " key=vendor-1 ms=0 errors=to.identifier:out_of_range,sku:missing_field"},
-        {OUTCOME_UNAVAILABLE, REFUSAL_INVALID,
+        {OUTCOME_UNAVAILABLE, REJECTION_INVALID,
          "level=warning msg=delivery request_id=" ID " status=503" KEY
          " key=vendor-1 ms=0 errors=to.identifier:out_of_range,sku:missing_field failure=\"waited too long\""
          " sqlstate=57P01"},
     };
     const struct change invalid[] = {{"to.identifier", "9223372036854775808"}, {"sku", NULL}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        char *body = make_body(invalid, rows[i].refusal ? COUNT_OF(invalid) : 0, NULL);
-        struct delivery delivery = make_delivery(body, rows[i].outcome, rows[i].refusal);
+        char *body = make_body(invalid, rows[i].rejection ? COUNT_OF(invalid) : 0, NULL);
+        struct delivery delivery = make_delivery(body, rows[i].outcome, rows[i].rejection);
         if (rows[i].outcome == OUTCOME_UNAVAILABLE) {
             delivery.failure = "waited too long";
             strcpy(delivery.sqlstate, "57P01");
@@ -209,7 +209,7 @@ static void a_delivery_has_a_line_with_its_outcome_and_key(void **state) {
 
 static void a_delivery_without_receipt_has_what_is_known_of_it(void **state) {
     (void)state;
-    struct delivery malformed = make_delivery(NULL, OUTCOME_MALFORMED, REFUSAL_MALFORMED);
+    struct delivery malformed = make_delivery(NULL, OUTCOME_MALFORMED, REJECTION_MALFORMED);
     malformed.error_line = 3;
     malformed.error_column = 14;
     strcpy(malformed.message, "Invalid JSON at line 3, column 14: invalid token.");
@@ -221,7 +221,7 @@ static void a_delivery_without_receipt_has_what_is_known_of_it(void **state) {
 
 static void the_duration_is_in_milliseconds(void **state) {
     (void)state;
-    struct delivery delivery = make_delivery(NULL, OUTCOME_CREATED, REFUSAL_NONE);
+    struct delivery delivery = make_delivery(NULL, OUTCOME_CREATED, REJECTION_NONE);
     delivery.arrived_us -= 7 * US_PER_S;
     begin_capture();
     write_delivery(&delivery);
@@ -236,10 +236,10 @@ static void personal_data_bodies_and_keys_are_never_in_it(void **state) {
     const struct change changes[] = {{"ot_user_login", "\"secret@example.com\""}, {"upc", "\"secret upc\""}};
     char *body = make_body(changes, COUNT_OF(changes), "\"secret\":\"secret\"");
     for (int outcome = OUTCOME_UNAVAILABLE; outcome <= OUTCOME_QUARANTINED; outcome++) {
-        enum refusal refusal = outcome == OUTCOME_INVALID || outcome == OUTCOME_QUARANTINED ? REFUSAL_INVALID
-                               : outcome == OUTCOME_MALFORMED                               ? REFUSAL_MALFORMED
-                                                                                            : REFUSAL_NONE;
-        struct delivery delivery = make_delivery(body, (enum outcome)outcome, refusal);
+        enum rejection rejection = outcome == OUTCOME_INVALID || outcome == OUTCOME_QUARANTINED ? REJECTION_INVALID
+                                   : outcome == OUTCOME_MALFORMED                               ? REJECTION_MALFORMED
+                                                                                                : REJECTION_NONE;
+        struct delivery delivery = make_delivery(body, (enum outcome)outcome, rejection);
         delivery.body = strdup(body);
         delivery.body_len = strlen(body);
         const char *line = delivery_line(&delivery);
@@ -269,7 +269,7 @@ static void no_value_breaks_the_line(void **state) {
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char *units = repeat(rows[i].unit, rows[i].count);
         char *json = format_text("\"%s\"", units), *body = make_body_with("unit_identifier", json);
-        struct delivery delivery = make_delivery(body, OUTCOME_INVALID, REFUSAL_INVALID);
+        struct delivery delivery = make_delivery(body, OUTCOME_INVALID, REJECTION_INVALID);
         const char *line = delivery_line(&delivery); /* which is one */
         expect_row(strstr(line, rows[i].logged), "%.60s: %s", json, line);
         expect_row(strlen(line) < 8192 && strstr(line, " key=vendor-1 ms=0 errors="), "%.60s: %s", json, line);
@@ -293,7 +293,7 @@ static void a_line_beyond_the_room_is_cut(void **state) {
         char *plain = repeat("x", (size_t)more), *unit = format_text("\"%.*s%s\"", 300 * 6, controls, plain);
         const struct change changes[] = {{"program_identifier", json}, {"asn_number", json}, {"unit_identifier", unit}};
         char *body = make_body(changes, COUNT_OF(changes), NULL);
-        struct delivery delivery = make_delivery(body, OUTCOME_INVALID, REFUSAL_INVALID);
+        struct delivery delivery = make_delivery(body, OUTCOME_INVALID, REJECTION_INVALID);
         const char *line = delivery_line(&delivery);
         expect_row(time_len + strlen(line) < ROOM, "%d more characters make a line of %zu", more,
                    time_len + strlen(line));
@@ -315,7 +315,7 @@ static void lines_of_a_batch_are_written_together(void **state) {
     enum { LINES = 50, PIPE_TAKES = 4096 };
     char text[2 * PIPE_TAKES];
     char *body = make_body(NULL, 0, NULL);
-    struct delivery delivery = make_delivery(body, OUTCOME_CREATED, REFUSAL_NONE);
+    struct delivery delivery = make_delivery(body, OUTCOME_CREATED, REJECTION_NONE);
     struct log_batch batch = {0};
     begin_capture();
     for (int i = 0; i < LINES; i++)

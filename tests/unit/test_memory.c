@@ -14,7 +14,7 @@ int main(void) {
 
 #else
 
-#include "committer.h"
+#include "group_commit.h"
 #include "handler.h"
 #include "jansson_use.h"
 #include "reply.h"
@@ -123,7 +123,7 @@ static int answer(const char *body, size_t len, const char *authorization, bool 
     struct buffer out;
     *to_store = handler_handle(&handler, &request, &delivery);
     if (*to_store)
-        delivery.outcome = delivery.refusal == REFUSAL_NONE ? OUTCOME_CREATED : delivery.refusal_answer;
+        delivery.outcome = delivery.rejection == REJECTION_NONE ? OUTCOME_CREATED : delivery.rejection_answer;
     buffer_init_fixed(&out, storage, sizeof storage);
     reply_write(&out, &delivery);
     assert_false(out.failed);
@@ -292,36 +292,36 @@ static void count_done(struct delivery *const *deliveries, size_t count) {
     done_count += count;
 }
 
-static void new_committer_without_memory_frees_its_stores(void **state) {
+static void new_group_commit_without_memory_frees_its_stores(void **state) {
     (void)state;
-    const struct committer_options options = {.batch_max = 4, .queue_max = 8, .queue_max_bytes = 65536};
+    const struct group_commit_options options = {.batch_max = 4, .queue_max = 8, .queue_max_bytes = 65536};
     const struct store_options store_options = {.batch_max = 4};
-    struct store *stores[1 + COMMITTER_MORE_STORES];
-    struct committer *committer = NULL;
+    struct store *stores[1 + GROUP_COMMIT_MORE_STORES];
+    struct group_commit *group_commit = NULL;
     int tried = 0;
     long before = atomic_load(&live);
-    while (!committer && tried < 100) {
+    while (!group_commit && tried < 100) {
         for (size_t i = 0; i < COUNT_OF(stores); i++)
             assert_non_null(stores[i] = store_new(&store_options));
         atomic_store(&allocation, 0);
         atomic_store(&fail_at, ++tried);
-        committer = committer_new(&options, stores, COUNT_OF(stores), count_done);
+        group_commit = group_commit_new(&options, stores, COUNT_OF(stores), count_done);
         atomic_store(&fail_at, 0);
-        if (!committer)
+        if (!group_commit)
             assert_int_equal(atomic_load(&live), before);
     }
-    assert_non_null(committer);
+    assert_non_null(group_commit);
     assert_true(tried > 2);
     /* Passing a delivery through takes no memory at all; as its time is up, it does not get to the store. */
     struct delivery delivery = {.deadline_us = 1};
     atomic_store(&allocation, 0);
     atomic_store(&fail_at, 1);
-    assert_true(committer_submit(committer, &delivery));
+    assert_true(group_commit_submit(group_commit, &delivery));
     bool aside;
-    assert_int_equal(committer_work(committer, &aside), -1);
+    assert_int_equal(group_commit_work(group_commit, &aside), -1);
     assert_false(aside);
     atomic_store(&fail_at, 0);
-    committer_free(committer);
+    group_commit_free(group_commit);
     assert_int_equal(done_count, 1);
     assert_int_equal(atomic_load(&live), before);
 }
@@ -335,7 +335,7 @@ int main(void) {
         cmocka_unit_test(malformed_body_without_memory_is_unavailable),
         cmocka_unit_test(basic_authorization_without_memory_is_no_401),
         cmocka_unit_test(new_store_without_memory_leaves_nothing),
-        cmocka_unit_test(new_committer_without_memory_frees_its_stores),
+        cmocka_unit_test(new_group_commit_without_memory_frees_its_stores),
     };
     return cmocka_run_group_tests_name("memory", tests, load_keys, free_keys);
 }

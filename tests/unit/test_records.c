@@ -117,47 +117,45 @@ static void only_one_whole_request_is_taken(void **state) {
         {"unknown flags and reserved bytes",
          RECORDS_WHOLE,
          {{BEGIN, BYTES("\0\1\xff\1\2\3\4\5"), 0}, END(PARAMS), END(STDIN)}},
-        {"an authorizer", RECORDS_REFUSED, {{BEGIN, BYTES("\0\2\1\0\0\0\0\0"), 0}}},
-        {"a filter", RECORDS_REFUSED, {{BEGIN, BYTES("\0\3\1\0\0\0\0\0"), 0}}},
-        {"role 257", RECORDS_REFUSED, {{BEGIN, BYTES("\1\1\1\0\0\0\0\0"), 0}}},
-        {"a begin that is too short", RECORDS_REFUSED, {{BEGIN, BYTES("\0\1\1\0\0\0\0"), 0}}},
-        {"a begin that is too long", RECORDS_REFUSED, {{BEGIN, BYTES("\0\1\1\0\0\0\0\0\0"), 0}}},
-        {"an empty begin", RECORDS_REFUSED, {END(BEGIN)}},
-        {"an abort first", RECORDS_REFUSED, {END(ABORT_REQUEST)}},
-        {"an empty body first", RECORDS_REFUSED, {END(STDIN)}},
-        {"parameters first", RECORDS_REFUSED, {{PARAMS, ONE_PAIR, 0}}},
-        {"an abort after the begin", RECORDS_REFUSED, {{BEGIN, BEGIN_KEPT, 0}, END(ABORT_REQUEST)}},
+        {"an authorizer", RECORDS_WRONG, {{BEGIN, BYTES("\0\2\1\0\0\0\0\0"), 0}}},
+        {"a filter", RECORDS_WRONG, {{BEGIN, BYTES("\0\3\1\0\0\0\0\0"), 0}}},
+        {"role 257", RECORDS_WRONG, {{BEGIN, BYTES("\1\1\1\0\0\0\0\0"), 0}}},
+        {"a begin that is too short", RECORDS_WRONG, {{BEGIN, BYTES("\0\1\1\0\0\0\0"), 0}}},
+        {"a begin that is too long", RECORDS_WRONG, {{BEGIN, BYTES("\0\1\1\0\0\0\0\0\0"), 0}}},
+        {"an empty begin", RECORDS_WRONG, {END(BEGIN)}},
+        {"an abort first", RECORDS_WRONG, {END(ABORT_REQUEST)}},
+        {"an empty body first", RECORDS_WRONG, {END(STDIN)}},
+        {"parameters first", RECORDS_WRONG, {{PARAMS, ONE_PAIR, 0}}},
+        {"an abort after the begin", RECORDS_WRONG, {{BEGIN, BEGIN_KEPT, 0}, END(ABORT_REQUEST)}},
         {"an abort in the body",
-         RECORDS_REFUSED,
+         RECORDS_WRONG,
          {{BEGIN, BEGIN_KEPT, 0}, END(PARAMS), {STDIN, BYTES("{"), 0}, END(ABORT_REQUEST)}},
-        {"a second begin", RECORDS_REFUSED, {{BEGIN, BEGIN_KEPT, 0}, {BEGIN, BEGIN_KEPT, 0}}},
+        {"a second begin", RECORDS_WRONG, {{BEGIN, BEGIN_KEPT, 0}, {BEGIN, BEGIN_KEPT, 0}}},
         {"a second begin in the body",
-         RECORDS_REFUSED,
+         RECORDS_WRONG,
          {{BEGIN, BEGIN_KEPT, 0}, END(PARAMS), {STDIN, BYTES("{"), 0}, {BEGIN, BEGIN_KEPT, 0}}},
         {"a body before the parameters' end",
-         RECORDS_REFUSED,
+         RECORDS_WRONG,
          {{BEGIN, BEGIN_KEPT, 0}, {PARAMS, ONE_PAIR, 0}, {STDIN, BYTES("{}"), 0}}},
-        {"parameters after their end", RECORDS_REFUSED, {{BEGIN, BEGIN_KEPT, 0}, END(PARAMS), {PARAMS, ONE_PAIR, 0}}},
-        {"a record of a type that there is not", RECORDS_REFUSED, {{BEGIN, BEGIN_KEPT, 0}, {77, BYTES("x"), 0}}},
-        {"output", RECORDS_REFUSED, {{BEGIN, BEGIN_KEPT, 0}, END(PARAMS), {STDOUT, BYTES("x"), 0}}},
+        {"parameters after their end", RECORDS_WRONG, {{BEGIN, BEGIN_KEPT, 0}, END(PARAMS), {PARAMS, ONE_PAIR, 0}}},
+        {"a record of a type that there is not", RECORDS_WRONG, {{BEGIN, BEGIN_KEPT, 0}, {77, BYTES("x"), 0}}},
+        {"output", RECORDS_WRONG, {{BEGIN, BEGIN_KEPT, 0}, END(PARAMS), {STDOUT, BYTES("x"), 0}}},
         {"a pair that is cut off in its value",
-         RECORDS_REFUSED,
+         RECORDS_WRONG,
          {{BEGIN, BEGIN_KEPT, 0}, {PARAMS, BYTES("\1\3Nxy"), 0}, END(PARAMS)}},
         {"a pair that is cut off in its lengths",
-         RECORDS_REFUSED,
+         RECORDS_WRONG,
          {{BEGIN, BEGIN_KEPT, 0}, {PARAMS, BYTES("\1\2Nxy\x80\0\0"), 0}, END(PARAMS)}},
         {"a pair without its second length",
-         RECORDS_REFUSED,
+         RECORDS_WRONG,
          {{BEGIN, BEGIN_KEPT, 0}, {PARAMS, BYTES("\1"), 0}, END(PARAMS)}},
-        {"a name of almost 2 GiB", RECORDS_REFUSED, {{BEGIN, BEGIN_KEPT, 0}, {PARAMS, BYTES("\xff\xff\xff\xfe\0"), 0}}},
+        {"a name of almost 2 GiB", RECORDS_WRONG, {{BEGIN, BEGIN_KEPT, 0}, {PARAMS, BYTES("\xff\xff\xff\xfe\0"), 0}}},
         {"name and value of almost 2 GiB",
-         RECORDS_REFUSED,
+         RECORDS_WRONG,
          {{BEGIN, BEGIN_KEPT, 0}, {PARAMS, BYTES("\xff\xff\xff\xff\xff\xff\xff\xff"), 0}}},
-        {"a value that is just too long",
-         RECORDS_REFUSED,
-         {{BEGIN, BEGIN_KEPT, 0}, {PARAMS, BYTES("\1\x80\1\0\0"), 0}}},
+        {"a value that is just too long", RECORDS_WRONG, {{BEGIN, BEGIN_KEPT, 0}, {PARAMS, BYTES("\1\x80\1\0\0"), 0}}},
         {"another one behind",
-         RECORDS_REFUSED,
+         RECORDS_WRONG,
          {{BEGIN, BEGIN_KEPT, 0}, END(PARAMS), END(STDIN), {BEGIN, BEGIN_KEPT, 0}}},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -189,14 +187,14 @@ static void every_header_is_looked_at(void **state) {
     } rows[] = {
         {"as it has to be", 1, ID, ID, ID, RECORDS_WHOLE},
         {"the highest id", 1, 0xffff, 0xffff, 0xffff, RECORDS_WHOLE},
-        {"version 0", 0, ID, ID, ID, RECORDS_REFUSED},
-        {"version 2", 2, ID, ID, ID, RECORDS_REFUSED},
-        {"no id", 1, 0, 0, 0, RECORDS_REFUSED},
-        {"another id for the parameters, in its lower byte", 1, ID, ID + 1, ID, RECORDS_REFUSED},
-        {"another id for the parameters, in its upper byte", 1, ID, ID + 0x100, ID, RECORDS_REFUSED},
-        {"no id for the parameters", 1, ID, 0, ID, RECORDS_REFUSED},
-        {"another id for the body", 1, ID, ID, ID + 1, RECORDS_REFUSED},
-        {"no id for the body", 1, ID, ID, 0, RECORDS_REFUSED},
+        {"version 0", 0, ID, ID, ID, RECORDS_WRONG},
+        {"version 2", 2, ID, ID, ID, RECORDS_WRONG},
+        {"no id", 1, 0, 0, 0, RECORDS_WRONG},
+        {"another id for the parameters, in its lower byte", 1, ID, ID + 1, ID, RECORDS_WRONG},
+        {"another id for the parameters, in its upper byte", 1, ID, ID + 0x100, ID, RECORDS_WRONG},
+        {"no id for the parameters", 1, ID, 0, ID, RECORDS_WRONG},
+        {"another id for the body", 1, ID, ID, ID + 1, RECORDS_WRONG},
+        {"no id for the body", 1, ID, ID, 0, RECORDS_WRONG},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         put_header(rows[i].version, BEGIN, rows[i].begin_id, 8, 0);
@@ -207,10 +205,10 @@ static void every_header_is_looked_at(void **state) {
     }
     for (unsigned type = 0; type < 256; type++) {
         put_header(1, type, 0, 0, 0);
-        expect_result("a management record", RECORDS_REFUSED);
+        expect_result("a management record", RECORDS_WRONG);
         put_record(BEGIN, ID, BEGIN_KEPT, 0);
         put_header(1, type, 0, 0, 0);
-        expect_result("a management record after the begin", RECORDS_REFUSED);
+        expect_result("a management record after the begin", RECORDS_WRONG);
     }
     end_table();
 }
@@ -227,20 +225,20 @@ static void a_request_is_whole_at_its_last_byte_and_not_before(void **state) {
         records_init(&records);
         records_scan(&records, made.data, len, NULL);
         expect_row(records_scan(&records, made.data + len, made.len - len, NULL) == RECORDS_WHOLE, "split at %zu", len);
-        expect_row(records_scan(&records, "\1", 1, NULL) == RECORDS_REFUSED, "a byte behind, split at %zu", len);
+        expect_row(records_scan(&records, "\1", 1, NULL) == RECORDS_WRONG, "a byte behind, split at %zu", len);
     }
     buffer_fini(&made);
     end_table();
 }
 
-static void what_is_refused_stays_refused(void **state) {
+static void what_is_rejected_stays_refused(void **state) {
     (void)state;
     struct records records;
     records_init(&records);
     assert_int_equal(records_scan(&records, "\2", 1, NULL), RECORDS_INCOMPLETE);
-    assert_int_equal(records_scan(&records, BYTES("\1\1\2\0\0\0\0"), NULL), RECORDS_REFUSED);
+    assert_int_equal(records_scan(&records, BYTES("\1\1\2\0\0\0\0"), NULL), RECORDS_WRONG);
     put_request(ONE_PAIR, BYTES("{}"), 100);
-    assert_int_equal(records_scan(&records, made.data, made.len, NULL), RECORDS_REFUSED);
+    assert_int_equal(records_scan(&records, made.data, made.len, NULL), RECORDS_WRONG);
     buffer_fini(&made);
 }
 
@@ -297,7 +295,7 @@ static void parameters_are_bounded(void **state) {
     struct records records;
     for (int more = 0; more <= 2; more += 2) {
         put_request(zeros, RECORDS_PARAMS_MAX_BYTES + (size_t)more, "", 0, 5000);
-        assert_int_equal(feed(&records, made.data, made.len, 777, NULL), more ? RECORDS_REFUSED : RECORDS_WHOLE);
+        assert_int_equal(feed(&records, made.data, made.len, 777, NULL), more ? RECORDS_WRONG : RECORDS_WHOLE);
         buffer_fini(&made);
     }
     free(zeros);
@@ -380,7 +378,7 @@ int main(void) {
         cmocka_unit_test(only_one_whole_request_is_taken),
         cmocka_unit_test(every_header_is_looked_at),
         cmocka_unit_test(a_request_is_whole_at_its_last_byte_and_not_before),
-        cmocka_unit_test(what_is_refused_stays_refused),
+        cmocka_unit_test(what_is_rejected_stays_refused),
         cmocka_unit_test(it_tells_the_id_the_flag_and_the_lengths),
         cmocka_unit_test(a_copy_is_needed_for_padding_that_libfcgi_would_trip_over),
         cmocka_unit_test(parameters_are_bounded),

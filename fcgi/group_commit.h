@@ -13,42 +13,42 @@
  *
  * Threads: any, but for new and free. The done callback is called in a thread that works.
  */
-#ifndef RECEIPTD_COMMITTER_H
-#define RECEIPTD_COMMITTER_H
+#ifndef RECEIPTD_GROUP_COMMIT_H
+#define RECEIPTD_GROUP_COMMIT_H
 
 #include "store.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
-struct committer;
+struct group_commit;
 
-struct committer_options {
+struct group_commit_options {
     size_t batch_max;       /* deliveries in one transaction, at the most */
-    size_t queue_max;       /* deliveries waiting, at the most; receipts and refused ones each */
+    size_t queue_max;       /* deliveries waiting, at the most; receipts and rejected ones each */
     size_t queue_max_bytes; /* and the memory that they take */
 };
 
-/* Besides those that store receipts: one for what is set aside and one for refused deliveries. */
-enum { COMMITTER_MORE_STORES = 2 };
+/* Besides those that store receipts: one for what is set aside and one for rejected deliveries. */
+enum { GROUP_COMMIT_MORE_STORES = 2 };
 
 /*
  * Told of deliveries that were submitted, once for each of them, with their outcomes set; they are the callee's again.
  */
-typedef void committer_done(struct delivery *const *deliveries, size_t count);
+typedef void group_commit_done(struct delivery *const *deliveries, size_t count);
 
 /*
- * Owns the `store_count` stores, more than COMMITTER_MORE_STORES, from then on and frees them.
+ * Owns the `store_count` stores, more than GROUP_COMMIT_MORE_STORES, from then on and frees them.
  * As many threads can store at a time. NULL when there is no memory (the stores are freed then too).
  */
-struct committer *committer_new(const struct committer_options *options, struct store *const *stores,
-                                size_t store_count, committer_done *done);
+struct group_commit *group_commit_new(const struct group_commit_options *options, struct store *const *stores,
+                                      size_t store_count, group_commit_done *done);
 
 /*
- * Hands over a delivery with a valid receipt, or with a refusal. False when the backlog is full: then the delivery
+ * Hands over a delivery with a valid receipt, or with a rejection. False when the backlog is full: then the delivery
  * stays the caller's, to be answered 503 at once.
  */
-bool committer_submit(struct committer *committer, struct delivery *delivery);
+bool group_commit_submit(struct group_commit *group_commit, struct delivery *delivery);
 
 /*
  * Stores the receipts that wait, batch after batch, until none do, however long that takes; returns at once when none
@@ -56,17 +56,17 @@ bool committer_submit(struct committer *committer, struct delivery *delivery);
  * as many milliseconds as it returns (-1: only after a submit), lest a batch that takes long hold up what waits. The
  * thread that it told may be storing by then, so some thread has to call it every now and then in any case.
  *
- * *aside: whether there is something for committer_work_aside to do.
+ * *aside: whether there is something for group_commit_work_aside to do.
  */
-int committer_work(struct committer *committer, bool *aside);
+int group_commit_work(struct group_commit *group_commit, bool *aside);
 
 /*
- * The same for what is set aside and for refused deliveries. Apart, so that threads which serve others meanwhile can
+ * The same for what is set aside and for rejected deliveries. Apart, so that threads which serve others meanwhile can
  * take the place of one that waits for what may be locked for long.
  */
-void committer_work_aside(struct committer *committer);
+void group_commit_work_aside(struct group_commit *group_commit);
 
-/* Frees it and its stores. Everything submitted must be done, and no thread in committer_work. Takes NULL. */
-void committer_free(struct committer *committer);
+/* Frees it and its stores. Everything submitted must be done, and no thread in group_commit_work. Takes NULL. */
+void group_commit_free(struct group_commit *group_commit);
 
 #endif

@@ -1,4 +1,4 @@
-#include "committer.h"
+#include "group_commit.h"
 
 #include "backlog.h"
 #include "clock.h"
@@ -16,18 +16,18 @@ enum {
     WARY_US = 5 * US_PER_S,   /* after a lock was met: for how long no batch waits for a row */
     LOCKED_IN_A_ROW = 8,      /* tries of single receipts, before the rest is left for the next time */
     SLOW_US = 20 * US_PER_MS, /* a batch that takes longer is one that others do not wait for */
-    GATHER_US = 500,
-    GATHER_FROM = 4,                   /* deliveries */
-    BATCH_MAX_BYTES = 4 * 1024 * 1024, /* refused bodies and unknown fields can be large */
+    COMMIT_DELAY_US = 500,
+    COMMIT_SIBLINGS = 4,               /* deliveries */
+    BATCH_MAX_BYTES = 4 * 1024 * 1024, /* rejected bodies and unknown fields can be large */
     EXPIRED_AT_A_TIME = 64,
 };
 
 /* What a lane stores. */
-enum lane_kind { RECEIPTS, ASIDE, REFUSED };
+enum lane_kind { RECEIPTS, ASIDE, REJECTED };
 
 /* A store, and what the thread that stores with it needs. */
 struct lane {
-    struct committer *committer;
+    struct group_commit *group_commit;
     enum lane_kind kind;
     struct store *store;
     int64_t busy_since_us;   /* when its thread took the batch; 0: no thread is in it */
@@ -36,9 +36,9 @@ struct lane {
     unsigned seed;           /* for the jitter */
 };
 
-struct committer {
-    struct committer_options options;
-    committer_done *done;
+struct group_commit {
+    struct group_commit_options options;
+    group_commit_done *done;
 
     pthread_mutex_t lock; /* guards the backlog, wary_until_us, and busy_since_us and gathered of the lanes */
     struct backlog backlog;
@@ -48,10 +48,10 @@ struct committer {
     struct lane lanes[];
 };
 
-bool committer_submit(struct committer *committer, struct delivery *delivery) {
-    pthread_mutex_lock(&committer->lock);
-    bool room = backlog_add(&committer->backlog, delivery);
-    pthread_mutex_unlock(&committer->lock);
+bool group_commit_submit(struct group_commit *group_commit, struct delivery *delivery) {
+    pthread_mutex_lock(&group_commit->lock);
+    bool room = backlog_add(&group_commit->backlog, delivery);
+    pthread_mutex_unlock(&group_commit->lock);
     return room;
 }
 
@@ -60,30 +60,31 @@ bool committer_submit(struct committer *committer, struct delivery *delivery) {
  * more processor time than they save. So after one the next get a moment to come, unless half as many as it found are
  * there already. Where only a few come at a time, none waits. Called with the lock, which it gives up meanwhile.
  */
-static void gather_repeats(struct lane *lane) {
-    struct committer *committer = lane->committer;
-    if (!lane->store->repeats || lane->gathered < GATHER_FROM || committer->backlog.ready.count >= lane->gathered / 2)
+static void await_more(struct lane *lane) {
+    struct group_commit *group_commit = lane->group_commit;
+    if (!lane->store->mostly_known || lane->gathered < COMMIT_SIBLINGS ||
+        group_commit->backlog.ready.count >= lane->gathered / 2)
         return;
-    pthread_mutex_unlock(&committer->lock);
-    usleep(GATHER_US);
-    pthread_mutex_lock(&committer->lock);
+    pthread_mutex_unlock(&group_commit->lock);
+    usleep(COMMIT_DELAY_US);
+    pthread_mutex_lock(&group_commit->lock);
 }
 
 /* Takes what the lane is to store next. Called with the lock; returns 0 when other threads have taken all. */
 static size_t take_batch(struct lane *lane) {
-    struct backlog *backlog = &lane->committer->backlog;
-    size_t max = lane->committer->options.batch_max;
+    struct backlog *backlog = &lane->group_commit->backlog;
+    size_t max = lane->group_commit->options.batch_max;
     switch (lane->kind) {
     case RECEIPTS:
-        gather_repeats(lane);
+        await_more(lane);
         lane->gathered = backlog->ready.count;
         max = store_fit(lane->store, lane->gathered < max ? lane->gathered : max);
         return backlog_take_ready(backlog, lane->batch, max, BATCH_MAX_BYTES);
     case ASIDE:
         return backlog_take_due(backlog, clock_now_us(), lane->batch, max, BATCH_MAX_BYTES);
-    case REFUSED:
-        max = store_fit(lane->store, backlog->refused.count < max ? backlog->refused.count : max);
-        return backlog_take_refused(backlog, lane->batch, max, BATCH_MAX_BYTES);
+    case REJECTED:
+        max = store_fit(lane->store, backlog->rejected.count < max ? backlog->rejected.count : max);
+        return backlog_take_rejected(backlog, lane->batch, max, BATCH_MAX_BYTES);
     }
     return 0;
 }
@@ -94,14 +95,14 @@ static int compare_deliveries(const void *a, const void *b) {
 }
 
 /* Gives deliveries back, with their outcomes. */
-static void finish(struct committer *committer, struct delivery *const *batch, size_t count) {
+static void finish(struct group_commit *group_commit, struct delivery *const *batch, size_t count) {
     if (count == 0)
         return;
-    pthread_mutex_lock(&committer->lock);
+    pthread_mutex_lock(&group_commit->lock);
     for (size_t i = 0; i < count; i++)
-        backlog_release(&committer->backlog, batch[i]);
-    pthread_mutex_unlock(&committer->lock);
-    committer->done(batch, count);
+        backlog_release(&group_commit->backlog, batch[i]);
+    pthread_mutex_unlock(&group_commit->lock);
+    group_commit->done(batch, count);
 }
 
 static const char waited_too_long[] = "waited too long";
@@ -113,7 +114,7 @@ static void forget_failure(struct store *store) {
 }
 
 /* Notes on the delivery why it is not stored, for the log: what the store says, else what was noted before. */
-static void note_failure(struct delivery *delivery, const struct store *store, const char *otherwise) {
+static void note_unavailable(struct delivery *delivery, const struct store *store, const char *otherwise) {
     delivery->outcome = OUTCOME_UNAVAILABLE;
     if (store->failure) {
         delivery->failure = store->failure;
@@ -124,8 +125,8 @@ static void note_failure(struct delivery *delivery, const struct store *store, c
 }
 
 static void finish_unavailable(struct lane *lane, struct delivery *delivery) {
-    note_failure(delivery, lane->store, waited_too_long);
-    finish(lane->committer, &delivery, 1);
+    note_unavailable(delivery, lane->store, waited_too_long);
+    finish(lane->group_commit, &delivery, 1);
 }
 
 /* Answers those whose time is up; the others move together, in order. Returns how many are left. */
@@ -152,7 +153,7 @@ static size_t finish_settled(struct lane *lane, struct delivery **batch, size_t 
             batch[i] = batch[settled];
             batch[settled++] = delivery;
         }
-    finish(lane->committer, batch, settled);
+    finish(lane->group_commit, batch, settled);
     memmove(batch, batch + settled, (count - settled) * sizeof(struct delivery *));
     if (settled > 0)
         qsort(batch, count - settled, sizeof(struct delivery *), compare_deliveries);
@@ -189,17 +190,17 @@ static void back_off(struct lane *lane, int64_t *backoff_us, int64_t deadline_us
 
 /* --- Around locks --- */
 
-static bool is_wary(struct committer *committer) {
-    pthread_mutex_lock(&committer->lock);
-    bool wary = clock_now_us() < committer->wary_until_us;
-    pthread_mutex_unlock(&committer->lock);
+static bool is_wary(struct group_commit *group_commit) {
+    pthread_mutex_lock(&group_commit->lock);
+    bool wary = clock_now_us() < group_commit->wary_until_us;
+    pthread_mutex_unlock(&group_commit->lock);
     return wary;
 }
 
-static void become_wary(struct committer *committer) {
-    pthread_mutex_lock(&committer->lock);
-    committer->wary_until_us = clock_now_us() + WARY_US;
-    pthread_mutex_unlock(&committer->lock);
+static void become_wary(struct group_commit *group_commit) {
+    pthread_mutex_lock(&group_commit->lock);
+    group_commit->wary_until_us = clock_now_us() + WARY_US;
+    pthread_mutex_unlock(&group_commit->lock);
 }
 
 /*
@@ -207,22 +208,22 @@ static void become_wary(struct committer *committer) {
  * and there is a lock; otherwise it may only be there already, to be revised.
  */
 static void set_aside(struct lane *lane, struct delivery *const *batch, size_t count, bool tried) {
-    struct committer *committer = lane->committer;
+    struct group_commit *group_commit = lane->group_commit;
     if (count == 0)
         return;
     if (tried)
-        become_wary(committer);
-    pthread_mutex_lock(&committer->lock);
+        become_wary(group_commit);
+    pthread_mutex_lock(&group_commit->lock);
     for (size_t i = 0; i < count; i++) {
         struct delivery *delivery = batch[i];
-        note_failure(delivery, lane->store, "another session has locked the row");
+        note_unavailable(delivery, lane->store, "another session has locked the row");
         if (delivery->backoff_us == 0)
             delivery->backoff_us = BACKOFF_FIRST_US;
         else if (tried)
             delivery->backoff_us = doubled(delivery->backoff_us, ASIDE_BACKOFF_MAX_US);
-        backlog_set_aside(&committer->backlog, delivery, clock_now_us() + jitter(lane, delivery->backoff_us));
+        backlog_set_aside(&group_commit->backlog, delivery, clock_now_us() + jitter(lane, delivery->backoff_us));
     }
-    pthread_mutex_unlock(&committer->lock);
+    pthread_mutex_unlock(&group_commit->lock);
 }
 
 /*
@@ -239,7 +240,7 @@ static void insert_singly(struct lane *lane, struct delivery **batch, size_t cou
             forget_failure(store);
             set_aside(lane, batch, finish_settled(lane, batch, 1), true);
             break;
-        case STORE_REFUSED:
+        case STORE_UNSTORABLE:
             finish_unavailable(lane, batch[0]);
             forget_failure(store);
             break;
@@ -264,7 +265,7 @@ static void retry(struct lane *lane, struct delivery **batch, size_t count) {
     if ((count = expire(lane, batch, count)) == 0)
         return;
     enum store_result result = store_revise(store, batch, count, earliest_deadline(batch, count));
-    if (result == STORE_REFUSED && count > 1) {
+    if (result == STORE_UNSTORABLE && count > 1) {
         forget_failure(store);
         retry(lane, batch, count / 2);
         retry(lane, batch + count / 2, count - count / 2);
@@ -275,9 +276,9 @@ static void retry(struct lane *lane, struct delivery **batch, size_t count) {
         result = store_insert(store, batch, count, earliest_deadline(batch, count));
         count = finish_settled(lane, batch, count);
     }
-    if (count > 1 && (result == STORE_LOCKED || result == STORE_REFUSED))
+    if (count > 1 && (result == STORE_LOCKED || result == STORE_UNSTORABLE))
         insert_singly(lane, batch, count);
-    else if (count == 1 && result == STORE_REFUSED)
+    else if (count == 1 && result == STORE_UNSTORABLE)
         finish_unavailable(lane, batch[0]);
     else
         set_aside(lane, batch, count, true);
@@ -287,7 +288,7 @@ static void retry(struct lane *lane, struct delivery **batch, size_t count) {
 /* --- Storing a batch --- */
 
 static store_function *choose_function(const struct lane *lane, bool wary) {
-    if (lane->kind == REFUSED)
+    if (lane->kind == REJECTED)
         return store_reject;
     return wary ? store_insert : store_upsert;
 }
@@ -302,14 +303,14 @@ static void commit(struct lane *lane, struct delivery **batch, size_t count) {
     int conflicts = 0;
     while ((count = expire(lane, batch, count)) > 0) {
         int64_t deadline_us = earliest_deadline(batch, count);
-        bool wary = lane->kind == RECEIPTS && is_wary(lane->committer);
+        bool wary = lane->kind == RECEIPTS && is_wary(lane->group_commit);
         switch (choose_function(lane, wary)(store, batch, count, deadline_us)) {
         case STORE_OK:
             forget_failure(store);
             count = finish_settled(lane, batch, count);
             set_aside(lane, batch, count, false);
             return;
-        case STORE_REFUSED:
+        case STORE_UNSTORABLE:
             if (count == 1) {
                 finish_unavailable(lane, batch[0]);
                 forget_failure(store);
@@ -320,11 +321,11 @@ static void commit(struct lane *lane, struct delivery **batch, size_t count) {
             count -= count / 2;
             break;
         case STORE_LOCKED:
-            if (lane->kind == REFUSED) {
+            if (lane->kind == REJECTED) {
                 back_off(lane, &backoff_us, deadline_us);
                 break;
             }
-            become_wary(lane->committer);
+            become_wary(lane->group_commit);
             if (!wary)
                 break;
             count = finish_settled(lane, batch, count);
@@ -350,29 +351,29 @@ static void commit(struct lane *lane, struct delivery **batch, size_t count) {
  * costs PostgreSQL as much as storing ten receipts; but not when there is enough for half a batch, and not for batches
  * that are slow. *again_us: when to look again, if it is not now.
  */
-static bool needs_another_lane(const struct committer *committer, int64_t now_us, int64_t *again_us) {
+static bool needs_another_lane(const struct group_commit *group_commit, int64_t now_us, int64_t *again_us) {
     int64_t slow_at_us = 0; /* when the last of the busy ones has taken long */
-    for (size_t i = 0; i < committer->lane_count; i++) {
-        const struct lane *lane = &committer->lanes[i];
+    for (size_t i = 0; i < group_commit->lane_count; i++) {
+        const struct lane *lane = &group_commit->lanes[i];
         if (lane->kind == RECEIPTS && lane->busy_since_us != 0 && lane->busy_since_us + SLOW_US > slow_at_us)
             slow_at_us = lane->busy_since_us + SLOW_US;
     }
-    if (slow_at_us <= now_us || committer->backlog.ready.count >= (committer->options.batch_max + 1) / 2)
+    if (slow_at_us <= now_us || group_commit->backlog.ready.count >= (group_commit->options.batch_max + 1) / 2)
         return true;
     *again_us = slow_at_us;
     return false;
 }
 
-static bool has_work(const struct committer *committer, enum lane_kind kind, int64_t now_us, int64_t *again_us) {
-    const struct backlog *backlog = &committer->backlog;
+static bool has_work(const struct group_commit *group_commit, enum lane_kind kind, int64_t now_us, int64_t *again_us) {
+    const struct backlog *backlog = &group_commit->backlog;
     switch (kind) {
     case RECEIPTS:
-        return backlog->ready.count > 0 && needs_another_lane(committer, now_us, again_us);
+        return backlog->ready.count > 0 && needs_another_lane(group_commit, now_us, again_us);
     case ASIDE:
         *again_us = backlog->retry_us;
         return backlog->retry_us <= now_us;
-    case REFUSED:
-        return backlog->refused.count > 0;
+    case REJECTED:
+        return backlog->rejected.count > 0;
     }
     return false;
 }
@@ -381,12 +382,12 @@ static bool has_work(const struct committer *committer, enum lane_kind kind, int
  * Returns a free lane, for receipts or of the others, when a thread should start to store in it; otherwise NULL, and
  * *again_ms says when to look again. Called with the lock.
  */
-static struct lane *choose_lane(struct committer *committer, bool receipts, int *again_ms) {
-    int64_t again_us = committer->backlog.expiry_us, now_us = clock_now_us();
-    for (size_t i = 0; i < committer->lane_count; i++) {
-        struct lane *lane = &committer->lanes[i];
+static struct lane *choose_lane(struct group_commit *group_commit, bool receipts, int *again_ms) {
+    int64_t again_us = group_commit->backlog.expiry_us, now_us = clock_now_us();
+    for (size_t i = 0; i < group_commit->lane_count; i++) {
+        struct lane *lane = &group_commit->lanes[i];
         int64_t lane_again_us = INT64_MAX;
-        if (lane->busy_since_us == 0 && has_work(committer, lane->kind, now_us, &lane_again_us) &&
+        if (lane->busy_since_us == 0 && has_work(group_commit, lane->kind, now_us, &lane_again_us) &&
             (lane->kind == RECEIPTS) == receipts)
             return lane;
         if (lane->busy_since_us == 0 && lane_again_us < again_us)
@@ -401,23 +402,23 @@ static struct lane *choose_lane(struct committer *committer, bool receipts, int 
  * Answers what is set aside and has no time left, whatever its lane is waiting for. Called with the lock, which it
  * gives up meanwhile.
  */
-static void expire_aside(struct committer *committer) {
+static void expire_aside(struct group_commit *group_commit) {
     struct delivery *expired[EXPIRED_AT_A_TIME];
-    while (committer->backlog.expiry_us <= clock_now_us()) {
-        size_t count = backlog_take_expired(&committer->backlog, clock_now_us(), expired, EXPIRED_AT_A_TIME);
-        pthread_mutex_unlock(&committer->lock);
+    while (group_commit->backlog.expiry_us <= clock_now_us()) {
+        size_t count = backlog_take_expired(&group_commit->backlog, clock_now_us(), expired, EXPIRED_AT_A_TIME);
+        pthread_mutex_unlock(&group_commit->lock);
         for (size_t i = 0; i < count; i++)
             if (!expired[i]->failure) /* it waited behind another of its key, and was never tried */
                 expired[i]->failure = waited_too_long;
-        finish(committer, expired, count);
-        pthread_mutex_lock(&committer->lock);
+        finish(group_commit, expired, count);
+        pthread_mutex_lock(&group_commit->lock);
     }
 }
 
 static void work_in(struct lane *lane, size_t count) {
     if (count == 0)
         return;
-    if (lane->kind != REFUSED)
+    if (lane->kind != REJECTED)
         qsort(lane->batch, count, sizeof(struct delivery *), compare_deliveries);
     if (lane->kind == ASIDE)
         retry(lane, lane->batch, count);
@@ -426,80 +427,80 @@ static void work_in(struct lane *lane, size_t count) {
 }
 
 /* Works in lanes of a kind until there is nothing to do. Called with the lock, which it gives up meanwhile. */
-static int work(struct committer *committer, bool receipts) {
+static int work(struct group_commit *group_commit, bool receipts) {
     struct lane *lane;
     int again_ms;
-    expire_aside(committer);
-    while ((lane = choose_lane(committer, receipts, &again_ms))) {
+    expire_aside(group_commit);
+    while ((lane = choose_lane(group_commit, receipts, &again_ms))) {
         lane->busy_since_us = clock_now_us();
         size_t count = take_batch(lane);
-        pthread_mutex_unlock(&committer->lock);
+        pthread_mutex_unlock(&group_commit->lock);
         work_in(lane, count);
-        pthread_mutex_lock(&committer->lock);
+        pthread_mutex_lock(&group_commit->lock);
         lane->busy_since_us = 0;
-        expire_aside(committer);
+        expire_aside(group_commit);
     }
     return again_ms;
 }
 
-int committer_work(struct committer *committer, bool *aside) {
+int group_commit_work(struct group_commit *group_commit, bool *aside) {
     int unused;
-    pthread_mutex_lock(&committer->lock);
-    int again_ms = work(committer, true);
-    *aside = choose_lane(committer, false, &unused) != NULL;
-    pthread_mutex_unlock(&committer->lock);
+    pthread_mutex_lock(&group_commit->lock);
+    int again_ms = work(group_commit, true);
+    *aside = choose_lane(group_commit, false, &unused) != NULL;
+    pthread_mutex_unlock(&group_commit->lock);
     return again_ms;
 }
 
-void committer_work_aside(struct committer *committer) {
-    pthread_mutex_lock(&committer->lock);
-    work(committer, false);
-    pthread_mutex_unlock(&committer->lock);
+void group_commit_work_aside(struct group_commit *group_commit) {
+    pthread_mutex_lock(&group_commit->lock);
+    work(group_commit, false);
+    pthread_mutex_unlock(&group_commit->lock);
 }
 
-static bool add_lane(struct committer *committer, enum lane_kind kind, struct store *store) {
-    struct delivery **batch = calloc(committer->options.batch_max, sizeof(struct delivery *));
+static bool add_lane(struct group_commit *group_commit, enum lane_kind kind, struct store *store) {
+    struct delivery **batch = calloc(group_commit->options.batch_max, sizeof(struct delivery *));
     if (!batch)
         return false;
-    unsigned seed = (unsigned)clock_now_us() + (unsigned)committer->lane_count;
-    committer->lanes[committer->lane_count++] =
-        (struct lane){.committer = committer, .kind = kind, .store = store, .batch = batch, .seed = seed};
+    unsigned seed = (unsigned)clock_now_us() + (unsigned)group_commit->lane_count;
+    group_commit->lanes[group_commit->lane_count++] =
+        (struct lane){.group_commit = group_commit, .kind = kind, .store = store, .batch = batch, .seed = seed};
     return true;
 }
 
 static enum lane_kind kind_of(size_t lane, size_t lane_count) {
-    return lane == lane_count - 1 ? REFUSED : lane == lane_count - 2 ? ASIDE : RECEIPTS;
+    return lane == lane_count - 1 ? REJECTED : lane == lane_count - 2 ? ASIDE : RECEIPTS;
 }
 
-struct committer *committer_new(const struct committer_options *options, struct store *const *stores,
-                                size_t store_count, committer_done *done) {
-    struct committer *committer = calloc(1, sizeof *committer + store_count * sizeof committer->lanes[0]);
+struct group_commit *group_commit_new(const struct group_commit_options *options, struct store *const *stores,
+                                      size_t store_count, group_commit_done *done) {
+    struct group_commit *group_commit = calloc(1, sizeof *group_commit + store_count * sizeof group_commit->lanes[0]);
     size_t added = 0;
-    if (committer) {
-        committer->options = *options;
-        committer->done = done;
-        pthread_mutex_init(&committer->lock, NULL);
-        if (backlog_init(&committer->backlog, options->queue_max, options->queue_max_bytes))
-            while (added < store_count && add_lane(committer, kind_of(added, store_count), stores[added]))
+    if (group_commit) {
+        group_commit->options = *options;
+        group_commit->done = done;
+        pthread_mutex_init(&group_commit->lock, NULL);
+        if (backlog_init(&group_commit->backlog, options->queue_max, options->queue_max_bytes))
+            while (added < store_count && add_lane(group_commit, kind_of(added, store_count), stores[added]))
                 added++;
         if (added == store_count)
-            return committer;
+            return group_commit;
     }
     for (size_t i = added; i < store_count; i++)
         store_free(stores[i]);
-    committer_free(committer);
+    group_commit_free(group_commit);
     return NULL;
 }
 
-void committer_free(struct committer *committer) {
-    if (!committer)
+void group_commit_free(struct group_commit *group_commit) {
+    if (!group_commit)
         return;
-    for (size_t i = 0; i < committer->lane_count; i++) {
-        struct lane *lane = &committer->lanes[i];
+    for (size_t i = 0; i < group_commit->lane_count; i++) {
+        struct lane *lane = &group_commit->lanes[i];
         store_free(lane->store);
         free(lane->batch);
     }
-    backlog_fini(&committer->backlog);
-    pthread_mutex_destroy(&committer->lock);
-    free(committer);
+    backlog_fini(&group_commit->backlog);
+    pthread_mutex_destroy(&group_commit->lock);
+    free(group_commit);
 }

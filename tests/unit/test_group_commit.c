@@ -1,8 +1,8 @@
 /*
- * committer.h: batches out of the backlog, and every delivery done once. The stores are fakes that follow a script and
- * judge each batch they are given.
+ * group_commit.h: batches out of the backlog, and every delivery done once. The stores are fakes that follow a script
+ * and judge each batch they are given.
  */
-#include "committer.h"
+#include "group_commit.h"
 
 #include "clock.h"
 #include "unit.h"
@@ -27,13 +27,13 @@ enum {
 };
 
 /* The fakes: those for receipts, of which a test uses one or more, and the two others. */
-enum { RECEIPT_STORES = 3, ASIDE = RECEIPT_STORES, REFUSED, STORES };
+enum { RECEIPT_STORES = 3, ASIDE = RECEIPT_STORES, REJECTED, STORES };
 
 /* --- time, which a test can let pass --- */
 
 static atomic_llong skipped_us;
 
-/* Takes the place of glibc's, also for the committer. */
+/* Takes the place of glibc's, also in group commit. */
 int clock_gettime(clockid_t id, struct timespec *now) {
     int result = (int)syscall(SYS_clock_gettime, id, now);
     if (id == CLOCK_MONOTONIC) {
@@ -110,7 +110,7 @@ static bool enter_world(struct delivery *const *deliveries, size_t count, bool r
     for (size_t i = 0; i < count; i++) {
         struct parcel *parcel = (struct parcel *)deliveries[i];
         for (size_t j = 0; j < world.busy_count && !rejects; j++)
-            alone &= world.busy[j]->refusal != REFUSAL_NONE || strcmp(unit_of(world.busy[j]), parcel->unit) != 0;
+            alone &= world.busy[j]->rejection != REJECTION_NONE || strcmp(unit_of(world.busy[j]), parcel->unit) != 0;
         parcel->last_try = ++world.tries;
         if (parcel->first_try == 0)
             parcel->first_try = parcel->last_try;
@@ -144,7 +144,7 @@ struct fake_store {
     size_t script_len;
     enum store_result then;
     unsigned random;  /* not 0: the seed of all results, and of what is settled */
-    bool refuses_bad; /* STORE_REFUSED where a receipt is bad */
+    bool refuses_bad; /* STORE_UNSTORABLE where a receipt is bad */
     bool leaves;      /* insert settles nothing but units called "." */
     bool fits_powers; /* fit tells powers of two */
 
@@ -173,7 +173,7 @@ static bool batch_is_sound(const struct fake_store *fake, struct delivery *const
     for (size_t i = 0; i < count; i++) {
         if (deliveries[i]->deadline_us < earliest)
             earliest = deliveries[i]->deadline_us;
-        if ((deliveries[i]->refusal != REFUSAL_NONE) != (function == REJECT) ||
+        if ((deliveries[i]->rejection != REJECTION_NONE) != (function == REJECT) ||
             deliveries[i]->outcome != OUTCOME_UNAVAILABLE)
             return false;
         if (function != REJECT && i > 0 &&
@@ -191,7 +191,7 @@ static enum store_result result_for_rows(const struct fake_store *fake, struct d
         bool there = is_there(deliveries[i]);
         bool writes = function == INSERT ? !there : function == REVISE ? there : true;
         if (fake->refuses_bad && writes && is_bad(deliveries[i]))
-            return STORE_REFUSED;
+            return STORE_UNSTORABLE;
         if ((function == UPSERT || function == INSERT) && writes && is_locked(deliveries[i]))
             result = STORE_LOCKED;
     }
@@ -199,7 +199,8 @@ static enum store_result result_for_rows(const struct fake_store *fake, struct d
 }
 
 static enum store_result random_result(struct fake_store *fake) {
-    static const enum store_result rare[] = {STORE_REFUSED, STORE_CONFLICT, STORE_LOCKED, STORE_LOCKED, STORE_FAILED};
+    static const enum store_result rare[] = {STORE_UNSTORABLE, STORE_CONFLICT, STORE_LOCKED, STORE_LOCKED,
+                                             STORE_FAILED};
     unsigned drawn = (unsigned)rand_r(&fake->random) % 16;
     return drawn < COUNT_OF(rare) ? rare[drawn] : STORE_OK;
 }
@@ -220,7 +221,7 @@ static bool settles(struct fake_store *fake, const struct delivery *delivery, en
 }
 
 static void settle(struct fake_store *fake, struct delivery *delivery, enum function function) {
-    delivery->outcome = function == REJECT   ? delivery->refusal_answer
+    delivery->outcome = function == REJECT   ? delivery->rejection_answer
                         : is_there(delivery) ? OUTCOME_REVISED
                                              : OUTCOME_CREATED;
     fake->stored[fake->stored_count++] = delivery;
@@ -229,7 +230,7 @@ static void settle(struct fake_store *fake, struct delivery *delivery, enum func
 /* One failure and one state of each result, so that a test can tell them. */
 static const struct {
     const char *failure, *sqlstate;
-} said[] = {[STORE_REFUSED] = {"refused", "22000"},
+} said[] = {[STORE_UNSTORABLE] = {"rejected", "22000"},
             [STORE_CONFLICT] = {"conflict", "40001"},
             [STORE_LOCKED] = {"locked", "55P03"},
             [STORE_FAILED] = {"failed", "57P01"}};
@@ -307,9 +308,9 @@ void store_free(struct store *store) {
 static void init_fake(struct fake_store *fake, size_t index) {
     memset(fake, 0, sizeof *fake);
     fake->functions[UPSERT] = index < RECEIPT_STORES;
-    fake->functions[INSERT] = index != REFUSED;
+    fake->functions[INSERT] = index != REJECTED;
     fake->functions[REVISE] = index == ASIDE;
-    fake->functions[REJECT] = index == REFUSED;
+    fake->functions[REJECT] = index == REJECTED;
     pthread_mutex_init(&fake->lock, NULL);
     pthread_cond_init(&fake->changed, NULL);
 }
@@ -336,7 +337,7 @@ static void wait_for_call(struct fake_store *fake, size_t call) {
     pthread_mutex_unlock(&fake->lock);
 }
 
-/* --- a committer, and what became of deliveries --- */
+/* --- group commit, and what became of deliveries --- */
 
 static struct parcel parcels[DELIVERIES_MAX];
 static size_t parcel_count;
@@ -345,7 +346,7 @@ static pthread_mutex_t done_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t done_changed = PTHREAD_COND_INITIALIZER;
 
 static struct fake_store stores[STORES];
-static struct committer *committer;
+static struct group_commit *group_commit;
 
 /* A delivery of the receipt whose unit_identifier is `unit`; of the last, where several have the name, a revision. */
 static struct parcel *make_parcel(const char *unit, int deadline_ms) {
@@ -403,8 +404,8 @@ static void wait_for_post(int timeout_ms) {
 static int work_all(void) {
     bool aside;
     int again_ms;
-    while (again_ms = committer_work(committer, &aside), aside)
-        committer_work_aside(committer);
+    while (again_ms = group_commit_work(group_commit, &aside), aside)
+        group_commit_work_aside(group_commit);
     return again_ms;
 }
 
@@ -430,12 +431,12 @@ static void end(void) {
     for (size_t i = 0; i < worker_count; i++)
         pthread_join(workers[i], NULL);
     sem_destroy(&posts);
-    committer_free(committer);
-    committer = NULL;
+    group_commit_free(group_commit);
+    group_commit = NULL;
 }
 
 /* With so many threads that work: none, or as many as there are stores. */
-static void start_with(size_t threads, const struct committer_options *options, size_t receipt_stores) {
+static void start_with(size_t threads, const struct group_commit_options *options, size_t receipt_stores) {
     struct store *list[STORES];
     assert_true(receipt_stores <= RECEIPT_STORES);
     for (size_t i = 0; i < STORES; i++)
@@ -443,9 +444,9 @@ static void start_with(size_t threads, const struct committer_options *options, 
     for (size_t i = 0; i < receipt_stores; i++)
         list[i] = &stores[i].store;
     list[receipt_stores] = &stores[ASIDE].store;
-    list[receipt_stores + 1] = &stores[REFUSED].store;
-    committer = committer_new(options, list, receipt_stores + COMMITTER_MORE_STORES, note_done);
-    assert_non_null(committer);
+    list[receipt_stores + 1] = &stores[REJECTED].store;
+    group_commit = group_commit_new(options, list, receipt_stores + GROUP_COMMIT_MORE_STORES, note_done);
+    assert_non_null(group_commit);
     assert_int_equal(sem_init(&posts, 0, 0), 0);
     atomic_store(&ending, false);
     for (worker_count = 0; worker_count < threads; worker_count++)
@@ -453,22 +454,22 @@ static void start_with(size_t threads, const struct committer_options *options, 
 }
 
 static void start(size_t batch_max, size_t queue_max, size_t receipt_stores) {
-    const struct committer_options options = {
+    const struct group_commit_options options = {
         .batch_max = batch_max, .queue_max = queue_max, .queue_max_bytes = 64 * MIB};
-    start_with(receipt_stores + COMMITTER_MORE_STORES, &options, receipt_stores);
+    start_with(receipt_stores + GROUP_COMMIT_MORE_STORES, &options, receipt_stores);
 }
 
-/* A delivery that was refused: it may have a key, but not the hash of a valid one. */
+/* A delivery that was rejected: it may have a key, but not the hash of a valid one. */
 static struct parcel *make_refused(const char *unit, int deadline_ms) {
     struct parcel *parcel = make_parcel(unit, deadline_ms);
     parcel->delivery.receipt.key_hash = 0;
-    parcel->delivery.refusal = REFUSAL_MALFORMED;
-    parcel->delivery.refusal_answer = OUTCOME_QUARANTINED;
+    parcel->delivery.rejection = REJECTION_MALFORMED;
+    parcel->delivery.rejection_answer = OUTCOME_QUARANTINED;
     return parcel;
 }
 
 static struct parcel *submit_parcel(struct parcel *parcel) {
-    assert_true(committer_submit(committer, &parcel->delivery));
+    assert_true(group_commit_submit(group_commit, &parcel->delivery));
     sem_post(&posts);
     return parcel;
 }
@@ -482,11 +483,11 @@ static struct parcel *submit_refused(const char *unit, int deadline_ms) {
 }
 
 /* With so many bytes besides its fields, and a key of its own. */
-static struct parcel *make_large(bool refused, size_t bytes) {
+static struct parcel *make_large(bool rejected, size_t bytes) {
     char unit[UNIT_SIZE];
     snprintf(unit, sizeof unit, "%04zu", parcel_count);
-    struct parcel *parcel = refused ? make_refused(unit, LONG_MS) : make_parcel(unit, LONG_MS);
-    *(refused ? &parcel->delivery.body_len : &parcel->delivery.receipt.extra_len) = bytes;
+    struct parcel *parcel = rejected ? make_refused(unit, LONG_MS) : make_parcel(unit, LONG_MS);
+    *(rejected ? &parcel->delivery.body_len : &parcel->delivery.receipt.extra_len) = bytes;
     return parcel;
 }
 
@@ -505,7 +506,7 @@ static void check_parcel(size_t index) {
     else
         expect_row(!delivery->failure && !delivery->sqlstate[0], "%zu, %s: stored, but %s %s", index, parcel->unit,
                    delivery->failure ? delivery->failure : "", delivery->sqlstate);
-    if (!in_order || delivery->refusal != REFUSAL_NONE || parcel->first_try == 0)
+    if (!in_order || delivery->rejection != REJECTION_NONE || parcel->first_try == 0)
         return;
     for (size_t i = 0; i < index; i++)
         if (parcels[i].delivery.receipt.key_hash == delivery->receipt.key_hash)
@@ -513,7 +514,7 @@ static void check_parcel(size_t index) {
                        parcel->unit, i);
 }
 
-/* Ends the committer, and checks what holds in every case. */
+/* Ends group commit, and checks what holds in every case. */
 static void finish(void) {
     end();
     for (size_t i = 0; i < STORES; i++)
@@ -527,7 +528,7 @@ static int prepare(void **state) {
     (void)state;
     /* A test that failed left it as it was. */
     unlock_rows();
-    if (committer) {
+    if (group_commit) {
         for (size_t i = 0; i < STORES; i++)
             set_closed(&stores[i], false);
         end();
@@ -568,9 +569,9 @@ static void hold(void) {
 }
 
 static void hold_refused(void) {
-    stores[REFUSED].closed = true;
+    stores[REJECTED].closed = true;
     submit_refused("held", LONG_MS);
-    wait_for_call(&stores[REFUSED], 1);
+    wait_for_call(&stores[REJECTED], 1);
 }
 
 /* --- batches --- */
@@ -604,21 +605,21 @@ static void what_waits_becomes_batches_up_to_the_bound(void **state) {
 
 static void a_batch_is_as_large_as_the_store_has_a_fit_for(void **state) {
     (void)state;
-    stores[0].fits_powers = stores[REFUSED].fits_powers = true;
+    stores[0].fits_powers = stores[REJECTED].fits_powers = true;
     start(24, 1024, 1);
     hold();
     hold_refused();
     for (int i = 0; i < 54; i++)
         submit_parcel(make_large(i % 2 == 1, 0));
     set_closed(&stores[0], false);
-    set_closed(&stores[REFUSED], false);
+    set_closed(&stores[REJECTED], false);
     finish();
     assert_string_equal(counts_text(&stores[0]), "1 16 8 2 1");
-    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -16 -8 -2 -1");
+    assert_string_equal(counts_text(&stores[REJECTED]), "-1 -16 -8 -2 -1");
 }
 
 /* Returns how long after a batch of `size`, of repeated deliveries or not, two that have been waiting are taken. */
-static int64_t pause_after_batch(bool repeats, int size) {
+static int64_t pause_after_batch(bool mostly_known, int size) {
     char unit[8];
     prepare(NULL);
     start(64, 1024, 1);
@@ -631,7 +632,7 @@ static int64_t pause_after_batch(bool repeats, int size) {
     wait_for_call(&stores[0], 2);
     submit("late 1", LONG_MS);
     submit("late 2", LONG_MS);
-    stores[0].store.repeats = repeats;
+    stores[0].store.mostly_known = mostly_known;
     int64_t opened = clock_now_us();
     set_closed(&stores[0], false);
     wait_for_call(&stores[0], 3);
@@ -640,10 +641,10 @@ static int64_t pause_after_batch(bool repeats, int size) {
     return pause;
 }
 
-static int64_t shortest_pause_after_batch(bool repeats, int size) {
+static int64_t shortest_pause_after_batch(bool mostly_known, int size) {
     int64_t shortest = INT64_MAX;
     for (int tries = 0; tries < 20; tries++) {
-        int64_t pause = pause_after_batch(repeats, size);
+        int64_t pause = pause_after_batch(mostly_known, size);
         if (pause < shortest)
             shortest = pause;
     }
@@ -749,7 +750,7 @@ static void a_refused_batch_is_split_until_only_the_bad_ones_fail(void **state) 
         expect_row(delivery->outcome == (bad ? OUTCOME_UNAVAILABLE : OUTCOME_CREATED), "%s: outcome %d",
                    parcels[i].unit, (int)delivery->outcome);
         if (bad)
-            expect_row(strcmp(delivery->failure, "refused") == 0 && strcmp(delivery->sqlstate, "22000") == 0,
+            expect_row(strcmp(delivery->failure, "rejected") == 0 && strcmp(delivery->sqlstate, "22000") == 0,
                        "%s: %s %s", parcels[i].unit, delivery->failure, delivery->sqlstate);
         else
             expect_row(!delivery->failure && !delivery->sqlstate[0], "%s has a failure", parcels[i].unit);
@@ -1079,7 +1080,7 @@ static void what_is_set_aside_is_tried_again_until_it_is_stored(void **state) {
         enum store_result script[SCRIPT_MAX]; /* after the first call */
         size_t script_len, locked_calls;
         const char *counts;
-        const char *unavailable; /* which is, because it was refused */
+        const char *unavailable; /* which is, because it was rejected */
     } rows[] = {
         {.name = "a row that is there", .units = {"old"}, .counts = "=1 =1"},
         {.name = "a new one", .units = {"a"}, .counts = "=1 =1 +1"},
@@ -1110,9 +1111,9 @@ static void what_is_set_aside_is_tried_again_until_it_is_stored(void **state) {
          .script = {STORE_LOCKED, STORE_OK, STORE_LOCKED},
          .script_len = 3,
          .counts = "=1 =1 +1 =1 +1 =1"},
-        {.name = "revise is refused",
+        {.name = "revise is rejected",
          .units = {"old"},
-         .script = {STORE_REFUSED},
+         .script = {STORE_UNSTORABLE},
          .script_len = 1,
          .counts = "=1 =1",
          .unavailable = "old"},
@@ -1126,13 +1127,13 @@ static void what_is_set_aside_is_tried_again_until_it_is_stored(void **state) {
          .script = {STORE_OK, STORE_FAILED},
          .script_len = 2,
          .counts = "=1 =1 +1 =1 +1"},
-        {.name = "insert is refused",
+        {.name = "insert is rejected",
          .units = {"a"},
-         .script = {STORE_OK, STORE_REFUSED},
+         .script = {STORE_OK, STORE_UNSTORABLE},
          .script_len = 2,
          .counts = "=1 =1 +1",
          .unavailable = "a"},
-        {.name = "insert is refused for one of many",
+        {.name = "insert is rejected for one of many",
          .units = {"a", "bad", "c"},
          .counts = "=1 =3 +3 +1 +1 +1",
          .unavailable = "bad"},
@@ -1141,7 +1142,7 @@ static void what_is_set_aside_is_tried_again_until_it_is_stored(void **state) {
          .locked = {"b"},
          .locked_calls = 7,
          .counts = "=1 =3 +3 +1 +1 +1 =1 +1"},
-        {.name = "revise is refused for one of many",
+        {.name = "revise is rejected for one of many",
          .units = {"old 1", "old 2 bad", "old 3"},
          .counts = "=1 =3 =1 =2 =1 =1",
          .unavailable = "old 2 bad"},
@@ -1171,7 +1172,7 @@ static void what_is_set_aside_is_tried_again_until_it_is_stored(void **state) {
         for (size_t i = 0; i < count; i++) {
             const struct delivery *delivery = &of[i]->delivery;
             if (rows[r].unavailable && strcmp(rows[r].unavailable, rows[r].units[i]) == 0)
-                expect_row(delivery->outcome == OUTCOME_UNAVAILABLE && strcmp(delivery->failure, "refused") == 0 &&
+                expect_row(delivery->outcome == OUTCOME_UNAVAILABLE && strcmp(delivery->failure, "rejected") == 0 &&
                                strcmp(delivery->sqlstate, "22000") == 0,
                            "%s: %s: outcome %d", rows[r].name, rows[r].units[i], (int)delivery->outcome);
             else
@@ -1207,7 +1208,7 @@ static void few_locks_are_waited_for_when_receipts_are_tried_singly(void **state
          "abcdfghij"},
         {"a failure",
          "",
-         {STORE_OK, STORE_REFUSED, STORE_OK, STORE_FAILED},
+         {STORE_OK, STORE_UNSTORABLE, STORE_OK, STORE_FAILED},
          4,
          "=1 =10 +10 +1 +1",
          5,
@@ -1286,7 +1287,7 @@ static void what_is_locked_is_not_blamed_on_another_ones_error(void **state) {
             bool locked = strcmp(rows[r].units[i], rows[r].locked) == 0;
             const struct delivery *delivery = &of[i]->delivery;
             expect_row(delivery->outcome == OUTCOME_UNAVAILABLE &&
-                           strcmp(delivery->failure, locked ? "another session has locked the row" : "refused") == 0 &&
+                           strcmp(delivery->failure, locked ? "another session has locked the row" : "rejected") == 0 &&
                            strcmp(delivery->sqlstate, locked ? "" : "22000") == 0,
                        "%s: outcome %d, %s %s", rows[r].units[i], (int)delivery->outcome, delivery->failure,
                        delivery->sqlstate);
@@ -1379,7 +1380,7 @@ static void who_follows_one_that_stayed_locked_is_set_aside_at_once(void **state
  * After a lock was met, batches insert and wait for no row, until none was met for 5 s. A row that is there needs to be
  * revised by the store for what is set aside, which is no sign of a lock.
  */
-static void a_lock_makes_the_committer_wary_for_a_while(void **state) {
+static void a_lock_makes_the_group_commit_wary_for_a_while(void **state) {
     (void)state;
     static const struct {
         const char *unit; /* of a delivery that comes meanwhile */
@@ -1417,23 +1418,23 @@ static void a_lock_makes_the_committer_wary_for_a_while(void **state) {
     end_table();
 }
 
-/* --- refused deliveries --- */
+/* --- rejected deliveries --- */
 
 static void a_refused_delivery_has_its_answer_once_it_is_stored(void **state) {
     (void)state;
     static const enum store_result script[] = {STORE_FAILED, STORE_CONFLICT, STORE_LOCKED};
-    memcpy(stores[REFUSED].script, script, sizeof script);
-    stores[REFUSED].script_len = COUNT_OF(script);
+    memcpy(stores[REJECTED].script, script, sizeof script);
+    stores[REJECTED].script_len = COUNT_OF(script);
     start(64, 1024, 1);
     struct parcel *parcel = submit_refused("x", LONG_MS);
     finish();
     assert_int_equal(parcel->delivery.outcome, OUTCOME_QUARANTINED);
-    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -1 -1 -1");
+    assert_string_equal(counts_text(&stores[REJECTED]), "-1 -1 -1 -1");
 }
 
 static void a_refused_delivery_that_cannot_be_stored_is_unavailable(void **state) {
     (void)state;
-    stores[REFUSED].then = STORE_FAILED;
+    stores[REJECTED].then = STORE_FAILED;
     start(64, 1024, 1);
     struct parcel *parcel = submit_refused("x", 50), *late = submit_refused("late", -1);
     finish();
@@ -1446,14 +1447,14 @@ static void a_refused_delivery_that_cannot_be_stored_is_unavailable(void **state
 /* However short lock_timeout is, a table that is locked is not asked for all the time. */
 static void a_refused_delivery_that_meets_a_lock_is_tried_again_after_a_pause(void **state) {
     (void)state;
-    stores[REFUSED].then = STORE_LOCKED;
+    stores[REJECTED].then = STORE_LOCKED;
     start(64, 1024, 1);
     struct parcel *parcel = submit_refused("x", 300);
     finish();
     assert_int_equal(parcel->delivery.outcome, OUTCOME_UNAVAILABLE);
     assert_string_equal(parcel->delivery.sqlstate, "55P03");
     /* Pauses of 10, 20, 40, 80 and 160 ms at the least. */
-    assert_in_range(stores[REFUSED].calls, 2, 7);
+    assert_in_range(stores[REJECTED].calls, 2, 7);
 }
 
 static void receipts_and_refused_ones_have_stores_of_their_own(void **state) {
@@ -1468,24 +1469,24 @@ static void receipts_and_refused_ones_have_stores_of_their_own(void **state) {
     submit("b", LONG_MS);
     submit_refused("z", LONG_MS);
     set_closed(&stores[0], false);
-    set_closed(&stores[REFUSED], false);
+    set_closed(&stores[REJECTED], false);
     finish();
     assert_string_equal(counts_text(&stores[0]), "1 2 1");
     assert_string_equal(stored_text(&stores[0]), "held a b b");
-    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -3");
-    assert_string_equal(stored_text(&stores[REFUSED]), "held x y z");
+    assert_string_equal(counts_text(&stores[REJECTED]), "-1 -3");
+    assert_string_equal(stored_text(&stores[REJECTED]), "held x y z");
     assert_int_equal(stores[ASIDE].calls, 0);
 }
 
 static void receipts_and_refused_ones_do_not_wait_for_each_other(void **state) {
     (void)state;
     for (int receipts_hang = 0; receipts_hang <= 1; receipts_hang++) {
-        struct fake_store *hanging = &stores[receipts_hang ? 0 : REFUSED];
+        struct fake_store *hanging = &stores[receipts_hang ? 0 : REJECTED];
         prepare(state);
         start(2, 20, 1);
         hold();
         hold_refused();
-        set_closed(&stores[receipts_hang ? REFUSED : 0], false);
+        set_closed(&stores[receipts_hang ? REJECTED : 0], false);
         wait_for_done(1);
         for (int i = 0; i < 20; i++) { /* all that there is room for */
             submit((const char[]){(char)('a' + i), '\0'}, LONG_MS);
@@ -1505,26 +1506,26 @@ static void refused_ones_are_stored_as_they_came_whatever_their_keys(void **stat
     hold_refused();
     for (const char *unit = "zazby"; *unit; unit++)
         submit_refused((const char[]){*unit, '\0'}, LONG_MS);
-    set_closed(&stores[REFUSED], false);
+    set_closed(&stores[REJECTED], false);
     finish();
-    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -3 -2");
-    assert_string_equal(stored_text(&stores[REFUSED]), "held z a z b y");
+    assert_string_equal(counts_text(&stores[REJECTED]), "-1 -3 -2");
+    assert_string_equal(stored_text(&stores[REJECTED]), "held z a z b y");
 }
 
 static void a_refused_one_that_cannot_be_stored_does_not_take_others_along(void **state) {
     (void)state;
-    stores[REFUSED].refuses_bad = true;
+    stores[REJECTED].refuses_bad = true;
     start(64, 1024, 1);
     hold_refused();
     struct parcel *x = submit_refused("x", LONG_MS), *bad = submit_refused("bad", LONG_MS),
                   *y = submit_refused("y", LONG_MS);
-    set_closed(&stores[REFUSED], false);
+    set_closed(&stores[REJECTED], false);
     finish();
     assert_int_equal(x->delivery.outcome, OUTCOME_QUARANTINED);
     assert_int_equal(y->delivery.outcome, OUTCOME_QUARANTINED);
     assert_int_equal(bad->delivery.outcome, OUTCOME_UNAVAILABLE);
-    assert_string_equal(bad->delivery.failure, "refused");
-    assert_string_equal(stored_text(&stores[REFUSED]), "held x y");
+    assert_string_equal(bad->delivery.failure, "rejected");
+    assert_string_equal(stored_text(&stores[REJECTED]), "held x y");
 }
 
 /* Bodies of a megabyte each would make one statement of the whole backlog. */
@@ -1536,10 +1537,10 @@ static void large_deliveries_make_smaller_batches(void **state) {
     for (int i = 0; i < 12; i++)
         submit_parcel(make_large(i % 2 == 1, MIB));
     set_closed(&stores[0], false);
-    set_closed(&stores[REFUSED], false);
+    set_closed(&stores[REJECTED], false);
     finish();
     assert_string_equal(counts_text(&stores[0]), "1 4 2");
-    assert_string_equal(counts_text(&stores[REFUSED]), "-1 -4 -2");
+    assert_string_equal(counts_text(&stores[REJECTED]), "-1 -4 -2");
 }
 
 /* --- the backlog --- */
@@ -1554,10 +1555,10 @@ static void a_full_queue_refuses_and_leaves_the_delivery_alone(void **state) {
         submit(unit, LONG_MS);
     }
     for (int i = 0; i < 3; i++) {
-        struct parcel *refused = make_parcel("refused", LONG_MS);
-        assert_false(committer_submit(committer, &refused->delivery));
-        assert_int_equal(refused->delivery.outcome, OUTCOME_UNAVAILABLE);
-        assert_int_equal(refused->done, 0);
+        struct parcel *rejected = make_parcel("rejected", LONG_MS);
+        assert_false(group_commit_submit(group_commit, &rejected->delivery));
+        assert_int_equal(rejected->delivery.outcome, OUTCOME_UNAVAILABLE);
+        assert_int_equal(rejected->done, 0);
         parcel_count--;
     }
     set_closed(&stores[0], false);
@@ -1568,8 +1569,8 @@ static void a_full_queue_refuses_and_leaves_the_delivery_alone(void **state) {
 }
 
 static void expect_full(void) {
-    struct parcel *refused = make_parcel("refused", LONG_MS);
-    assert_false(committer_submit(committer, &refused->delivery));
+    struct parcel *rejected = make_parcel("rejected", LONG_MS);
+    assert_false(group_commit_submit(group_commit, &rejected->delivery));
     parcel_count--;
 }
 
@@ -1596,19 +1597,19 @@ static void a_batch_makes_room_for_as_many_as_it_took(void **state) {
 
 static void receipts_and_refused_ones_have_a_bound_in_bytes_each(void **state) {
     (void)state;
-    const struct committer_options options = {.batch_max = 64, .queue_max = 1024, .queue_max_bytes = 300 * KIB};
-    start_with(1 + COMMITTER_MORE_STORES, &options, 1);
+    const struct group_commit_options options = {.batch_max = 64, .queue_max = 1024, .queue_max_bytes = 300 * KIB};
+    start_with(1 + GROUP_COMMIT_MORE_STORES, &options, 1);
     hold();
     hold_refused();
-    for (int refused = 0; refused <= 1; refused++) {
-        submit_parcel(make_large(refused, MIB)); /* as nothing else waits */
+    for (int rejected = 0; rejected <= 1; rejected++) {
+        submit_parcel(make_large(rejected, MIB)); /* as nothing else waits */
         for (int i = 0; i < 2; i++) {
-            assert_false(committer_submit(committer, &make_large(refused, 0)->delivery));
+            assert_false(group_commit_submit(group_commit, &make_large(rejected, 0)->delivery));
             parcel_count--;
         }
     }
     set_closed(&stores[0], false);
-    set_closed(&stores[REFUSED], false);
+    set_closed(&stores[REJECTED], false);
     wait_for_done(4);
     for (int i = 0; i < 8; i++)
         submit_parcel(make_large(i % 2 == 1, 60 * KIB));
@@ -1640,7 +1641,7 @@ enum { SUBMITTERS = 4, EACH = 500 };
 static void *submit_many(void *argument) {
     struct parcel *mine = argument;
     for (int i = 0; i < EACH; i++) {
-        while (!committer_submit(committer, &mine[i].delivery))
+        while (!group_commit_submit(group_commit, &mine[i].delivery))
             usleep(50);
         sem_post(&posts);
     }
@@ -1716,7 +1717,7 @@ static void whatever_stores_answer_everything_is_done_once_and_in_order(void **s
             stored -= parcels[i].delivery.outcome != OUTCOME_UNAVAILABLE;
         assert_int_equal(stored, 0);
         /* It went through all of it. */
-        assert_true(stores[ASIDE].stored_count > 0 && stores[REFUSED].stored_count > 0);
+        assert_true(stores[ASIDE].stored_count > 0 && stores[REJECTED].stored_count > 0);
     }
 }
 
@@ -1794,7 +1795,7 @@ static void a_slow_batch_holds_up_nothing(void **state) {
 
 static void who_works_has_stored_all_when_it_returns(void **state) {
     (void)state;
-    const struct committer_options options = {.batch_max = 2, .queue_max = 1024, .queue_max_bytes = MIB};
+    const struct group_commit_options options = {.batch_max = 2, .queue_max = 1024, .queue_max_bytes = MIB};
     start_with(0, &options, 2);
     assert_int_equal(work_all(), -1);
     for (int i = 0; i < 5; i++)
@@ -1815,7 +1816,7 @@ static void free_without_work_frees_the_stores(void **state) {
         assert_int_equal(stores[i].frees, 1);
         assert_int_equal(stores[i].calls, 0);
     }
-    committer_free(NULL);
+    group_commit_free(NULL);
 }
 
 int main(void) {
@@ -1850,7 +1851,7 @@ int main(void) {
         cmocka_unit_test_setup(what_is_set_aside_is_answered_in_time_though_its_store_hangs, prepare),
         cmocka_unit_test_setup(the_store_for_what_is_set_aside_holds_up_no_other, prepare),
         cmocka_unit_test_setup(who_follows_one_that_stayed_locked_is_set_aside_at_once, prepare),
-        cmocka_unit_test_setup(a_lock_makes_the_committer_wary_for_a_while, prepare),
+        cmocka_unit_test_setup(a_lock_makes_the_group_commit_wary_for_a_while, prepare),
         cmocka_unit_test_setup(a_refused_delivery_has_its_answer_once_it_is_stored, prepare),
         cmocka_unit_test_setup(a_refused_delivery_that_cannot_be_stored_is_unavailable, prepare),
         cmocka_unit_test_setup(a_refused_delivery_that_meets_a_lock_is_tried_again_after_a_pause, prepare),
@@ -1871,5 +1872,5 @@ int main(void) {
         cmocka_unit_test_setup(who_works_has_stored_all_when_it_returns, prepare),
         cmocka_unit_test_setup(free_without_work_frees_the_stores, prepare),
     };
-    return cmocka_run_group_tests_name("committer", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("group_commit", tests, NULL, NULL);
 }
