@@ -64,19 +64,35 @@ new_worker() {
 # Makes nginx of the instance in use give requests to both workers in turn, as where one of them stands not by but works
 # too: for what two of them do at once. spare_worker undoes it.
 share_requests() {
-    sed -i 's/ backup;/;/' "$state/nginx/receiptd-http.conf"
-    reload_sharing 1
+    change_sharing 1 's/ backup;/;/'
 }
 
 spare_worker() {
-    sed -i 's/\(worker-2.* max_fails=0\);/\1 backup;/' "$state/nginx/receiptd-http.conf"
-    reload_sharing 0
+    change_sharing 0 's/\(worker-2.* max_fails=0\);/\1 backup;/'
 }
 
-# reload_sharing SHARING: reloads nginx; until worker 2 has a part (1) or none (0) of what comes.
-reload_sharing() {
-    kill -HUP "$(<"$state/run/nginx.pid")"
+# change_sharing SHARING EDIT: reloads nginx if EDIT changes its configuration, until worker 2 has a part (1) or none (0)
+# of what comes. The processes that nginx had before close their connections when they end, in the middle of what a
+# client is about to send: so until they take no more.
+change_sharing() {
+    local configuration=$state/nginx/receiptd-http.conf before master old
+    before=$(<"$configuration")
+    sed -i "$2" "$configuration"
+    [[ $(<"$configuration") != "$before" ]] || return 0
+    master=$(<"$state/run/nginx.pid")
+    read -ra old <"/proc/$master/task/$master/children" || : # it has no end of line
+    kill -HUP "$master"
+    eventually 10 take_no_more "${old[@]}"
     eventually 10 shares "$1"
+}
+
+# take_no_more PID...: these processes of nginx have ended, or are about to.
+take_no_more() {
+    local pid
+    for pid; do
+        ! grep -qsF 'nginx: worker process' "/proc/$pid/cmdline" || grep -qsF 'shutting down' "/proc/$pid/cmdline" ||
+            return 1
+    done
 }
 
 shares() {
