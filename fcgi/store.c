@@ -498,10 +498,7 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
 
 /* --- Life --- */
 
-void store_free(struct store *store) {
-    struct store_pg *pg = pg_of(store);
-    if (!pg)
-        return;
+static void free_pg(struct store_pg *pg) {
     session_free(pg->session);
     free(pg->values);
     free(pg->lengths);
@@ -514,6 +511,11 @@ void store_free(struct store *store) {
     free(pg->open_positions);
     buffer_fini(&pg->json);
     free(pg);
+}
+
+void store_free(struct store *store) {
+    if (store)
+        free_pg(pg_of(store));
 }
 
 struct store *store_new(const struct store_options *options) {
@@ -534,7 +536,7 @@ struct store *store_new(const struct store_options *options) {
     ok &= (pg->open_positions = calloc(options->batch_max, sizeof *pg->open_positions)) != NULL;
     buffer_init(&pg->json);
     if (!ok) {
-        store_free(&pg->store);
+        free_pg(pg);
         return NULL;
     }
     for (size_t i = 0; i < parameters; i++)
