@@ -54,10 +54,10 @@ kilobytes_of() {
     as_dba 'lock table inventory.rejected_receipts in access exclusive mode'
     # Four wait, and as many more are in a batch, until their time is over; some come late, where the machine is busy. By
     # number alone, all of them would wait.
-    python3 "$faults/crowd.py" "$socket" large 100 40 3
+    python3 "$faults/crowd.py" "$socket" large 200 40 3
     echo "at the most $(kilobytes_of VmHWM "$worker") kB"
     # While they arrive in parts they have 64 MiB of their own (connection.h).
-    (($(kilobytes_of VmHWM "$worker") < 100000))
+    (($(kilobytes_of VmHWM "$worker") < 140000))
     end_sessions
     # What it held is not held for ever.
     [[ $(python3 "$faults/crowd.py" "$socket" each <<<'{') == 400 ]]
