@@ -1,6 +1,7 @@
 #include "receipt.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,45 +29,15 @@ static const char *const reference_types[] = {"StockTransferOrder", "RA", "RMA",
         .required = required_, .max_chars = RECEIPT_TEXT_MAX_CHARS, __VA_ARGS__                                        \
     }
 
-/* clang-format off */
 const struct receipt_field receipt_fields[RECEIPT_FIELD_COUNT] = {
-    KEY("program_identifier"),
-    KEY("asn_number"),
-    TEXT("shipment_identifier", false),
-    OBJECT("from", RECEIPT_FROM, true),
-    INNER(RECEIPT_FROM, "from", "identifier", RECEIPT_TEXT, true),
-    INNER(RECEIPT_FROM, "from", "type", RECEIPT_TEXT, true),
-    OBJECT("to", RECEIPT_TO, true),
-    INNER(RECEIPT_TO, "to", "identifier", RECEIPT_INTEGER, true),
-    INNER(RECEIPT_TO, "to", "type", RECEIPT_TEXT, true),
-    INNER(RECEIPT_TO, "to", "original_identifier", RECEIPT_TEXT, true),
-    TEXT("carton_identifier", false),
-    OBJECT("reference", RECEIPT_REFERENCE, false),
-    INNER(RECEIPT_REFERENCE, "reference", "type", RECEIPT_TEXT, false, .values = reference_types,
-          .list = RECEIPT_REFERENCE_TYPES),
-    INNER(RECEIPT_REFERENCE, "reference", "identifier", RECEIPT_TEXT, false),
-    INNER(RECEIPT_REFERENCE, "reference", "alternate_identifier", RECEIPT_TEXT, false),
-    TEXT("line_identifier", false),
-    KEY("unit_identifier"),
-    TEXT("reference_line_identifier", false),
-    TEXT("sku", true),
-    TEXT("upc", false),
-    TEXT("serial_number", false),
-    TEXT("initial_condition", true, .values = conditions, .list = RECEIPT_CONDITIONS),
-    TEXT("initial_channel", true),
-    TEXT("return_reason", false),
-    TEXT("ot_user_login", true),
-    TEXT("merchant", false),
-    TEXT("concept", false),
-    TEXT("asin", false),
-    TEXT("tracking_number", false),
-    TEXT("location_identifier", false),
-    TEXT("client_unit_identifier", false),
-    TEXT("reject_reason", false),
+#define FIELD(id_, ...) [RECEIPT_FIELD_##id_] = __VA_ARGS__,
+#include "receipt_fields.def"
+#undef FIELD
 };
-/* clang-format on */
 
-const unsigned char receipt_key_fields[RECEIPT_KEY_COUNT] = {0, 1, 16};
+const unsigned char receipt_key_fields[RECEIPT_KEY_COUNT] = {RECEIPT_FIELD_PROGRAM_IDENTIFIER, RECEIPT_FIELD_ASN_NUMBER,
+                                                             RECEIPT_FIELD_UNIT_IDENTIFIER};
+_Static_assert(RECEIPT_FIELD_COUNT <= UCHAR_MAX, "unsigned char names a field");
 
 const char *receipt_error_name(enum receipt_error_code code) {
     switch (code) {

@@ -1,8 +1,9 @@
 /*
  * The domain: what a receipt is, which fields it has, and which of them are wrong.
  *
- * One table, receipt_fields, describes every field of the vendor's request. Decoding, validation, error messages, the
- * SQL and the tests walk that table, so a new field of the vendor's is one line there and one in a migration.
+ * One table, receipt_fields, describes every field of the vendor's request. Decoding, validation, error messages and
+ * the SQL walk that table, so a new field of the vendor's is one line of receipt_fields.def, and a column of the
+ * database's.
  *
  * Threads: everything here works on its arguments only; the table is constant.
  */
@@ -46,8 +47,15 @@ struct receipt_field {
     enum receipt_list list;    /* which list of the rules adds to them */
 };
 
+enum receipt_field_id {
+#define FIELD(id_, ...) RECEIPT_FIELD_##id_,
+#include "receipt_fields.def"
+#undef FIELD
+    RECEIPT_FIELD_COUNT
+};
+
 enum {
-    RECEIPT_FIELD_COUNT = 32,
+    RECEIPT_COLUMN_COUNT = RECEIPT_FIELD_COUNT - (RECEIPT_OBJECT_COUNT - 1), /* the objects inside the body have none */
     RECEIPT_KEY_COUNT = 3,
     RECEIPT_KEY_MAX_CHARS = 255,
     /*

@@ -14,7 +14,6 @@
 #define STATEMENTS_NATURAL_KEY "program_identifier, asn_number, unit_identifier"
 
 enum {
-    STATEMENTS_COLUMN_COUNT = RECEIPT_FIELD_COUNT - 3, /* of receipts, for fields: the three objects have none */
     STATEMENTS_PARAMETERS_MAX = 65535, /* PostgreSQL's protocol counts them in 16 bits (Bind, "Int16") */
 };
 

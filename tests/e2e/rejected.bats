@@ -277,8 +277,8 @@ is_locked() {
     local setting
     set_worker_env
     for setting in 'EXTRA_CONDITIONS=A B' 'EXTRA_CONDITIONS=,A' 'EXTRA_CONDITIONS=A,' 'EXTRA_CONDITIONS=A,,B' \
-        'EXTRA_CONDITIONS= ' 'EXTRA_REFERENCE_TYPES=,' $'EXTRA_REFERENCE_TYPES=A\tB' 'INVALID_POLICY=maybe' \
-        'INVALID_POLICY=' 'INVALID_POLICY=ACCEPT' 'INVALID_POLICY=reject accept'; do
+        'EXTRA_CONDITIONS= ' 'EXTRA_REFERENCE_TYPES=,' $'EXTRA_REFERENCE_TYPES=A\tB' 'REJECTION_POLICY=maybe' \
+        'REJECTION_POLICY=' 'REJECTION_POLICY=ACCEPT' 'REJECTION_POLICY=reject accept'; do
         run -1 "${worker_env[@]}" "RECEIPTD_$setting" "$WORKER" --listen "$BATS_TEST_TMPDIR/socket"
         [[ $output == "RECEIPTD_${setting%%=*}=${setting#*=}: expected "* ]]
         run -1 "${worker_env[@]}" "RECEIPTD_$setting" "$WORKER" reprocess

@@ -254,7 +254,7 @@ many() {
 @test "hundreds of deliveries, of which some stay refused" {
     many 230 3
     run -0 "${reprocess[@]}"
-    [[ $output == *'examined: 230'*'receipts: 154 (154 created, 0 revised, 0 unchanged)'*'refused: 76 '* ]]
+    [[ $output == *'examined: 230'*'receipts: 154 (154 created, 0 revised, 0 unchanged)'*'rejected: 76 '* ]]
     [[ $(sql "select count(*) from receipts where unit_identifier like 'reprocess-$BATS_TEST_NUMBER-%'") == 154 ]]
     run -0 "${reprocess[@]}"
     [[ $output == *'examined: 76'*'receipts: 0 '* ]]

@@ -136,7 +136,7 @@ static void every_column_is_stored_and_compared(void **state) {
             free(sql);
         }
     }
-    assert_int_equal(columns, STATEMENTS_COLUMN_COUNT);
+    assert_int_equal(columns, RECEIPT_COLUMN_COUNT);
     end_table();
 }
 
