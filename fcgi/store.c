@@ -3,20 +3,16 @@
 #include "buffer.h"
 #include "clock.h"
 #include "log.h"
+#include "parameters.h"
+#include "rows.h"
 #include "session.h"
 #include "statements.h"
 
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Types by their fixed OIDs (PostgreSQL's pg_type.dat). */
-enum { OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2950, OID_JSONB = 3802 };
-
 enum {
-    ERRORS_MAX_BYTES = RECEIPT_FIELD_COUNT * 96, /* {"field":…,"code":…} takes up to 82 */
-    JSONB_VERSION = 1,                           /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
-    FRUITLESS_LOOKUPS = 8,                       /* in a row, before there are none for a while: */
+    FRUITLESS_LOOKUPS = 8, /* in a row, before there are none for a while: */
     NO_LOOKUP_US = 30 * US_PER_S,
     LOCK_TIMEOUT_MS = 20, /* of the statements for when locks were met */
 };
@@ -37,13 +33,7 @@ struct store_pg {
     unsigned fruitless;                         /* lookups in a row that settled nothing of what was mostly known */
     int64_t lookup_again_us;                    /* until then, batches are not looked up first */
 
-    /* Room for the parameters of one batch. */
-    const char **values;
-    int *lengths;
-    int *formats; /* all 1: binary */
-    Oid *types;
-    int64_t *integers;      /* one a row: to_identifier, or the status, in network byte order */
-    struct buffer json;     /* extra, or the errors, with jsonb's version byte */
+    struct parameters parameters;
     enum outcome *outcomes; /* of the batch's deliveries; OUTCOME_UNAVAILABLE while open */
     bool *locked;           /* whether this session has locked their rows */
     struct delivery **open; /* those that are open, */
@@ -89,8 +79,6 @@ static bool connect_session(struct store_pg *pg, int64_t deadline_us) {
     return true;
 }
 
-/* --- Sizes --- */
-
 static size_t size_at(const struct store_pg *pg, size_t index) {
     size_t size = index < SIZE_COUNT - 1 ? sizes[index] : pg->options.batch_max;
     return size < pg->options.batch_max ? size : pg->options.batch_max;
@@ -123,16 +111,16 @@ static bool is_prepared(const struct store_pg *pg, enum statement statement) {
 }
 
 /*
- * Runs a statement for `rows` rows, one of the sizes where it is prepared, with the parameters in pg->values. STORE_OK:
+ * Runs a statement for `rows` rows, one of the sizes where it is prepared, with pg->parameters. STORE_OK:
  * *result is the caller's to clear.
  */
 static enum store_result run(struct store_pg *pg, enum statement statement, size_t rows, int64_t deadline_us,
                              PGresult **result) {
     const struct session_parameters parameters = {.count = (int)(rows * statements_row_parameters(statement)),
-                                                  .types = pg->types,
-                                                  .values = pg->values,
-                                                  .lengths = pg->lengths,
-                                                  .formats = pg->formats};
+                                                  .types = pg->parameters.types,
+                                                  .values = pg->parameters.values,
+                                                  .lengths = pg->parameters.lengths,
+                                                  .formats = pg->parameters.formats};
     bool unprepared = !is_prepared(pg, statement);
     bool *prepared = &pg->prepared[statement][unprepared ? 0 : index_with_room(pg, rows)];
     enum store_result ran = STORE_OK;
@@ -160,158 +148,16 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
     return ran == STORE_OK ? STORE_OK : failed_in_session(pg, ran);
 }
 
-/* --- Parameters --- */
-
-static void set_parameter(struct store_pg *pg, size_t index, Oid type, const void *value, size_t len) {
-    pg->types[index] = type;
-    pg->values[index] = value;
-    pg->lengths[index] = (int)len;
-}
-
-static void set_text(struct store_pg *pg, size_t index, const struct receipt_value *value) {
-    bool present = value->kind != RECEIPT_VALUE_ABSENT;
-    set_parameter(pg, index, OID_TEXT, present ? value->text : NULL, present ? value->len : 0);
-}
-
-/* Empties pg->json and makes room, so that what points into it stays good while more is appended. */
-static bool reserve_json(struct store_pg *pg, size_t size) {
-    pg->json.len = 0;
-    pg->json.failed = false;
-    return buffer_reserve(&pg->json, size);
-}
-
-/* Ends the value that was begun at `start` of pg->json, and makes it a parameter; null when nothing was appended. */
-static void set_json(struct store_pg *pg, size_t index, size_t start) {
-    size_t len = pg->json.len - start;
-    set_parameter(pg, index, OID_JSONB, len > 0 ? pg->json.data + start : NULL, len);
-}
-
-static void begin_json(struct store_pg *pg) {
-    static const char version = JSONB_VERSION;
-    buffer_append(&pg->json, &version, 1);
-}
-
-static void set_field(struct store_pg *pg, size_t index, size_t row, size_t field, const struct receipt *receipt) {
-    if (receipt_fields[field].type == RECEIPT_INTEGER) {
-        pg->integers[row] = (int64_t)htobe64((uint64_t)receipt->to_identifier);
-        set_parameter(pg, index, OID_INT8, &pg->integers[row], sizeof pg->integers[row]);
-    } else {
-        set_text(pg, index, &receipt->values[field]);
-    }
-}
-
-/* Of all statements but REJECT. There may be more rows than deliveries: the last one is repeated then. */
-static bool set_receipt_parameters(struct store_pg *pg, enum statement statement, struct delivery *const *deliveries,
-                                   size_t count, size_t rows) {
-    size_t at = 0, json_size = 0;
-    for (size_t row = 0; row < rows; row++)
-        json_size += deliveries[row < count ? row : count - 1]->receipt.extra_len + 1;
-    if (!reserve_json(pg, json_size))
-        return false;
-    for (size_t row = 0; row < rows; row++) {
-        const struct delivery *delivery = deliveries[row < count ? row : count - 1];
-        const struct receipt *receipt = &delivery->receipt;
-        for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
-            if (receipt_fields[i].column && (receipt_fields[i].key || statement != STATEMENT_LOOKUP))
-                set_field(pg, at++, row, i, receipt);
-        size_t json_start = pg->json.len;
-        if (receipt->extra) {
-            begin_json(pg);
-            buffer_append(&pg->json, receipt->extra, receipt->extra_len);
-        }
-        set_json(pg, at++, json_start);
-        set_parameter(pg, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
-        if (statement != STATEMENT_LOOKUP)
-            set_parameter(pg, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
-    }
-    return true;
-}
-
-/* Of a rejected delivery: null where it could not be a key. */
-static void set_key(struct store_pg *pg, size_t index, const struct receipt_value *value) {
-    static const struct receipt_value absent = {0};
-    set_text(pg, index, receipt_value_fits_key(value) ? value : &absent);
-}
-
-static bool set_reject_parameters(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
-    size_t at = 0;
-    if (!reserve_json(pg, count * ERRORS_MAX_BYTES))
-        return false;
-    for (size_t row = 0; row < count; row++) {
-        const struct delivery *delivery = deliveries[row];
-        const char *message = outcome_message(outcome_of_rejection(delivery->rejection), delivery->message);
-        size_t json_start = pg->json.len;
-        int16_t *status = (int16_t *)&pg->integers[row];
-        *status = (int16_t)htobe16((uint16_t)outcome_status(outcome_of_rejection(delivery->rejection)));
-        set_parameter(pg, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
-        set_parameter(pg, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
-        set_parameter(pg, at++, OID_INT2, status, sizeof *status);
-        set_parameter(pg, at++, OID_TEXT, message, strlen(message));
-        if (delivery->rejection == REJECTION_INVALID) {
-            begin_json(pg);
-            receipt_write_errors(&pg->json, &delivery->errors);
-        }
-        set_json(pg, at++, json_start);
-        set_parameter(pg, at++, OID_BYTEA, delivery->body, delivery->body_len);
-        for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
-            set_key(pg, at++, &delivery->receipt.values[receipt_key_fields[k]]);
-    }
-    return !pg->json.failed;
-}
-
-/* --- Results --- */
-
-static bool is_true(const PGresult *result, int row, int column) {
-    return !PQgetisnull(result, row, column) && *PQgetvalue(result, row, column);
-}
-
-static bool is_request(const PGresult *result, int row, int column, const struct delivery *delivery) {
-    return !PQgetisnull(result, row, column) && PQgetlength(result, row, column) == REQUEST_ID_BYTES &&
-           memcmp(PQgetvalue(result, row, column), delivery->request_id, REQUEST_ID_BYTES) == 0;
-}
-
-static enum outcome outcome_of_row(const PGresult *result, int row, enum statement statement,
-                                   const struct delivery *delivery) {
-    if (is_request(result, row, STATEMENTS_CREATED_BY, delivery))
-        return OUTCOME_CREATED;
-    if (is_request(result, row, STATEMENTS_REVISED_BY, delivery) ||
-        (statement == STATEMENT_LOOKUP && is_true(result, row, STATEMENTS_HAD_REVISED)))
-        return OUTCOME_REVISED;
-    return OUTCOME_UNCHANGED;
-}
-
-/* Whether the row of a LOOKUP is surely flushed and has the delivery's content: then the delivery needs no commit. */
-static bool is_same(const PGresult *result, int row, const struct delivery *delivery) {
-    const struct receipt *receipt = &delivery->receipt;
-    int column = STATEMENTS_FIELDS;
-    if (!is_true(result, row, STATEMENTS_HAS_EXTRA))
-        return false;
-    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
-        const struct receipt_value *value = &receipt->values[i];
-        int64_t integer = (int64_t)htobe64((uint64_t)receipt->to_identifier);
-        bool is_integer = receipt_fields[i].type == RECEIPT_INTEGER;
-        if (!receipt_fields[i].column || receipt_fields[i].key)
-            continue;
-        const void *bytes = is_integer ? (const void *)&integer : value->text;
-        size_t len = value->kind == RECEIPT_VALUE_ABSENT ? 0 : is_integer ? sizeof integer : value->len;
-        if (PQgetisnull(result, row, column) != (value->kind == RECEIPT_VALUE_ABSENT) ||
-            (size_t)PQgetlength(result, row, column) != len || memcmp(PQgetvalue(result, row, column), bytes, len) != 0)
-            return false;
-        column++;
-    }
-    return true;
-}
-
 /* What a row of a result says of the open delivery at `at`. */
 static void take_row(struct store_pg *pg, enum statement statement, const PGresult *result, int row, size_t at) {
     const struct delivery *delivery = pg->open[at];
     size_t position = pg->open_positions[at];
     if (statement == STATEMENT_REVISE) {
         pg->locked[position] = true;
-        if (is_true(result, row, STATEMENTS_WAS_REVISED))
+        if (rows_is_true(result, row, STATEMENTS_WAS_REVISED))
             pg->outcomes[position] = OUTCOME_REVISED;
-    } else if (statement != STATEMENT_LOOKUP || pg->locked[position] || is_same(result, row, delivery)) {
-        pg->outcomes[position] = outcome_of_row(result, row, statement, delivery);
+    } else if (statement != STATEMENT_LOOKUP || pg->locked[position] || rows_is_same(result, row, delivery)) {
+        pg->outcomes[position] = rows_outcome(result, row, statement, delivery);
     }
 }
 
@@ -323,11 +169,11 @@ static bool take_rows(struct store_pg *pg, enum statement statement, const PGres
                       size_t count) {
     size_t expected = 0;
     for (int row = 0; row < PQntuples(result); row++) {
-        if (!is_true(result, row, STATEMENTS_DURABLE))
+        if (!rows_is_true(result, row, STATEMENTS_DURABLE))
             return false;
         for (size_t tried = 0; tried < count; tried++) {
             size_t i = (expected + tried) % count;
-            if (is_request(result, row, STATEMENTS_DELIVERY, pg->open[first + i])) {
+            if (rows_is_of(result, row, STATEMENTS_DELIVERY, pg->open[first + i])) {
                 take_row(pg, statement, result, row, first + i);
                 expected = i + 1;
                 break;
@@ -336,8 +182,6 @@ static bool take_rows(struct store_pg *pg, enum statement statement, const PGres
     }
     return true;
 }
-
-/* --- A batch --- */
 
 /* Collects the deliveries of the batch that have no outcome yet: all, or those whose rows are locked. */
 static size_t collect_open(struct store_pg *pg, struct delivery *const *deliveries, size_t count, bool only_locked) {
@@ -365,7 +209,7 @@ static enum store_result settle(struct store_pg *pg, enum statement statement, s
                 piece = store_fit(&pg->store, piece);
             rows = size_at(pg, index_with_room(pg, piece));
         }
-        if (!set_receipt_parameters(pg, statement, pg->open + first, piece, rows))
+        if (!parameters_set_receipts(&pg->parameters, statement, pg->open + first, piece, rows))
             return fail(pg, "out of memory");
         enum store_result ran = run(pg, statement, rows, deadline_us, &result);
         if (ran != STORE_OK)
@@ -477,14 +321,14 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
     for (size_t first = 0, piece; first < count; first += piece) {
         PGresult *result;
         piece = store_fit(store, count - first);
-        if (!set_reject_parameters(pg, deliveries + first, piece))
+        if (!parameters_set_rejections(&pg->parameters, deliveries + first, piece))
             return fail(pg, "out of memory");
         enum store_result stored = run(pg, STATEMENT_REJECT, piece, deadline_us, &result);
         if (stored != STORE_OK)
             return stored;
         bool complete = PQntuples(result) == (int)piece, durable = complete;
         for (int row = 0; row < PQntuples(result); row++)
-            durable = durable && is_true(result, row, STATEMENTS_DURABLE);
+            durable = durable && rows_is_true(result, row, STATEMENTS_DURABLE);
         PQclear(result);
         if (session_warned(pg->session) || !durable)
             return fail_doubtful(pg, !complete ? "not all rejections were stored"
@@ -496,20 +340,13 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
     return STORE_OK;
 }
 
-/* --- Life --- */
-
 static void free_pg(struct store_pg *pg) {
     session_free(pg->session);
-    free(pg->values);
-    free(pg->lengths);
-    free(pg->formats);
-    free(pg->types);
-    free(pg->integers);
+    parameters_fini(&pg->parameters);
     free(pg->outcomes);
     free(pg->locked);
     free(pg->open);
     free(pg->open_positions);
-    buffer_fini(&pg->json);
     free(pg);
 }
 
@@ -522,24 +359,16 @@ struct store *store_new(const struct store_options *options) {
     struct store_pg *pg = calloc(1, sizeof *pg);
     if (!pg)
         return NULL;
-    size_t parameters = options->batch_max * statements_row_parameters(STATEMENT_UPSERT);
     pg->options = *options;
     bool ok = (pg->session = session_new()) != NULL;
-    ok &= (pg->values = calloc(parameters, sizeof *pg->values)) != NULL;
-    ok &= (pg->lengths = calloc(parameters, sizeof *pg->lengths)) != NULL;
-    ok &= (pg->formats = calloc(parameters, sizeof *pg->formats)) != NULL;
-    ok &= (pg->types = calloc(parameters, sizeof *pg->types)) != NULL;
-    ok &= (pg->integers = calloc(options->batch_max, sizeof *pg->integers)) != NULL;
+    ok &= parameters_init(&pg->parameters, options->batch_max);
     ok &= (pg->outcomes = calloc(options->batch_max, sizeof *pg->outcomes)) != NULL;
     ok &= (pg->locked = calloc(options->batch_max, sizeof *pg->locked)) != NULL;
     ok &= (pg->open = calloc(options->batch_max, sizeof(struct delivery *))) != NULL;
     ok &= (pg->open_positions = calloc(options->batch_max, sizeof *pg->open_positions)) != NULL;
-    buffer_init(&pg->json);
     if (!ok) {
         free_pg(pg);
         return NULL;
     }
-    for (size_t i = 0; i < parameters; i++)
-        pg->formats[i] = 1;
     return &pg->store;
 }

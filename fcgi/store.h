@@ -17,9 +17,7 @@
 #include <stdint.h>
 
 struct store {
-    bool mostly_known;   /* most of the last batch was there already: the next one is looked up, and needs no commit if
-                          * all is
-                          */
+    bool mostly_known;   /* most of the last batch was there already: the next is looked up before it is written */
     const char *failure; /* why the last call failed; static storage */
     char sqlstate[6];    /* that came with it; empty where PostgreSQL gave none */
 };

@@ -1,0 +1,133 @@
+#include "parameters.h"
+
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Types by their fixed OIDs (PostgreSQL's pg_type.dat). */
+enum { OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2950, OID_JSONB = 3802 };
+
+enum {
+    ERRORS_MAX_BYTES = RECEIPT_FIELD_COUNT * 96, /* {"field":…,"code":…} takes up to 82 */
+    JSONB_VERSION = 1,                           /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
+};
+
+bool parameters_init(struct parameters *p, size_t max_rows) {
+    size_t count = max_rows * statements_row_parameters(STATEMENT_UPSERT);
+    *p = (struct parameters){.values = calloc(count, sizeof *p->values),
+                             .lengths = calloc(count, sizeof *p->lengths),
+                             .formats = calloc(count, sizeof *p->formats),
+                             .types = calloc(count, sizeof *p->types),
+                             .integers = calloc(max_rows, sizeof *p->integers)};
+    buffer_init(&p->json);
+    if (!p->values || !p->lengths || !p->formats || !p->types || !p->integers)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        p->formats[i] = 1;
+    return true;
+}
+
+void parameters_fini(struct parameters *p) {
+    free(p->values);
+    free(p->lengths);
+    free(p->formats);
+    free(p->types);
+    free(p->integers);
+    buffer_fini(&p->json);
+}
+
+static void set_parameter(struct parameters *p, size_t index, Oid type, const void *value, size_t len) {
+    p->types[index] = type;
+    p->values[index] = value;
+    p->lengths[index] = (int)len;
+}
+
+static void set_text(struct parameters *p, size_t index, const struct receipt_value *value) {
+    bool present = value->kind != RECEIPT_VALUE_ABSENT;
+    set_parameter(p, index, OID_TEXT, present ? value->text : NULL, present ? value->len : 0);
+}
+
+/* Empties p->json and makes room, so that what points into it stays good while more is appended. */
+static bool reserve_json(struct parameters *p, size_t size) {
+    p->json.len = 0;
+    p->json.failed = false;
+    return buffer_reserve(&p->json, size);
+}
+
+/* Ends the value that was begun at `start` of p->json, and makes it a parameter; null when nothing was appended. */
+static void set_json(struct parameters *p, size_t index, size_t start) {
+    size_t len = p->json.len - start;
+    set_parameter(p, index, OID_JSONB, len > 0 ? p->json.data + start : NULL, len);
+}
+
+static void begin_json(struct parameters *p) {
+    static const char version = JSONB_VERSION;
+    buffer_append(&p->json, &version, 1);
+}
+
+static void set_field(struct parameters *p, size_t index, size_t row, size_t field, const struct receipt *receipt) {
+    if (receipt_fields[field].type == RECEIPT_INTEGER) {
+        p->integers[row] = (int64_t)htobe64((uint64_t)receipt->to_identifier);
+        set_parameter(p, index, OID_INT8, &p->integers[row], sizeof p->integers[row]);
+    } else {
+        set_text(p, index, &receipt->values[field]);
+    }
+}
+
+bool parameters_set_receipts(struct parameters *p, enum statement statement, struct delivery *const *deliveries,
+                             size_t count, size_t rows) {
+    size_t at = 0, json_size = 0;
+    for (size_t row = 0; row < rows; row++)
+        json_size += deliveries[row < count ? row : count - 1]->receipt.extra_len + 1;
+    if (!reserve_json(p, json_size))
+        return false;
+    for (size_t row = 0; row < rows; row++) {
+        const struct delivery *delivery = deliveries[row < count ? row : count - 1];
+        const struct receipt *receipt = &delivery->receipt;
+        for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
+            if (receipt_fields[i].column && (receipt_fields[i].key || statement != STATEMENT_LOOKUP))
+                set_field(p, at++, row, i, receipt);
+        size_t json_start = p->json.len;
+        if (receipt->extra) {
+            begin_json(p);
+            buffer_append(&p->json, receipt->extra, receipt->extra_len);
+        }
+        set_json(p, at++, json_start);
+        set_parameter(p, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
+        if (statement != STATEMENT_LOOKUP)
+            set_parameter(p, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
+    }
+    return true;
+}
+
+/* Of a rejected delivery: null where it could not be a key. */
+static void set_key(struct parameters *p, size_t index, const struct receipt_value *value) {
+    static const struct receipt_value absent = {0};
+    set_text(p, index, receipt_value_fits_key(value) ? value : &absent);
+}
+
+bool parameters_set_rejections(struct parameters *p, struct delivery *const *deliveries, size_t count) {
+    size_t at = 0;
+    if (!reserve_json(p, count * ERRORS_MAX_BYTES))
+        return false;
+    for (size_t row = 0; row < count; row++) {
+        const struct delivery *delivery = deliveries[row];
+        const char *message = outcome_message(outcome_of_rejection(delivery->rejection), delivery->message);
+        size_t json_start = p->json.len;
+        int16_t *status = (int16_t *)&p->integers[row];
+        *status = (int16_t)htobe16((uint16_t)outcome_status(outcome_of_rejection(delivery->rejection)));
+        set_parameter(p, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
+        set_parameter(p, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
+        set_parameter(p, at++, OID_INT2, status, sizeof *status);
+        set_parameter(p, at++, OID_TEXT, message, strlen(message));
+        if (delivery->rejection == REJECTION_INVALID) {
+            begin_json(p);
+            receipt_write_errors(&p->json, &delivery->errors);
+        }
+        set_json(p, at++, json_start);
+        set_parameter(p, at++, OID_BYTEA, delivery->body, delivery->body_len);
+        for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
+            set_key(p, at++, &delivery->receipt.values[receipt_key_fields[k]]);
+    }
+    return !p->json.failed;
+}
