@@ -8,7 +8,7 @@
  *
  * A row that another session has locked holds up nobody else. A batch gives up soon when it meets such a row; its new
  * receipts are stored without it, and for a while so are those of all batches. What needs a lock that cannot be had is
- * set aside, tried again from time to time by a store kept for that, and answered at its deadline. Refused deliveries
+ * set aside, tried again from time to time by a store kept for that, and answered at its deadline. Rejected deliveries
  * have a store of their own too: they and receipts do not wait for each other's tables.
  *
  * Threads: any, but for new and free. The done callback is called in a thread that works.

@@ -161,8 +161,7 @@ static void say_lost(struct written *written) {
 }
 
 static struct timespec time_from_now(int64_t us) {
-    int64_t then_us = clock_now_us() + us;
-    return (struct timespec){.tv_sec = then_us / US_PER_S, .tv_nsec = then_us % US_PER_S * NS_PER_US};
+    return clock_timespec(clock_now_us() + us);
 }
 
 /*
@@ -210,11 +209,7 @@ static void *run_writer(void *unused) {
 }
 
 bool log_start(void) {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&waiting.changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_init_condition(&waiting.changed);
     waiting.stopping = waiting.stopped = false;
     int error = pthread_create(&waiting.writer, NULL, run_writer, NULL);
     if (error != 0) {

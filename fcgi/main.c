@@ -226,10 +226,6 @@ static int run_worker(const char *path) {
         fprintf(stderr, "receiptd: cannot start: %s\n", strerror(reason));
         return EXIT_FAILURE;
     }
-    /* FCGX_Init has put handlers of its own on these (libfcgi: OS_InstallSignalHandlers). */
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGUSR1, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
     log_message(LOG_INFO, "receiptd %s serves on %s with %zu API keys", RECEIPTD_VERSION,
                 path ? path : "the socket it was given", api_keys_count(keys));
     sd_notify(0, "READY=1");

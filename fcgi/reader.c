@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcgiapp.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,13 @@ struct reader {
 };
 
 bool reader_start_library(void) {
-    return FCGX_Init() == 0;
+    if (FCGX_Init() != 0)
+        return false;
+    /* It has put handlers of its own on these (libfcgi: OS_InstallSignalHandlers). */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    return true;
 }
 
 /* An empty pipe, which is read and written without waiting. */

@@ -36,7 +36,7 @@ enum reader_result {
     READER_NO_MEMORY, /* the request is there, but for its body */
 };
 
-/* Once in a process. Puts libfcgi's handlers on SIGTERM, SIGUSR1 and SIGPIPE. False when it can't. */
+/* Once in a process. SIGPIPE is ignored from then on. False when it can't. */
 bool reader_start_library(void);
 
 /* NULL, with errno set, when it can't be had. */

@@ -31,11 +31,7 @@ struct session *session_new(void) {
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return NULL;
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&session->connected, &attributes);
-    pthread_condattr_destroy(&attributes);
+    clock_init_condition(&session->connected);
     pthread_mutex_init(&session->lock, NULL);
     return session;
 }
@@ -96,8 +92,6 @@ static void receive_notice(void *context, const PGresult *result) {
         session->warned = true;
     log_message(LOG_WARNING, "PostgreSQL: %s", PQresultErrorMessage(result));
 }
-
-/* --- Running statements --- */
 
 /* Whether a result can be had, in what was read from the socket. */
 static bool is_ready(const struct session *session, int unsent) {
@@ -262,8 +256,6 @@ enum store_result session_run_briefly(struct session *session, unsigned lock_tim
     return ran;
 }
 
-/* --- Connecting --- */
-
 static void *connect_now(void *argument) {
     struct session *session = argument;
     PGconn *made = pg_connect();
@@ -277,7 +269,7 @@ static void *connect_now(void *argument) {
 
 /* Waits for the connector; false: not in time. */
 static bool wait_for_connector(struct session *session, int64_t deadline_us) {
-    const struct timespec until = {.tv_sec = deadline_us / US_PER_S, .tv_nsec = deadline_us % US_PER_S * NS_PER_US};
+    const struct timespec until = clock_timespec(deadline_us);
     pthread_mutex_lock(&session->lock);
     while (!session->ended && pthread_cond_timedwait(&session->connected, &session->lock, &until) != ETIMEDOUT)
         ;

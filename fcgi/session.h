@@ -17,6 +17,8 @@ struct session;
 
 /* One that connects at its first use. NULL when there is no memory. */
 struct session *session_new(void);
+
+/* Where it is connecting, that is waited for: as long as connect_timeout says, for each host (pg.c). */
 void session_free(struct session *session);
 
 /*
