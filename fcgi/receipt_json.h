@@ -31,10 +31,4 @@ struct receipt_json_error {
 enum receipt_json_status receipt_json_decode(const char *body, size_t len, struct receipt *receipt,
                                              struct receipt_json_error *error);
 
-/*
- * At most so many bytes are used for the tree of `body` while it is decoded; they are had before it is begun. Ten or so
- * for each byte of a receipt, on the stack up to 24 KiB in all, and 80 for each of the worst body ("{},{},{},…").
- */
-size_t receipt_json_memory(const char *body, size_t len);
-
 #endif

@@ -12,6 +12,7 @@
 #include "../unit/jansson_use.h"
 #include "handler.h"
 #include "reply.h"
+#include "tree.h"
 
 /* --- RFC 8259, but for what a byte means in UTF-8, which is_utf8 knows; each returns NULL when it breaks the grammar.
  */
@@ -400,7 +401,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     begin_jansson_use();
     jansson_used = 0;
     bool accepted = handler_read_body(&handler, body, size, &delivery);
-    REQUIRE(jansson_used <= receipt_json_memory(body, size));
+    REQUIRE(jansson_used <= tree_memory(body, size));
     check_errors(&delivery.errors);
     REQUIRE(accepted == (delivery.rejection == REJECTION_NONE) && !delivery.failure);
     REQUIRE((delivery.rejection == REJECTION_INVALID) == (delivery.errors.count > 0));

@@ -5,6 +5,7 @@
  * get out of step.
  */
 #include "receipt_json.h"
+#include "tree.h"
 
 #include "contract.h"
 #include "jansson_use.h"
@@ -24,7 +25,7 @@ static enum receipt_json_status decode_bytes(const char *body, size_t len) {
     begin_jansson_use();
     jansson_used = 0;
     enum receipt_json_status status = receipt_json_decode(copy, len, &receipt, &error);
-    size_t had = receipt_json_memory(copy, len);
+    size_t had = tree_memory(copy, len);
     expect_row(jansson_used <= had, "%zu bytes used, of %zu: %.*s", jansson_used, had, (int)(len < 200 ? len : 200),
                body);
     memset(copy, '#', len);
@@ -1164,7 +1165,7 @@ static void no_body_takes_more_than_eighty_bytes_for_each_of_its_own(void **stat
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char *middle = repeat(rows[i].unit, SIZE / strlen(rows[i].unit));
         char *body = format_text("%s%s%s", rows[i].before, middle, rows[i].after);
-        size_t len = strlen(body), had = receipt_json_memory(body, len);
+        size_t len = strlen(body), had = tree_memory(body, len);
         expect_row(had <= rows[i].most * len + SLACK, "%s%s…: %zu bytes, %.1f for each", rows[i].before, rows[i].unit,
                    had, (double)had / (double)len);
         decode_bytes(body, len);
@@ -1214,7 +1215,7 @@ static void growing_is_counted(void **state) {
 static void a_receipt_is_decoded_without_the_heap_for_its_tree(void **state) {
     (void)state;
     char *body = make_body(NULL, 0, "\"one\":1,\"another\":{\"a\":[1,2,3]}");
-    assert_true(receipt_json_memory(body, strlen(body)) < 16 * 1024);
+    assert_true(tree_memory(body, strlen(body)) < 16 * 1024);
     free(body);
 }
 
