@@ -87,8 +87,11 @@ $(BUILD)/unit/%: tests/unit/%.c $(library) Makefile
 	    -lcmocka
 
 ## make check-sql      the tests of the schema (pgTAP), in a cluster of their own
-check-sql:
+check-sql: $(BUILD)/print_statements
 	@tests/sql/run
+
+$(BUILD)/print_statements: tests/sql/print_statements.c $(library) Makefile
+	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) $(linking) $(LDFLAGS) -o $@ $< $(library) $(library_libs)
 
 ## make check-e2e      the end-to-end tests through nginx and PostgreSQL
 check-e2e: all

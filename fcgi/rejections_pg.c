@@ -9,6 +9,13 @@
 /* Exact, and read back the same whatever the session's DateStyle and TimeZone. */
 #define UTC(time) "to_char(" time " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
+const char rejections_page_query[] = "select rejection_id::text, " UTC(
+    "received_at") ", replace(request_id::text, '-', ''), api_key_name, body"
+                   " from inventory.rejected_receipts where resolved_at is null"
+                   " and (received_at, rejection_id) > ($1::timestamptz, $2::uuid)"
+                   " and received_at <= $3::timestamptz and ($4::uuid is null or rejection_id = $4)"
+                   " order by received_at, rejection_id limit " PAGE_ROWS;
+
 /* The columns of a page; binary, but for what is cast to text. */
 enum { ID, RECEIVED_AT, REQUEST_ID, API_KEY_NAME, BODY };
 
@@ -75,15 +82,7 @@ void rejections_close(struct rejections *rejections) {
  */
 static enum rejections_result read_page(struct rejections *rejections, const char *received_at, const char *id) {
     const char *const values[] = {received_at, id, PQgetvalue(rejections->began, 0, 0), rejections->id};
-    PGresult *page = PQexecParams(
-        rejections->connection,
-        "select rejection_id::text, " UTC(
-            "received_at") ", replace(request_id::text, '-', '')"
-                           ", api_key_name, body from inventory.rejected_receipts where resolved_at is null"
-                           " and (received_at, rejection_id) > ($1::timestamptz, $2::uuid)"
-                           " and received_at <= $3::timestamptz and ($4::uuid is null or rejection_id = $4)"
-                           " order by received_at, rejection_id limit " PAGE_ROWS,
-        4, NULL, values, NULL, NULL, 1);
+    PGresult *page = PQexecParams(rejections->connection, rejections_page_query, 4, NULL, values, NULL, NULL, 1);
     PQclear(rejections->page); /* not before: the place may be in it */
     rejections->page = page;
     rejections->row = 0;

@@ -43,6 +43,9 @@ struct rejected_receipt {
 struct rejections *rejections_open(const char *id, const char *since, FILE *errors);
 void rejections_close(struct rejections *rejections);
 
+/* What a page of them is read with: from this place on, until this time, of this rejection_id or any. */
+extern const char rejections_page_query[];
+
 enum rejections_result {
     REJECTIONS_OK = 0,
     REJECTIONS_END,

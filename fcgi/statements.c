@@ -14,7 +14,7 @@ enum {
     "(select current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'"                           \
     " and (current_setting('synchronous_commit') in ('on', 'remote_apply')"                                            \
     " or (current_setting('synchronous_commit') in ('local', 'remote_write')"                                          \
-    " and current_setting('synchronous_standby_names') = '')))"
+    " and current_setting('synchronous_standby_names') = ''))) as durable"
 
 /*
  * When the row r may be replaced by a delivery: it differs, and was neither created nor revised last under the same

@@ -6,13 +6,13 @@
 set search_path = inventory, tap;
 set client_min_messages = warning;
 set test.program = 'rejected';
-\ir include/reject.psql
+\ir include/deliver.psql
 
 select plan(33);
 
 select is(session_user::text, 'receiptd_writer', 'this is the writer');
 
--- Kept
+-- Kept. The second column of what it returns says whether the commit is durable: this cluster has fsync off.
 
 select results_eq(
   $$
@@ -23,7 +23,7 @@ select results_eq(
       '', null, null, null
     )
   $$,
-  $$ values (pg_temp.request(1)), (pg_temp.request(2)) $$,
+  $$ values (pg_temp.request(1), false), (pg_temp.request(2), false) $$,
   'one statement keeps refused deliveries of either kind, and returns each'
 );
 select results_eq(
@@ -110,7 +110,7 @@ select results_eq(
       pg_temp.request(6), 'local', 400, 'new', null, 'new', null, null, null
     )
   $$,
-  $$ values (pg_temp.request(2)), (pg_temp.request(6)) $$,
+  $$ values (pg_temp.request(2), false), (pg_temp.request(6), false) $$,
   'a batch that comes again with a new delivery in it is told that both are kept'
 );
 select is((select count(*)::integer from rejected_receipts), 6, 'each is there once');

@@ -1,0 +1,199 @@
+# Sessions of the service that compete for a row; sourced by run.
+# shellcheck shell=bash disable=SC2154 # here and scratch are run's
+
+declare -A to=() from=()
+
+# open NAME USER: a session that takes statements from `tell` and whose lines `hear` gets.
+open() {
+    local name=$1 in out
+    mkfifo "$scratch/$name.in" "$scratch/$name.out"
+    # Opened for reading and writing, so that neither side waits for the other to open it.
+    exec {in}<>"$scratch/$name.in" {out}<>"$scratch/$name.out"
+    to[$name]=$in from[$name]=$out
+    psql -XqAt -U "$2" <"$scratch/$name.in" >"$scratch/$name.out" 2>&1 {in}>&- {out}>&- &
+    # Longer than the service waits for a lock: here it is seen waiting, and then goes on.
+    tell "$name" "set lock_timeout = '10s';" "set test.program = 'concurrency';" "\\i $here/include/deliver.psql"
+}
+
+tell() {
+    local name=$1
+    shift
+    printf '%s\n' "$@" >&"${to[$name]}"
+}
+
+# Prints the next line that a session says; fails when it says nothing for 10 s.
+hear() {
+    read -r -t 10 -u "${from[$1]}" || return 1
+    echo "$REPLY"
+}
+
+hears() {
+    local line
+    line=$(hear "$1") || line='nothing'
+    [[ $line == "$2" ]] || {
+        echo "heard: $line, not: $2"
+        return 1
+    }
+}
+
+# Waits until a session of the database waits for another one's lock.
+wait_for_lock() {
+    local try
+    for ((try = 0; try < 100; try++)); do
+        [[ $(sql -c "select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == 0 ]] || return 0
+        sleep 0.05
+    done
+    echo 'nobody waits for a lock'
+    return 1
+}
+
+deliver() {
+    echo "select pg_temp.deliver('$1');"
+}
+
+request() {
+    printf '00000000-0000-4000-8000-%012d\n' "$1"
+}
+
+reject() {
+    echo "execute reject_1('$(request 1)', 'local', 400, '$1', null, '', null, null, null);"
+}
+
+# compete WHAT FIRST ITS-OUTCOME END SECOND ITS-OUTCOME: one session delivers FIRST and does not end its transaction;
+# the other one's SECOND waits for it; END ends the first transaction; then the other one has its outcome.
+compete() {
+    # Sessions that are out of step would only wait for each other from here on.
+    ((failed == failed_before)) || return 0
+    tell one 'begin;' "$(deliver "$2")"
+    check "$1: the first is ${3//[\{\}]/}" hears one "$3"
+    tell two "$(deliver "$5")"
+    check "$1: the second waits" wait_for_lock
+    tell one "$4;"
+    check "$1: the second is ${6//[\{\}]/} after $4" hears two "$6"
+}
+
+test_two_sessions() {
+    local failed_before=$failed
+    open one receiptd_writer
+    open two receiptd_writer
+    compete 'two create the same' \
+        '{"request": 1, "unit_identifier": "U1"}' '{created}' commit \
+        '{"request": 2, "unit_identifier": "U1"}' '{unchanged}'
+    compete 'two create one key with other content' \
+        '{"request": 3, "unit_identifier": "U2"}' '{created}' commit \
+        '{"request": 4, "unit_identifier": "U2", "sku": "S2"}' '{revised}'
+    compete 'the one that created is undone' \
+        '{"request": 5, "unit_identifier": "U3"}' '{created}' rollback \
+        '{"request": 6, "unit_identifier": "U3", "sku": "S2"}' '{created}'
+    compete 'two revise' \
+        '{"request": 7, "unit_identifier": "U1", "sku": "S2"}' '{revised}' commit \
+        '{"request": 8, "unit_identifier": "U1", "sku": "S3"}' '{revised}'
+    compete 'two revise to the same' \
+        '{"request": 9, "unit_identifier": "U3"}' '{revised}' commit \
+        '{"request": 10, "unit_identifier": "U3"}' '{unchanged}'
+    compete 'the same delivery by two workers' \
+        '{"request": 11, "unit_identifier": "U4"}' '{created}' commit \
+        '{"request": 11, "unit_identifier": "U4"}' '{"created before"}'
+
+    # Of a revision the acknowledgement was lost: the delivery is tried again under its request id.
+    tell one "$(deliver '{"request": 20, "unit_identifier": "U5"}')"
+    check 'a receipt to revise twice' hears one '{created}'
+    tell one "$(deliver '{"request": 21, "unit_identifier": "U5", "sku": "S2"}')"
+    check 'the first revision' hears one '{revised}'
+    compete 'a revision again while another one replaces it' \
+        '{"request": 22, "unit_identifier": "U5", "sku": "S3"}' '{revised}' commit \
+        '{"request": 21, "unit_identifier": "U5", "sku": "S2"}' '{"revised before"}'
+    compete 'again while yet another one does' \
+        '{"request": 23, "unit_identifier": "U5", "sku": "S4"}' '{revised}' commit \
+        '{"request": 21, "unit_identifier": "U5", "sku": "S2"}' '{"revised before"}'
+    compete 'again while another one is undone' \
+        '{"request": 24, "unit_identifier": "U5", "sku": "S5"}' '{revised}' rollback \
+        '{"request": 23, "unit_identifier": "U5", "sku": "S4"}' '{"revised before"}'
+    compete 'the same revision by two workers' \
+        '{"request": 25, "unit_identifier": "U5", "sku": "S6"}' '{revised}' commit \
+        '{"request": 25, "unit_identifier": "U5", "sku": "S6"}' '{"revised before"}'
+    compete 'a first try that is undone' \
+        '{"request": 26, "unit_identifier": "U5", "sku": "S7"}' '{revised}' rollback \
+        '{"request": 26, "unit_identifier": "U5", "sku": "S7"}' '{revised}'
+
+    ((failed == failed_before)) || return 0
+    open hand postgres
+    tell hand 'begin;' "update inventory.receipts set sku = 'by hand' where unit_identifier = 'U4';" '\echo done'
+    check 'a correction by hand is under way' hears hand 'done'
+    tell two "$(deliver '{"request": 12, "unit_identifier": "U4", "sku": "S2"}')"
+    check 'a delivery waits for it' wait_for_lock
+    tell hand 'commit;'
+    check 'and revises it' hears two '{revised}'
+    tell hand 'begin;' "update inventory.receipts set sku = 'by hand' where unit_identifier = 'U5';" '\echo done'
+    check 'another correction by hand is under way' hears hand 'done'
+    tell two "$(deliver '{"request": 26, "unit_identifier": "U5", "sku": "S7"}')"
+    check 'the revision that it corrects, tried again, waits for it' wait_for_lock
+    tell hand 'commit;'
+    check 'and does not come back over it' hears two '{"revised before"}'
+
+    tell one 'begin;' "$(reject first)"
+    check 'a refused delivery is kept' hears one "$(request 1)|f"
+    tell two "$(reject second)"
+    check 'the same one waits for it' wait_for_lock
+    tell one 'commit;'
+    check 'and is told that it is kept' hears two "$(request 1)|f"
+    check 'which it is once, as it came first' \
+        test "$(sql -c 'delete from rejected_receipts returning message')" == first
+
+    check 'the history of all of them is exact' test "$(sql -c "
+        select unit_identifier, array_agg(revision || ' ' || sku order by revision)
+        from (
+            select unit_identifier, revision, sku from receipts where program_identifier = 'concurrency'
+            union all
+            select unit_identifier, revision, sku from receipt_revisions where program_identifier = 'concurrency'
+        ) as version
+        group by unit_identifier
+        order by unit_identifier")" == "\
+U1|{\"0 S123456\",\"1 S2\",\"2 S3\"}
+U2|{\"0 S123456\",\"1 S2\"}
+U3|{\"0 S2\",\"1 S123456\"}
+U4|{\"0 S123456\",\"1 by hand\",\"2 S2\"}
+U5|{\"0 S123456\",\"1 S2\",\"2 S3\",\"3 S4\",\"4 S6\",\"5 S7\",\"6 by hand\"}"
+}
+
+# Four sessions deliver batches of the same two keys, each with content of its own, as fast as they can.
+test_many_sessions() {
+    local session batch request pids=() each=50
+    for session in 1 2 3 4; do
+        {
+            echo "set lock_timeout = '10s';"
+            echo "set test.program = 'many';"
+            echo "\\i $here/include/deliver.psql"
+            for ((batch = 0; batch < each; batch++)); do
+                request=$((1000 * session + 2 * batch))
+                echo "select unnest(pg_temp.deliver(
+                    '{\"request\": $request, \"unit_identifier\": \"U1\", \"sku\": \"$request\"}',
+                    '{\"request\": $((request + 1)), \"unit_identifier\": \"U2\", \"sku\": \"$request\"}'));"
+            done
+        } >"$scratch/session-$session.sql"
+        sql -U receiptd_writer -f "$scratch/session-$session.sql" >"$scratch/session-$session.out" 2>&1 &
+        pids+=($!)
+    done
+    for session in 1 2 3 4; do
+        check "session $session of four at once has no error" wait "${pids[session - 1]}"
+    done
+    check 'each key was created once and revised by every other delivery' \
+        test "$(cat "$scratch"/session-?.out | sort | uniq -c | tr -s ' \n' ' ')" \
+        == " 2 created $((2 * (4 * each - 1))) revised "
+    check 'the revisions have no gap and the history is complete' test "$(sql -c "
+        select
+            unit_identifier,
+            max(r.revision),
+            count(h.*),
+            count(distinct h.request_id),
+            count(distinct h.sku),
+            min(h.revision),
+            max(h.revision)
+        from receipts as r
+        join receipt_revisions as h using (program_identifier, asn_number, unit_identifier)
+        where program_identifier = 'many'
+        group by unit_identifier
+        order by unit_identifier")" == "\
+U1|199|199|199|199|0|198
+U2|199|199|199|199|0|198"
+}
