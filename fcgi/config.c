@@ -20,7 +20,7 @@ enum {
 
 #define QUEUE_BYTES_MAX (SIZE_MAX / MIB < 16384 ? SIZE_MAX : (uint64_t)16384 * MIB)
 
-enum kind { PATH, NUMBER, SIZE, WORD, LIST, CLIENTS };
+enum kind { PATH, NUMBER, SIZE, WORD, LIST };
 
 struct setting {
     const char *name;
@@ -62,10 +62,6 @@ static const struct setting settings[] = {
      "values of initial_condition to take besides N, R, A, B, C, X, TT; separated by commas"},
     {"RECEIPTD_EXTRA_REFERENCE_TYPES", LIST, offsetof(struct config, extra_reference_types), "", NULL, 0, 0, NULL,
      "values of reference.type to take besides StockTransferOrder, RA, RMA, ForwardOrder; separated by commas"},
-    /* Names that a client's environment has, see var/env: not the worker's, but no mistake either. */
-    {"RECEIPTD_URL", CLIENTS, 0, "", NULL, 0, 0, NULL, NULL},
-    {"RECEIPTD_API_KEY", CLIENTS, 0, "", NULL, 0, 0, NULL, NULL},
-    {"RECEIPTD_CACERT", CLIENTS, 0, "", NULL, 0, 0, NULL, NULL},
 };
 enum { SETTING_COUNT = sizeof settings / sizeof settings[0] };
 
@@ -126,8 +122,6 @@ static bool set(struct config *config, const struct setting *setting, const char
     uint64_t number = 0;
     unsigned position = 0;
     switch (setting->kind) {
-    case CLIENTS:
-        return true;
     case PATH:
         *(const char **)target = text;
         if (*text == '\0')
@@ -211,8 +205,6 @@ bool config_load(struct config *config, char *const *environment, FILE *errors) 
 void config_describe(FILE *out) {
     for (size_t i = 0; i < SETTING_COUNT; i++) {
         const struct setting *setting = &settings[i];
-        if (setting->kind == CLIENTS)
-            continue;
         fprintf(out, "  %s\n      %s\n      ", setting->name, setting->meaning);
         if (setting->kind == NUMBER || setting->kind == SIZE)
             fprintf(out, "%" PRIu64 " to %" PRIu64 "; ", setting->min, setting->max);

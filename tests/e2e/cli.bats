@@ -84,12 +84,6 @@ says() {
     [[ $status == 2 ]]
 }
 
-@test "what a client's environment holds is no mistake" {
-    receiptd "RECEIPTD_URL=$RECEIPTD_URL" "RECEIPTD_API_KEY=$RECEIPTD_API_KEY" "RECEIPTD_CACERT=$RECEIPTD_CACERT" \
-        -- --check
-    [[ $status == 0 ]]
-}
-
 @test "without a valid key it does not start" {
     : >"$BATS_TEST_TMPDIR/keys"
     receiptd "RECEIPTD_KEYS_FILE=$BATS_TEST_TMPDIR/keys" -- --listen "$socket"

@@ -254,16 +254,6 @@ static void other_programs_variables_are_ignored(void **state) {
     assert_int_equal(config.threads, config_default_threads(cpus_usable()));
 }
 
-static void clients_variables_are_ignored_whatever_they_hold(void **state) {
-    (void)state;
-    static const char *const names[] = {"RECEIPTD_URL", "RECEIPTD_API_KEY", "RECEIPTD_CACERT"};
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        expect_taken(names[i], "");
-        expect_taken(names[i], "a value = with , everything");
-    }
-    end_table();
-}
-
 static void every_mistake_is_said_at_once(void **state) {
     (void)state;
     assert_false(load((const char *const[]){"RECEIPTD_THREADS=0", "RECEIPTD_MISSPELT=1", "RECEIPTD_LOG_LEVEL=loud",
@@ -304,7 +294,6 @@ static void the_help_has_every_variable_with_range_and_default(void **state) {
                                         "default none\n"};
     for (size_t i = 0; i < COUNT_OF(texts); i++)
         expect_row(strstr(help, texts[i]), "'%s' is not in it", texts[i]);
-    expect_row(!strstr(help, "RECEIPTD_URL") && !strstr(help, "RECEIPTD_API_KEY"), "clients' variables are in it");
     free(help);
     end_table();
 }
@@ -320,7 +309,6 @@ int main(void) {
         cmocka_unit_test_teardown(lists_have_no_blanks_and_no_empty_values, forget_said),
         cmocka_unit_test_teardown(a_variable_that_does_not_exist_is_named, forget_said),
         cmocka_unit_test_teardown(other_programs_variables_are_ignored, forget_said),
-        cmocka_unit_test_teardown(clients_variables_are_ignored_whatever_they_hold, forget_said),
         cmocka_unit_test_teardown(every_mistake_is_said_at_once, forget_said),
         cmocka_unit_test_teardown(the_help_has_every_variable_with_range_and_default, forget_said),
     };
