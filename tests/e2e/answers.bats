@@ -20,15 +20,6 @@ malformed() {
     body_keys message request_id
 }
 
-# padded SIZE: a receipt of so many bytes, with an unknown field of what is missing.
-padded() {
-    receipt "$unit" '.padding = ""' | python3 -c '
-import sys
-body = sys.stdin.read().strip()
-size = int(sys.argv[1])
-sys.stdout.write(body.replace("\"padding\":\"\"", "\"padding\":\"" + "x" * (size - len(body)) + "\""))' "$1"
-}
-
 @test "a receipt is created once, found unchanged, and revised" {
     post "$(receipt "$unit")"
     expect 201 created

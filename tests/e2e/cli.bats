@@ -168,19 +168,8 @@ END
 
 # handed_over HOW: starts a worker with a listening socket on descriptor 0, or 3 as systemd hands it over.
 handed_over() {
-    "${worker_env[@]}" python3 - "$1" "$socket" "$WORKER" <<'END' >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
-import os, socket, sys
-how, path, worker = sys.argv[1:]
-listener = socket.socket(socket.AF_UNIX)
-listener.bind(path)
-listener.listen()
-descriptor = 0 if how == "stdin" else 3
-os.dup2(listener.fileno(), descriptor)
-os.set_inheritable(descriptor, True)
-if how == "systemd":
-    os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(worker, [worker])
-END
+    "${worker_env[@]}" python3 "$e2e/peers.py" hand_over "$1" "$socket" "$WORKER" \
+        >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
     worker=$!
     eventually 10 grep -q ' serves on the socket it was given' "$BATS_TEST_TMPDIR/log"
 }
@@ -226,31 +215,9 @@ drain_with() {
     local debug_folder=$BATS_TEST_TMPDIR/debug
     mkdir "$debug_folder"
     ended_with=0
-    PYTHONPATH=$root/tests/faults python3 - "$1" "$socket" "$BATS_TEST_TMPDIR/log" "${worker_env[@]}" \
+    PYTHONPATH=$root/tests/faults python3 "$e2e/drain.py" "$1" "$socket" "$BATS_TEST_TMPDIR/log" "${worker_env[@]}" \
         RECEIPTD_DEADLINE_MS=100 LD_DEBUG=files "LD_DEBUG_OUTPUT=$debug_folder/ld" "$WORKER" --listen "$socket" \
-        3>&- <<'END' || ended_with=$?
-import ctypes, os, signal, subprocess, sys, time
-import sockets
-PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
-hanging, path, log, *command = sys.argv[1:]
-signal.alarm(60)
-with open(log, "wb") as stderr:
-    pid = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr).pid
-while b" serves on " not in open(log, "rb").read():
-    time.sleep(0.02)
-client = sockets.Client(path)
-sockets.must(client.post(sockets.new_body()) == 201, "it serves")
-libc = ctypes.CDLL(None, use_errno=True)
-for thread in os.listdir(f"/proc/{pid}/task") if hanging == "hanging" else []:
-    if int(thread) != pid and open(f"/proc/{pid}/task/{thread}/comm").read() != "log\n":
-        for request in PTRACE_SEIZE, PTRACE_INTERRUPT:
-            sockets.must(libc.ptrace(request, int(thread), None, None) == 0, f"{thread} is stopped")
-os.kill(pid, signal.SIGTERM)
-ended = None
-while ended != pid or not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
-    ended, status = os.waitpid(-1, WALL)
-sys.exit(os.waitstatus_to_exitcode(status))
-END
+        3>&- || ended_with=$?
     debug=$(cat "$debug_folder/"*)
     rm -r "$debug_folder"
 }

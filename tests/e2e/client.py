@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import sys
+import time
 import urllib.parse
 
 
@@ -105,9 +106,27 @@ class Connection:
         return self.send(self.delivery(body, headers))
 
 
+def deliver(body, how):
+    """Delivers the body as no good client would: slowly, cut short, or away before the answer."""
+    connection = Connection()
+    connection.open()
+    data = connection.delivery(body)
+    if how == "slowly":
+        for at in range(0, len(data), 40):
+            connection.socket.sendall(data[at : at + 40])
+            time.sleep(0.05)
+        print(connection.receive().status)
+    else:
+        connection.socket.sendall(data[:-1] if how == "cut" else data)
+    connection.close()
+
+
 def main():
-    """Sends standard input as it is and prints the response."""
+    """Sends standard input as it is and prints the response; with an argument, delivers it so."""
     data = sys.stdin.buffer.read()
+    if len(sys.argv) > 1:
+        deliver(data, sys.argv[1])
+        return
     answer = Connection().send(data)
     print(answer.first_line)
     for name, value in answer.headers.items():

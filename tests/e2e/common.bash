@@ -107,9 +107,15 @@ deliveries_of() {
     grep -c ' msg=delivery ' "$state/log/worker-$1.log" || :
 }
 
+# padded SIZE [FILTER]: a receipt of so many bytes, with an unknown field of what is missing.
+padded() {
+    local bare
+    bare=$(receipt "$unit" "${2-.} | .padding = \"\"")
+    printf '%s' "${bare/\"padding\":\"\"/\"padding\":\"$(printf '%*s' $(($1 - ${#bare})) '' | tr ' ' x)\"}"
+}
+
 connects() {
-    python3 -c 'import socket, sys
-socket.socket(socket.AF_UNIX).connect(sys.argv[1])' "$1" 2>/dev/null
+    python3 "$e2e/peers.py" connect "$1" 2>/dev/null
 }
 
 ended() {

@@ -58,38 +58,19 @@ teardown() {
 }
 
 @test "connections that say nothing do not keep others waiting" {
-    python3 - "$state/run/worker-1.sock" "$state/run/worker-2.sock" <<'END' 3>&- &
-import socket, sys, time
-idle = []
-for path in sys.argv[1:]:
-    for _ in range(100):
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(path)
-        idle.append(connection)
-print("connected", flush=True)
-time.sleep(60)
-END
+    python3 "$e2e/peers.py" idle 100 "$state/run/worker-1.sock" "$state/run/worker-2.sock" >/dev/null 3>&- &
     local idle=$!
     deliver --connections 16 --deliveries 400 --flawless --slowest-ms 3000 || { kill "$idle"; return 1; }
     kill "$idle"
 }
 
-# send UNIT CODE: a delivery of that unit by python, which finds its bytes in data and an open connection.
+# send UNIT HOW: a delivery of that unit, slowly, without its last byte ("cut"), or without waiting for its answer ("away").
 send() {
-    receipt "$1" | PYTHONPATH=$e2e python3 -c '
-import sys, time, client
-connection = client.Connection()
-connection.open()
-data = connection.delivery(sys.stdin.buffer.read())
-'"$2"
+    receipt "$1" | python3 "$e2e/client.py" "$2"
 }
 
 @test "a sender that takes its time does not keep others waiting" {
-    send "slow-$BATS_TEST_NUMBER" '
-for at in range(0, len(data), 40):
-    connection.socket.sendall(data[at : at + 40])
-    time.sleep(0.05)
-print(connection.receive().status)' >"$BATS_TEST_TMPDIR/slow" 3>&- &
+    send "slow-$BATS_TEST_NUMBER" slowly >"$BATS_TEST_TMPDIR/slow" 3>&- &
     local slow=$!
     deliver --connections 16 --deliveries 400 --flawless --slowest-ms 3000
     wait "$slow"
@@ -103,14 +84,14 @@ print(connection.receive().status)' >"$BATS_TEST_TMPDIR/slow" 3>&- &
 
 @test "a sender that hangs up in the middle of its body leaves nothing behind" {
     local unit=cut-$BATS_TEST_NUMBER
-    send "$unit" 'connection.socket.sendall(data[:-1]); connection.close()'
+    send "$unit" cut
     post "$(receipt "$unit")"
     expect 201 created
 }
 
 @test "a sender that hangs up before the answer has its receipt stored" {
     local unit=impatient-$BATS_TEST_NUMBER
-    send "$unit" 'connection.socket.sendall(data); connection.close()'
+    send "$unit" away
     eventually 5 stored "$unit"
     post "$(receipt "$unit")"
     expect 200 unchanged

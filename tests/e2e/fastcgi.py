@@ -1,4 +1,4 @@
-"""Deliveries to a worker's socket, without nginx: for the tests in fastcgi.bats, whose first argument is the socket."""
+"""Deliveries to a worker's socket, without nginx: fastcgi.py SOCKET CHECK [ARGUMENT...]. An assertion says what is not so."""
 
 import os
 import secrets
@@ -12,14 +12,6 @@ import urllib.parse
 
 import contract
 from sockets import Client, new_body, request, served
-
-__all__ = [
-    "Client", "Sender", "contract", "new_body", "os", "padded", "path", "post", "request", "secrets", "served",
-    "signal", "time",
-]  # fmt: skip
-
-path = sys.argv[1]
-
 
 def padded(records, length):
     """The same records, with padding of that length behind each of them."""
@@ -68,3 +60,180 @@ class Sender(threading.Thread):
         except OSError:
             pass  # answered before it was over
         self.status = connection.recv(4096).decode().split()[1]
+
+
+def many_sizes(path):
+    """A hundred deliveries over one connection, with bodies of one and of many records."""
+    client = Client(path)
+    for number in range(100):
+        assert post(client, new_body(number * number * 10)).startswith("Status: 201 ")
+
+
+def not_kept(path):
+    """A connection that is not to be kept."""
+    client = Client(path)
+    assert post(client, new_body(), keep=False).startswith("Status: 201 ")
+    assert client.socket.recv(1) == b""
+
+
+def request_ids(path):
+    """A request id of nginx's is taken, any other text replaced."""
+    client = Client(path)
+    given = secrets.token_hex(16)
+
+    def told(request_id):
+        return post(client, new_body(), REQUEST_ID=request_id).split("X-Request-Id: ")[1].split("\r\n")[0]
+
+    assert told(given) == given
+    others = [None, "", given[:-1], given + "0", given.upper(), given[:-1] + "g", "-" * 32, given[:30] + "\r\n"]
+    answered = {told(other) for other in others}
+    assert len(answered) == len(others) and not answered & {given, *others}, answered
+    assert {len(request_id) for request_id in answered} == {32}, answered
+
+
+def passed_on_again(path):
+    """The same request id again is told what it was told."""
+    first, second = new_body(), new_body()
+    created, revised = secrets.token_hex(16), secrets.token_hex(16)
+    other = first.replace(b'"sku"', b'"added": 1, "sku"')
+    client = Client(path)
+
+    def told(body, request_id):
+        text = post(client, body, REQUEST_ID=request_id)
+        return text[8:11], text.split('"result":"')[1].split('"')[0]
+
+    for _ in range(2):
+        assert told(first, created) == ("201", "created")
+    for _ in range(2):
+        assert told(other, revised) == ("200", "revised")
+    assert told(first, created) == ("201", "created")
+    assert told(other, secrets.token_hex(16)) == ("200", "unchanged")
+    assert told(second, secrets.token_hex(16)) == ("201", "created")
+
+
+def drain_answers(path, pid):
+    """SIGTERM with twenty requests that have arrived."""
+    clients = [Client(path) for _ in range(20)]
+    for client in clients:
+        client.socket.sendall(request(new_body()))
+    time.sleep(0.3)
+    os.kill(int(pid), signal.SIGTERM)
+    for client in clients:
+        assert client.receive_text().startswith("Status: 201 ")
+
+
+def drain_lets_arrive(path, pid):
+    """SIGTERM with requests of which a half has arrived."""
+    wholes = [request(new_body(size)) for size in (0, 100_000)]
+    clients = [Client(path) for _ in range(4)]
+    for client, whole in zip(clients, wholes):
+        client.socket.sendall(whole[: len(whole) // 2])
+    clients[2].socket.sendall(wholes[0][:100])
+    time.sleep(0.3)
+    os.kill(int(pid), signal.SIGTERM)
+    assert clients[3].socket.recv(1) == b"", "who is idle is sent away"
+    time.sleep(1)
+    for client, whole in zip(clients, wholes):
+        client.socket.sendall(whole[len(whole) // 2 :])
+        assert client.receive_text().startswith("Status: 201 ")
+        assert client.socket.recv(1) == b""
+    assert clients[2].socket.recv(1) == b"", "who does not finish is not waited for for ever"
+
+
+def wrong_lengths(path):
+    """A body that is longer or shorter than it was said to be."""
+    body = new_body()
+    for length in (len(body) + 1, len(body) - 1, 0, -1, "x"):
+        client = Client(path)
+        client.socket.sendall(request(body, CONTENT_LENGTH=str(length)))
+        assert client.socket.recv(1) == b"", length
+    assert post(Client(path), body, CONTENT_LENGTH=None).startswith("Status: 201 ")
+    assert post(Client(path), body, CONTENT_LENGTH="").startswith("Status: 200 ")
+
+
+def one_byte_records(path):
+    """Parameters and body in records of one byte."""
+    body = new_body()
+    client = Client(path)
+    for status in ("201", "200"):
+        client.socket.sendall(request(body, record_size=1))
+        assert client.receive_text().startswith(f"Status: {status} ")
+
+
+def padding(path):
+    """Padding behind every record."""
+    client = Client(path)
+    for length in (1, 8, 255):
+        for size in (100, 65535):
+            client.socket.sendall(padded(request(new_body(20_000), record_size=size), length))
+            assert client.receive_text().startswith("Status: 201 ")
+
+
+def bit_by_bit(path):
+    """Clients that send bit by bit."""
+    def pieces(data, first):
+        return [data[:first], *(data[at : at + 20] for at in range(first, len(data), 20))]
+
+    # Some begin with little more than a header, some with a part of the body.
+    slow = [(Client(path), pieces(request(new_body(), record_size=100), first)) for first in (20, 900) * 4]
+    for number in range(max(len(parts) for _, parts in slow)):
+        for client, parts in slow:
+            client.socket.sendall(b"".join(parts[number : number + 1]))
+        if number % 10 == 0:
+            served(path, seconds=3.0)
+    for client, _ in slow:
+        assert client.receive_text().startswith("Status: 201 ")
+
+
+def hang_up(path):
+    """Clients that hang up before their answer."""
+    for _ in range(20):
+        clients = [Client(path) for _ in range(10)]
+        for client in clients:
+            client.socket.sendall(request(new_body()))
+        for client in clients[::2]:
+            client.close()
+        for client in clients[1::2]:
+            assert client.receive_text().startswith("Status: 201 ")
+
+
+def nested(path):
+    """The most deeply nested bodies."""
+    def told(nested):
+        text = post(Client(path), contract.to_json(contract.sample(unit_identifier=secrets.token_hex(16)))[:-1] + nested)
+        return text.split("Status: ")[1][:3]
+
+    # 2,048 levels are what the parser takes.
+    for begin, end in ((b"[", b"]"), (b'{"a":', b"}")):
+        assert told(b',"deep":' + begin * 2046 + b"1" + end * 2046 + b"}") == "201"
+        assert told(b',"deep":' + begin * 2048 + b"1" + end * 2048 + b"}") == "400"
+        assert told(b',"deep":' + begin * 100_000) == "400"
+
+
+def slow_through_nginx(_path):
+    """Slow senders through nginx, buffered and not."""
+    began = time.monotonic()
+    slow = [Sender("/inventory_receipt", 9, size) for size in (0, 100_000) * 5]
+    cut_off = [Sender("/unbuffered", 9, size) for size in (0, 100_000) * 10]
+    in_time = [Sender("/unbuffered", 5, size) for size in (0, 100_000) * 5]
+    while time.monotonic() - began < 8:
+        for where in ("/inventory_receipt", "/unbuffered"):
+            for padding in (0, 100_000):
+                other = Sender(where, 0, padding)
+                other.join(1)
+                assert other.status == "201", (where, padding, other.status)
+        time.sleep(0.1)
+    for senders, status in ((slow, "201"), (cut_off, "502"), (in_time, "201")):
+        for sender in senders:
+            sender.join()
+        assert {sender.status for sender in senders} == {status}, [sender.status for sender in senders]
+
+
+def main():
+    """Runs the named check."""
+    path, name, *arguments = sys.argv[1:]
+    globals()[name](path, *arguments)
+
+
+if __name__ == "__main__":
+    main()

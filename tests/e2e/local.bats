@@ -211,14 +211,7 @@ END
     at_foreign --data-binary "@$folder/large" "$address"
     expect 413
     # Workers that accept and say nothing.
-    python3 - "$folder" <<'END' 3>&- &
-import socket, sys, time
-listeners = [socket.socket(socket.AF_UNIX) for _ in range(2)]
-for number, listener in enumerate(listeners, 1):
-    listener.bind(f"{sys.argv[1]}/worker-{number}.sock")
-    listener.listen()
-time.sleep(60)
-END
+    python3 "$e2e/peers.py" silent "$folder/worker-1.sock" "$folder/worker-2.sock" 3>&- &
     listeners=$!
     eventually 5 connects "$folder/worker-2.sock"
     at_foreign --data-binary '{}' "$address"

@@ -100,83 +100,17 @@ END
 }
 
 @test "a change of any single field is a revision" {
-    PYTHONPATH=$e2e python3 - "$unit" <<'END' 3>&-
-import sys
-import client, contract
-
-connection = client.Connection()
-CHANGED = {contract.TEXT: ["changed"], contract.INTEGER: [1], contract.CHOICE: []}
-
-def told(path, value):
-    receipt = contract.sample(unit_identifier=sys.argv[1])
-    if path:
-        contract.put(receipt, path, value)
-    return connection.post(contract.to_json(receipt)).json().get("result")
-
-assert told(None, None) == "created"
-fields = [(path, kind) for path, _, kind in contract.FIELDS if kind in CHANGED]
-assert len(fields) == 26
-for path, kind in [*fields, ("future", contract.TEXT)]:
-    value = [*CHANGED[kind], *contract.CHOICES.get(path, [])][-1]
-    # A worker that had an unchanged one before compares the next by itself, without an upsert.
-    assert told(None, None) == "unchanged"
-    assert told(None, None) == "unchanged"
-    assert told(path, value) == "revised", path
-    assert told(None, None) == "revised", path
-END
+    python3 "$e2e/stored.py" change_each_field "$unit" 3>&-
     [[ $(row revision) == 54 ]]
     [[ $(revisions revision | tr '\n' ' ') == "$(seq -s ' ' 0 53) " ]]
 }
 
 @test "a body of 1 MiB of numbers takes a small multiple of that, in jsonb and as text" {
-    PYTHONPATH=$e2e python3 - "$unit" <<'END' 3>&-
-import sys
-import client, contract
-
-connection = client.Connection()
-kept = ["0", "1e2", "1e15", "-1e18", "1e-18", "1" * 1000]
-for number in [*kept, "1e+999", "1e-999", "0e-999", "1e9999", "1E16", "1" * 1001]:
-    receipt = contract.sample(unit_identifier=sys.argv[1], upc=number[:99], future="@@@")
-    body = contract.to_json(receipt)
-    body = body.replace(b'"@@@"', f"[{','.join([number] * ((1048000 - len(body)) // (len(number) + 1)))}]".encode())
-    answer = connection.post(body)
-    assert answer.status in (200, 201) and answer.json()["result"] != "unchanged", (number, answer.body)
-    # What was stored is compressed; what is made of it anew is not yet.
-    text, jsonb, kind = contract.query(
-        "select json_build_array(length(extra::text), pg_column_size(extra || '{}'), jsonb_typeof(extra #> '{future,-1}'))"
-        " from inventory.receipts where unit_identifier = :'unit'",
-        unit=sys.argv[1],
-    )[0]
-    print(f"{number[:20]}: {text / len(body):.1f} as text, {jsonb / len(body):.1f} in jsonb, {kind}")
-    assert text < 4 * len(body) and jsonb < 7 * len(body), number
-    assert kind == ("number" if number in kept else "string"), number
-END
+    python3 "$e2e/stored.py" swell "$unit" 3>&-
 }
 
 @test "the longest key fits the indexes at any content, also when it is revised; one byte more is too_long" {
-    PYTHONPATH=$e2e python3 - "$BATS_TEST_TMPDIR/key" <<'END' 3>&-
-import secrets, sys
-import client, contract
-
-def random_text(size):
-    """So many bytes that PostgreSQL can't compress, as many of them as can be in characters of four."""
-    return "".join(chr(0x10000 + secrets.randbelow(0x100000)) for _ in range(size // 4)) + "x" * (size % 4)
-
-def told(key, **values):
-    fields = dict(zip(("program_identifier", "asn_number", "unit_identifier"), key))
-    return connection.post(contract.to_json(contract.sample(**fields, **values)))
-
-connection = client.Connection()
-# Of these lengths, the second and the third begin where an index row has most to leave out before them.
-key = [random_text(size) for size in (1017, 1017, 640)]
-for values, result in (({}, "created"), ({}, "unchanged"), ({"sku": "x"}, "revised"), ({"sku": "y"}, "revised")):
-    answer = told(key, **values)
-    assert answer.status in (200, 201) and answer.json()["result"] == result, answer.body
-with open(sys.argv[1], "w", encoding="utf-8") as file:
-    file.write(key[2])
-answer = told([*key[:2], key[2] + "x"])
-assert answer.status == 422 and answer.json()["errors"] == [{"field": "asn_number", "code": "too_long"}], answer.body
-END
+    python3 "$e2e/stored.py" longest_key "$BATS_TEST_TMPDIR/key" 3>&-
     unit=$(<"$BATS_TEST_TMPDIR/key")
     [[ $(row revision) == 2 ]]
     [[ $(revisions revision | tr '\n' ' ') == "0 1 " ]]

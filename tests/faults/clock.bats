@@ -25,11 +25,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 }
 END
     # PostgreSQL that takes connections and does not answer.
-    in_background python3 -c 'import signal, socket, sys
-listener = socket.socket(socket.AF_UNIX)
-listener.bind(sys.argv[1])
-listener.listen()
-signal.pause()' "$folder/.s.PGSQL.$PGPORT"
+    in_background python3 "$e2e/peers.py" silent "$folder/.s.PGSQL.$PGPORT"
     eventually 10 test -S "$folder/.s.PGSQL.$PGPORT"
     set_worker_env
     start_worker "$folder/log" "LD_PRELOAD=$folder/ahead.so" "PGHOST=$folder" PGCONNECT_TIMEOUT=8 \

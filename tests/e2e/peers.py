@@ -1,0 +1,46 @@
+"""Those at the other end of a UNIX socket: peers.py FUNCTION [ARGUMENT...]"""
+
+import os
+import signal
+import socket
+import sys
+
+
+def connect(path):
+    """Exit status 0 when somebody listens."""
+    socket.socket(socket.AF_UNIX).connect(path)
+
+
+def idle(count, *paths):
+    """Clients that connect and say nothing, so many at each socket."""
+    connections = [socket.socket(socket.AF_UNIX) for _ in range(int(count) * len(paths))]
+    for number, connection in enumerate(connections):
+        connection.connect(paths[number % len(paths)])
+    print("connected", flush=True)
+    signal.pause()
+
+
+def silent(*paths):
+    """Servers that take connections and say nothing."""
+    listeners = [socket.socket(socket.AF_UNIX) for _ in paths]
+    for path, listener in zip(paths, listeners):
+        listener.bind(path)
+        listener.listen()
+    signal.pause()
+
+
+def hand_over(how, path, worker):
+    """Becomes a worker that has a listening socket on descriptor 0 ("stdin"), or 3 as systemd hands it over."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    descriptor = 0 if how == "stdin" else 3
+    os.dup2(listener.fileno(), descriptor)
+    os.set_inheritable(descriptor, True)
+    if how == "systemd":
+        os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+    os.execv(worker, [worker])
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
