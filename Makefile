@@ -81,6 +81,7 @@ check-unit: unit-tests
 unit-tests: $(unit_tests:%=$(BUILD)/unit/%)
 	@:
 
+$(BUILD)/unit/test_receipt_json: ours += -DMALFORMED_BODIES='"$(CURDIR)/tests/malformed.txt"'
 $(BUILD)/unit/%: tests/unit/%.c $(library) Makefile
 	@mkdir -p $(@D)
 	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) $(linking) $(LDFLAGS) -o $@ $< $(library) $(library_libs) \

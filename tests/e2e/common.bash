@@ -107,7 +107,8 @@ deliveries_of() {
     grep -c ' msg=delivery ' "$state/log/worker-$1.log" || :
 }
 
-# padded SIZE [FILTER]: a receipt of so many bytes, with an unknown field of what is missing.
+# padded SIZE [FILTER]: a receipt of $unit with so many bytes, with an unknown field of what is missing.
+# shellcheck disable=SC2154
 padded() {
     local bare
     bare=$(receipt "$unit" "${2-.} | .padding = \"\"")

@@ -670,108 +670,59 @@ static void numbers_that_break_the_grammar_are_malformed(void **state) {
     end_table();
 }
 
-static void broken_bodies_are_malformed(void **state) {
+/* Undoes printf's %b, in place. Returns the length. */
+static size_t unescape(char *text) {
+    char *to = text;
+    for (const char *from = text; *from;) {
+        int byte, used;
+        if (sscanf(from, "\\x%2x%n", (unsigned *)&byte, &used) == 1) {
+            *to++ = (char)byte;
+            from += used;
+        } else if (*from == '\\') {
+            static const char names[] = "tnr\\", bytes[] = "\t\n\r\\";
+            *to++ = bytes[strchr(names, from[1]) - names];
+            from += 2;
+        } else {
+            *to++ = *from++;
+        }
+    }
+    *to = '\0';
+    return (size_t)(to - text);
+}
+
+static void malformed_bodies_are_told_with_their_position_and_without_quoting_them(void **state) {
     (void)state;
-    static const char *const bodies[] = {"",
-                                         " ",
-                                         " \t\r\n",
-                                         "{",
-                                         "}",
-                                         "{]",
-                                         "[}",
-                                         "{\"a\"}",
-                                         "{\"a\":}",
-                                         "{\"a\":1,}",
-                                         "{,}",
-                                         "{\"a\":1 \"b\":2}",
-                                         "{\"a\" 1}",
-                                         "{a:1}",
-                                         "{'a':1}",
-                                         "{1:1}",
-                                         "{\"a\":1}}",
-                                         "{} {}",
-                                         "{}{}",
-                                         "{}1",
-                                         "{}1.5",
-                                         "{} x",
-                                         "{},",
-                                         "{}\"\"",
-                                         "{}\xc3\xa4",
-                                         "{\"a\":[1,]}",
-                                         "{\"a\":[,1]}",
-                                         "{\"a\":[1 2]}",
-                                         "{\"a\":[1}",
-                                         "{\"a\":[}",
-                                         "{\"a\":tru}",
-                                         "{\"a\":True}",
-                                         "{\"a\":truefalse}",
-                                         "{\"a\":nul}",
-                                         "{\"a\":None}",
-                                         "{\"a\":undefined}",
-                                         "{\"a\":\"b}",
-                                         "{\"a\":\"",
-                                         "{\"a\":\"\\\"}",
-                                         "{\"a\":\"\\x41\"}",
-                                         "{\"a\":\"\\u12\"}",
-                                         "{\"a\":\"\\u12g4\"}",
-                                         "{\"a\":\"\\U0041\"}",
-                                         "{\"a\":\"\\'\"}",
-                                         "{\"a\":'b'}",
-                                         "{\"a\":\"\t\"}",
-                                         "{\"a\":\"\n\"}",
-                                         "{\"a\":\"\r\"}",
-                                         "{\"a\":\"\x01\"}",
-                                         "{\"a\":\"\x1f\"}",
-                                         "{\"\n\":1}",
-                                         "{\"a\":1}//",
-                                         "/**/{\"a\":1}",
-                                         "{\"a\":1/*c*/}",
-                                         "{\"a\":1;}",
-                                         "{\"a\"=1}",
-                                         "\xef\xbb\xbf{}",
-                                         "\xff\xfe{\x01}",
-                                         "{\"a\":1\x0b}",
-                                         "\x0c{\"a\":1}",
-                                         ("{\"a\":\xc2\xa0"
-                                          "1}")};
-    for (size_t i = 0; i < COUNT_OF(bodies); i++)
-        expect_malformed(bodies[i]);
+    char line[512];
+    unsigned rows = 0;
+    FILE *file = fopen(MALFORMED_BODIES, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        int at_line, column, start;
+        line[strcspn(line, "\n")] = '\0';
+        if (line[0] == '#')
+            continue;
+        assert_int_equal(sscanf(line, "%d\t%d\t%n", &at_line, &column, &start), 2);
+        char *body = line + start;
+        expect_malformed_bytes(body, body, unescape(body));
+        expect_row(error.line == at_line && error.column == column, "%s: line %d, column %d", body, error.line,
+                   error.column);
+        char *position = format_text("line %d, column %d", at_line, column);
+        expect_row(at_line == 0 || strstr(error.message, position), "%s: %s", body, error.message);
+        free(position);
+        expect_row(!strstr(error.message, "secret"), "%s: %s", body, error.message);
+        rows++;
+    }
+    fclose(file);
+    assert_true(rows > 100);
+    expect_malformed("");
     end_table();
 }
 
-static void only_an_object_is_a_body(void **state) {
+static void a_name_may_stand_in_several_objects(void **state) {
     (void)state;
-    static const char *const bodies[] = {"[]",   "[{}]",         "[1.5,12345678901234567890]", "\"text\"", "1",
-                                         "-1.5", "1e400",        "12345678901234567890",       "true",     "false",
-                                         "null", "[{\"sku\":1}]"};
-    for (size_t i = 0; i < COUNT_OF(bodies); i++)
-        expect_malformed(bodies[i]);
-    end_table();
-}
-
-static void a_name_that_stands_twice_is_malformed(void **state) {
-    (void)state;
-    static const char *const bodies[] = {"{\"sku\":1,\"sku\":1}",
-                                         "{\"sku\":1,\"upc\":2,\"sku\":null}",
-                                         "{\"a\":1,\"a\":1}",
-                                         "{\"\":1,\"\":2}",
-                                         "{\"from\":{\"type\":1,\"type\":2}}",
-                                         "{\"from\":{},\"from\":{}}",
-                                         "{\"from\":null,\"from\":{\"type\":1}}",
-                                         "{\"to\":{\"x\":1,\"x\":2}}",
-                                         "{\"a\":{\"b\":1,\"b\":1}}",
-                                         "{\"a\":[{\"b\":{\"c\":1.5,\"c\":2.5}}]}",
-                                         "{\"sku\":{\"a\":1,\"a\":1}}",
-                                         "{\"sku\":1,\"\\u0073ku\":2}",
-                                         "{\"\\\"\":1,\"\\u0022\":2}",
-                                         "{\"a\":{\"\xc3\xa4\":1,\"\\u00e4\":1}}"};
-    for (size_t i = 0; i < COUNT_OF(bodies); i++)
-        expect_malformed(bodies[i]);
-    /* The same name in different objects is none that stands twice. */
     assert_int_equal(decode("{\"type\":1,\"from\":{\"type\":2,\"a\":{\"type\":3}},\"a\":[{\"a\":4},{\"a\":5}]}"),
                      RECEIPT_JSON_OK);
     assert_string_equal(extra_text(), "{\"type\":1,\"from\":{\"a\":{\"type\":3}},\"a\":[{\"a\":4},{\"a\":5}]}");
-    end_table();
 }
 
 /* Has every kind of token, and numbers of every kind. */
@@ -793,17 +744,6 @@ static void a_nul_character_is_malformed_wherever_it_stands(void **state) {
     }
     static const char only[] = "\0";
     expect_malformed_bytes("only a NUL", only, 1);
-    end_table();
-}
-
-static void an_escaped_nul_character_is_malformed(void **state) {
-    (void)state;
-    static const char *const bodies[] = {"{\"sku\":\"\\u0000\"}",         "{\"sku\":\"a\\u0000b\"}",
-                                         "{\"a\":\"\\u0000\"}",           "{\"a\\u0000b\":1}",
-                                         "{\"a\":[{\"b\":\"\\u0000\"}]}", "{\"from\":{\"type\":\"x\\u0000\"}}",
-                                         "{\"a\":{\"\\u0000\":1}}",       "{\"sku\":[\"\\u0000\"]}"};
-    for (size_t i = 0; i < COUNT_OF(bodies); i++)
-        expect_malformed(bodies[i]);
     end_table();
 }
 
@@ -938,30 +878,6 @@ static void deep_nesting_in_a_field_is_passed_over(void **state) {
 
 /* --- messages --- */
 
-static void messages_have_line_and_column(void **state) {
-    (void)state;
-    static const struct {
-        const char *body;
-        int line, column;
-    } rows[] = {
-        {"{\"a\":x}", 1, 6},
-        {"{\n  \"a\": 1,\n  \"b\": ?\n}", 3, 8},
-        {"{\"\xc3\xa4\xf0\x9f\x98\x80\":?}", 1, 7},
-        {"{\"a\":1.50,\n\"b\":12345678901234567890,?}", 2, 26},
-        {"{\"a\":1e400000,\n\"b\":-1.5E-300 ?}", 2, 15},
-        {"{\"a\":01}", 1, 6},
-    };
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        expect_row(decode(rows[i].body) == RECEIPT_JSON_MALFORMED, "%s is taken", rows[i].body);
-        expect_row(error.line == rows[i].line && error.column == rows[i].column, "%s: line %d, column %d", rows[i].body,
-                   error.line, error.column);
-        char *position = format_text("line %d, column %d", rows[i].line, rows[i].column);
-        expect_row(strstr(error.message, position) != NULL, "%s: %s", rows[i].body, error.message);
-        free(position);
-    }
-    end_table();
-}
-
 static void a_matter_of_no_position_has_none(void **state) {
     (void)state;
     assert_int_equal(decode("[1]"), RECEIPT_JSON_MALFORMED);
@@ -1011,31 +927,6 @@ static void positions_do_not_depend_on_the_numbers_before(void **state) {
 
 static void messages_quote_nothing_of_the_body(void **state) {
     (void)state;
-    static const char *const bodies[] = {"{secret:1}",
-                                         "{\"secret\" \"secret\"}",
-                                         "{\"a\":secret}",
-                                         "{\"a\":\"secret\" \"secret\"}",
-                                         "{\"secret\":1,\"secret\":2}",
-                                         "{\"a\":\"secret",
-                                         "{\"a\":\"secret\n\"}",
-                                         "{\"a\":\"secret\\q\"}",
-                                         "{\"a\":\"secret\\u0000\"}",
-                                         "{\"secret\\u0000\":1}",
-                                         "{\"a\":\"\xff secret\"}",
-                                         "{\"a\":1} secret",
-                                         "{\"a\":1}\"secret\"",
-                                         "secret",
-                                         "\"secret\"",
-                                         "[\"secret\"]",
-                                         "{\"a\":[\"secret\" \"secret\"]}",
-                                         "{\"a\":\"secret\"",
-                                         "{\" near 'secret\" \" near 'secret\"}",
-                                         "{\"a\":\"secret\\ud800\"}",
-                                         "{\"a\":tsecret}"};
-    for (size_t i = 0; i < COUNT_OF(bodies); i++) {
-        expect_malformed(bodies[i]);
-        expect_row(!strstr(error.message, "secret"), "%s: %s", bodies[i], error.message);
-    }
     static const struct {
         const char *body, *part;
     } parts[] = {{"{\"a\":\"\\ud8ab\"}", "8ab"},
@@ -1236,18 +1127,16 @@ int main(void) {
         cmocka_unit_test_teardown(made_up_documents_come_out_as_they_went_in, forget_receipt),
         cmocka_unit_test_teardown(what_is_taken_for_a_number_is_one, forget_receipt),
         cmocka_unit_test_teardown(numbers_that_break_the_grammar_are_malformed, forget_receipt),
-        cmocka_unit_test_teardown(broken_bodies_are_malformed, forget_receipt),
-        cmocka_unit_test_teardown(only_an_object_is_a_body, forget_receipt),
-        cmocka_unit_test_teardown(a_name_that_stands_twice_is_malformed, forget_receipt),
+        cmocka_unit_test_teardown(malformed_bodies_are_told_with_their_position_and_without_quoting_them,
+                                  forget_receipt),
+        cmocka_unit_test_teardown(a_name_may_stand_in_several_objects, forget_receipt),
         cmocka_unit_test_teardown(a_nul_character_is_malformed_wherever_it_stands, forget_receipt),
-        cmocka_unit_test_teardown(an_escaped_nul_character_is_malformed, forget_receipt),
         cmocka_unit_test_teardown(a_stray_byte_is_malformed_wherever_it_stands, forget_receipt),
         cmocka_unit_test_teardown(a_body_that_was_cut_is_malformed, forget_receipt),
         cmocka_unit_test_teardown(what_is_not_utf_8_is_malformed, forget_receipt),
         cmocka_unit_test_teardown(lone_surrogates_are_malformed, forget_receipt),
         cmocka_unit_test_teardown(deep_nesting_is_kept_up_to_the_limit_and_malformed_beyond, forget_receipt),
         cmocka_unit_test_teardown(deep_nesting_in_a_field_is_passed_over, forget_receipt),
-        cmocka_unit_test_teardown(messages_have_line_and_column, forget_receipt),
         cmocka_unit_test_teardown(a_matter_of_no_position_has_none, forget_receipt),
         cmocka_unit_test_teardown(positions_do_not_depend_on_the_numbers_before, forget_receipt),
         cmocka_unit_test_teardown(messages_quote_nothing_of_the_body, forget_receipt),
