@@ -28,7 +28,7 @@ fuzzers := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 # In front of a command: says what it makes instead of the command itself.
 quietly = $(if $(V),,@echo '$(1) $@';)
 
-.PHONY: all help install clean format run stop status psql test packages \
+.PHONY: all help install clean format run stop status psql test packages check coverage \
     check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell \
     check-static check-debian check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
@@ -73,6 +73,15 @@ install: all
 test:
 	@deploy/install-packages test
 	@tests/run
+
+## make check          what takes under a minute, side by side: for the loop while changing something
+check:
+	@tests/run unit sql layers format shell
+
+## make coverage       which lines and branches of fcgi/ the unit and end-to-end tests reach (gcov)
+coverage:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/coverage CFLAGS='-Og -g --coverage' all unit-tests
+	@tests/coverage $(BUILD)/coverage $(unit_tests:%=$(BUILD)/coverage/unit/%)
 
 ## make check-unit     the unit tests (cmocka)
 check-unit: unit-tests

@@ -593,7 +593,7 @@ static void what_waits_becomes_batches_up_to_the_bound(void **state) {
     start(10, 1024, 1);
     hold();
     for (int i = 0; i < 25; i++) {
-        snprintf(unit, sizeof unit, "%02d", i);
+        snprintf(unit, sizeof unit, "%02u", (unsigned char)i);
         submit(unit, LONG_MS);
     }
     set_closed(&stores[0], false);
@@ -625,7 +625,7 @@ static int64_t pause_after_batch(bool mostly_known, int size) {
     start(64, 1024, 1);
     hold();
     for (int i = 0; i < size; i++) {
-        snprintf(unit, sizeof unit, "%02d", i);
+        snprintf(unit, sizeof unit, "%02u", (unsigned char)i);
         submit(unit, LONG_MS);
     }
     allow(&stores[0], 1);
@@ -1754,7 +1754,7 @@ static int taken_beside_a_batch(int submits) {
     stores[1].closed = true;
     hold();
     for (int i = 0; i < submits; i++) {
-        snprintf(unit, sizeof unit, "%02d", i);
+        snprintf(unit, sizeof unit, "%02u", (unsigned char)i);
         submit(unit, LONG_MS);
     }
     usleep(SLOW_MS * 1000 / 4);
