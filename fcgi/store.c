@@ -287,30 +287,28 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
     return STORE_OK;
 }
 
-enum store_result store_insert(struct store *store, struct delivery *const *deliveries, size_t count,
-                               int64_t deadline_us) {
-    struct store_pg *pg = pg_of(store);
+/* A statement that waits for no row, and what the rows say that it did not settle: all, or those that it has locked. */
+static enum store_result store_briefly(struct store_pg *pg, enum statement statement,
+                                       struct delivery *const *deliveries, size_t count, bool only_locked,
+                                       int64_t deadline_us) {
     if (!begin_batch(pg, count, deadline_us))
         return STORE_FAILED;
-    enum store_result stored = settle(pg, STATEMENT_INSERT, collect_open(pg, deliveries, count, false), deadline_us);
+    enum store_result stored = settle(pg, statement, collect_open(pg, deliveries, count, false), deadline_us);
     if (stored == STORE_OK)
-        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
+        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, only_locked), deadline_us);
     if (stored == STORE_OK)
         end_batch(pg, deliveries, count);
     return stored;
 }
 
+enum store_result store_insert(struct store *store, struct delivery *const *deliveries, size_t count,
+                               int64_t deadline_us) {
+    return store_briefly(pg_of(store), STATEMENT_INSERT, deliveries, count, false, deadline_us);
+}
+
 enum store_result store_revise(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us) {
-    struct store_pg *pg = pg_of(store);
-    if (!begin_batch(pg, count, deadline_us))
-        return STORE_FAILED;
-    enum store_result stored = settle(pg, STATEMENT_REVISE, collect_open(pg, deliveries, count, false), deadline_us);
-    if (stored == STORE_OK)
-        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, true), deadline_us);
-    if (stored == STORE_OK)
-        end_batch(pg, deliveries, count);
-    return stored;
+    return store_briefly(pg_of(store), STATEMENT_REVISE, deliveries, count, true, deadline_us);
 }
 
 enum store_result store_reject(struct store *store, struct delivery *const *deliveries, size_t count,
