@@ -12,8 +12,6 @@
 
 enum { READS_MAX = 4 }; /* of one client, before others have their turn */
 
-/* --- Lists: a ring through the entries and the list itself */
-
 static void list_init(struct connection_links *list) {
     list->previous = list->next = list;
 }
@@ -34,8 +32,6 @@ static void list_remove(struct connection_links *entry) {
 struct connection *connection_of(struct delivery *delivery) {
     return CONTAINER_OF(delivery, struct connection, delivery);
 }
-
-/* --- All connections */
 
 void connections_init(struct connections *connections, int ready) {
     *connections = (struct connections){.ready = ready};
@@ -128,8 +124,6 @@ size_t connections_end_idle(struct connections *connections) {
     pthread_mutex_unlock(&connections->lock);
     return count;
 }
-
-/* --- One of them */
 
 /* Counts what the copy has grown by. False when it is too much for all connections together. */
 static bool hold_copy(struct connection *connection) {

@@ -46,8 +46,6 @@ static void put_header(unsigned char *header, unsigned type, unsigned request_id
     header[7] = 0; /* reserved */
 }
 
-/* --- The copy */
-
 static void copy_header(struct records_copy *copy, unsigned type, unsigned request_id, size_t content_len) {
     unsigned char header[RECORDS_HEADER_BYTES];
     put_header(header, type, request_id, content_len);
@@ -89,8 +87,6 @@ static void copy_content(struct records_copy *copy, unsigned type, unsigned requ
         len -= part;
     }
 }
-
-/* --- The scan */
 
 static enum stage take_begin(struct records *records, const char *bytes, size_t len, struct records_copy *copy) {
     memcpy(records->collected + records->collected_len, bytes, len);

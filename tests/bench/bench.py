@@ -15,8 +15,6 @@ class Bench:
         self.real, self.noop, self.seconds = Instance(real), Instance(noop), seconds
         self.pgbench_script, self.pgbench_values = self.make_pgbench_script()
 
-    # --- What is measured
-
     def fresh(self, connections):
         self.real.make_empty()
         return self.real.measure(lambda: self.real.load(connections, self.seconds))
@@ -114,8 +112,6 @@ class Bench:
         for client in clients:
             client.close()
         return growth
-
-    # --- All of it
 
     def measurements(self):
         """Name, what it is, how."""

@@ -86,8 +86,6 @@ class Instance:
             raise Wrong("a delivery to a worker's socket was not answered 201")
         return client
 
-    # --- What a measurement costs
-
     def cpu(self):
         """Seconds of processor time by group. What has ended counts for the process that waited for it."""
         while True:
@@ -125,8 +123,6 @@ class Instance:
     def forget_peak(self):
         for pid in self.workers():
             pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): resets VmHWM
-
-    # --- Loads
 
     def answers(self, begun=None):
         """Without begun: how long the logs are. With it: how often each status and result was logged since then."""

@@ -6,8 +6,6 @@ bats_require_minimum_version 1.5.0
 e2e=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 root=$(realpath "$e2e/../..")
 
-# --- Instances
-
 # local_instance NAME COMMAND... [NAME=VALUE...]: deploy/local in the state folder of that name.
 local_instance() {
     local state=$E2E_SCRATCH/instances/$1 command=$2
@@ -123,8 +121,6 @@ ended() {
     ! kill -0 "$1" 2>/dev/null
 }
 
-# --- Requests
-
 # receipt UNIT [JQ FILTER]: the vendor's example under that unit_identifier, changed by the filter.
 receipt() {
     jq -c --arg unit "$1" '.unit_identifier = $unit | '"${2:-.}" "$root/deploy/sample.json"
@@ -172,8 +168,6 @@ expect() {
     [[ $code != 5* ]] || [[ $(header Retry-After) =~ ^[1-9][0-9]*$ ]]
 }
 
-# --- The database
-
 # sql QUERY [NAME=VALUE...]: as the administrator; :'NAME' in the query is the value.
 sql() {
     local query=$1 assignment variables=()
@@ -188,8 +182,6 @@ sql() {
 count() {
     sql "select count(*) from inventory.receipts where unit_identifier = :'unit'" unit="$1"
 }
-
-# --- Load
 
 # deliver OPTION...: a load, and the check of what came of it. Its record is of this test.
 deliver() {
@@ -216,8 +208,6 @@ finish_load() {
 told() {
     sed -n "s/.* $1=\([0-9]*\) .*/\1/p" "$record.out"
 }
-
-# --- Workers of a test's own
 
 # Sets worker_env, which starts a program in the environment of the instance's workers; more NAME=VALUE can follow it.
 set_worker_env() {

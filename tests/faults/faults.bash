@@ -51,8 +51,6 @@ in_background() {
     background+=("$pid")
 }
 
-# --- Load
-
 # begin_load OPTION...: deliveries of every kind until end_load, each of them repeated, as the vendor does it, until it
 # has its answer.
 begin_load() {
@@ -139,8 +137,6 @@ logged() {
     (($(times_logged "$1") > 0))
 }
 
-# --- Workers
-
 # workers_with [NAME=VALUE...]: the workers have these in their environment, and no others of former tests. They are
 # drained and replaced where they have not.
 workers_with() {
@@ -193,8 +189,6 @@ replace_worker() {
 signal_worker() {
     old=$(worker_pid "$1") && kill "-$2" "$old" 2>/dev/null
 }
-
-# --- PostgreSQL
 
 # stop_postgresql MODE
 stop_postgresql() {
@@ -259,8 +253,6 @@ eventually_blocked() {
 blocked() {
     [[ $(sql "select count(*) $of_workers and wait_event_type = 'Lock'") != 0 ]]
 }
-
-# --- Between the workers and PostgreSQL
 
 # Starts pgbouncer in transaction mode. The workers connect through it when PGHOST is pooler. Sets pid.
 begin_pgbouncer() {

@@ -18,8 +18,6 @@ teardown() {
     heal
 }
 
-# --- Ways by which a table cannot be written, each with its end
-
 revoke() { sql "revoke insert on inventory.$1 from receiptd_writer"; }
 grant() { sql "grant insert on inventory.$1 to receiptd_writer"; }
 
@@ -45,8 +43,6 @@ make_room() {
     sql "drop tablespace small"
     umount --lazy "$small"
 }
-
-# --- Refused ones, while receipts are stored
 
 begin_refused() {
     "$fault" rejected_receipts
@@ -91,8 +87,6 @@ beside_refused() {
     ((EUID == 0)) || skip 'only root can mount a small file system'
     beside_refused fill empty
 }
-
-# --- The other way round
 
 @test "receipts cannot be written: refused ones are told so as quickly as ever" {
     local valid fault

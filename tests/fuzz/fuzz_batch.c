@@ -40,8 +40,6 @@ enum {
     STORE_TIME_US = 60 * US_PER_S,
 };
 
-/* --- What is made of the input */
-
 static const struct receipt_value absent, letter = {.text = "x", .len = 1, .kind = RECEIPT_VALUE_STRING};
 
 struct input {
@@ -209,8 +207,6 @@ static size_t sort(struct made **batch, size_t count) {
     return kept;
 }
 
-/* --- What is in the database */
-
 static PGconn *reader;
 static struct buffer read_receipts, read_rejections; /* statements */
 
@@ -310,8 +306,6 @@ static void check_rejections(struct made *const *batch, size_t count) {
     }
     PQclear(result);
 }
-
-/* --- Storing */
 
 enum { PREPARED, NOT_PREPARED };
 static struct store *stores[2];

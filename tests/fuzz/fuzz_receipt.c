@@ -14,9 +14,7 @@
 #include "reply.h"
 #include "tree.h"
 
-/* --- RFC 8259, but for what a byte means in UTF-8, which is_utf8 knows; each returns NULL when it breaks the grammar.
- */
-
+/* RFC 8259, but for what a byte means in UTF-8, which is_utf8 knows; each of these returns NULL when it is broken. */
 static const char *skip_space(const char *p, const char *end) {
     while (p < end && strchr(" \t\n\r", *p) && *p != '\0')
         p++;
@@ -120,8 +118,6 @@ static bool is_json(const char *text, size_t len) {
     return p && skip_space(p, end) == end && is_utf8(text, len);
 }
 
-/* --- What is refused */
-
 /* The only reasons not to take what is JSON. */
 static const char *const reasons[] = {
     "not a JSON object",    "'[' or '{' expected",    "duplicate object key", "maximum parsing depth",
@@ -153,8 +149,6 @@ static void check_answer(struct delivery *delivery) {
     const char *body = memmem(out.data, out.len, "\r\n\r\n", 4);
     REQUIRE(body && is_json(body + 4, (size_t)(out.data + out.len - body - 4)));
 }
-
-/* --- What is accepted */
 
 static bool is_blank(const struct receipt_value *value) {
     for (size_t i = 0; i < value->len; i++)
@@ -251,8 +245,6 @@ static void check_accepted(const struct handler *handler, const struct receipt *
     check_round_trip(handler, receipt);
 }
 
-/* --- What may be stored, be it as a receipt or with a refused delivery */
-
 static void check_extra(const struct receipt *receipt) {
     struct receipt again = {0};
     struct receipt_json_error error;
@@ -261,8 +253,6 @@ static void check_extra(const struct receipt *receipt) {
     REQUIRE(again.extra_len == receipt->extra_len && memcmp(again.extra, receipt->extra, receipt->extra_len) == 0);
     receipt_fini(&again);
 }
-
-/* --- What the body says, by the reader above, which leaves aside what is written with escapes */
 
 struct said {
     const struct receipt *receipt;

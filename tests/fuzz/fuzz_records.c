@@ -16,8 +16,6 @@
 enum { CHOICE_BYTES = 5, HEADER_BYTES = 8, NONE = -1 };
 enum { WINDOW_BYTES = 64 * 1024 }; /* of the server's: what is larger is read as a copy */
 
-/* --- The reader of this file's own, for bytes that are all there (FastCGI specification 1.0, sections 3.3 and 3.4) */
-
 struct stream {
     struct buffer content;
     bool ended;
@@ -122,8 +120,6 @@ static void expected_fini(struct expected *expected) {
     buffer_fini(&expected->body.content);
 }
 
-/* --- The same bytes in pieces */
-
 static enum records_result scan_in_pieces(const uint8_t *bytes, size_t len, uint32_t choice, struct records *records,
                                           struct records_copy *copy) {
     enum records_result result = RECORDS_INCOMPLETE;
@@ -150,8 +146,6 @@ static void require_same(const struct records *a, const struct records *b) {
 static bool same_bytes(const struct buffer *a, const struct buffer *b) {
     return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
 }
-
-/* --- What libfcgi makes of it */
 
 static struct reader *reader;
 
@@ -195,8 +189,6 @@ static void require_read(const struct reader_input *input, const struct expected
     while (count > 0)
         free(pairs[--count]);
 }
-
-/* --- All of it */
 
 static void check_whole(const uint8_t *bytes, size_t len, const struct records *records,
                         const struct records_copy *copy, const struct expected *expected) {

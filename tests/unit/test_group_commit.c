@@ -29,8 +29,6 @@ enum {
 /* The fakes: those for receipts, of which a test uses one or more, and the two others. */
 enum { RECEIPT_STORES = 3, ASIDE = RECEIPT_STORES, REJECTED, STORES };
 
-/* --- time, which a test can let pass --- */
-
 static atomic_llong skipped_us;
 
 /* Takes the place of glibc's, also in group commit. */
@@ -47,8 +45,6 @@ int clock_gettime(clockid_t id, struct timespec *now) {
 static void skip_ms(int ms) {
     atomic_fetch_add(&skipped_us, (int64_t)ms * US_PER_MS);
 }
-
-/* --- deliveries, and the rows that they are about --- */
 
 /* A delivery of a test. */
 struct parcel {
@@ -130,8 +126,6 @@ static void leave_world(struct delivery *const *deliveries, size_t count) {
                 world.busy[j--] = world.busy[--world.busy_count];
     pthread_mutex_unlock(&world.lock);
 }
-
-/* --- a fake store --- */
 
 enum function { UPSERT, INSERT, REVISE, REJECT };
 
@@ -336,8 +330,6 @@ static void wait_for_call(struct fake_store *fake, size_t call) {
         pthread_cond_wait(&fake->changed, &fake->lock);
     pthread_mutex_unlock(&fake->lock);
 }
-
-/* --- group commit, and what became of deliveries --- */
 
 static struct parcel parcels[DELIVERIES_MAX];
 static size_t parcel_count;
@@ -574,8 +566,6 @@ static void hold_refused(void) {
     wait_for_call(&stores[REJECTED], 1);
 }
 
-/* --- batches --- */
-
 static void a_lone_delivery_is_committed_at_once(void **state) {
     (void)state;
     start(64, 1024, 1);
@@ -729,8 +719,6 @@ static void every_mixture_of_keys_is_stored_in_order(void **state) {
                     assert_true(stores[0].stored[j] < stores[0].stored[i]);
     }
 }
-
-/* --- what the store can't do --- */
 
 static void a_refused_batch_is_split_until_only_the_bad_ones_fail(void **state) {
     (void)state;
@@ -944,8 +932,6 @@ static void a_failure_is_forgotten_after_a_success(void **state) {
     finish();
 }
 
-/* --- keys that are being stored --- */
-
 static void a_delivery_whose_key_is_being_stored_joins_no_batch(void **state) {
     (void)state;
     enum { TIMES = 10 };
@@ -980,8 +966,6 @@ static void who_waits_for_its_key_comes_before_what_came_later(void **state) {
     finish();
     assert_string_equal(stored_text(&stores[0]), "held held a a b");
 }
-
-/* --- locks --- */
 
 /* A session has locked old 1, and another one has inserted new 2: one is found by looking, the other by waiting. */
 static void a_lock_holds_up_nobody_else(void **state) {
@@ -1418,8 +1402,6 @@ static void a_lock_makes_the_group_commit_wary_for_a_while(void **state) {
     end_table();
 }
 
-/* --- rejected deliveries --- */
-
 static void a_refused_delivery_has_its_answer_once_it_is_stored(void **state) {
     (void)state;
     static const enum store_result script[] = {STORE_FAILED, STORE_CONFLICT, STORE_LOCKED};
@@ -1543,8 +1525,6 @@ static void large_deliveries_make_smaller_batches(void **state) {
     assert_string_equal(counts_text(&stores[REJECTED]), "-1 -4 -2");
 }
 
-/* --- the backlog --- */
-
 static void a_full_queue_refuses_and_leaves_the_delivery_alone(void **state) {
     (void)state;
     char unit[8];
@@ -1633,8 +1613,6 @@ static void all_of_a_full_queue_is_done_once(void **state) {
     assert_int_equal(done_count, 101);
     assert_int_equal(stores[0].frees, 1);
 }
-
-/* --- several threads --- */
 
 enum { SUBMITTERS = 4, EACH = 500 };
 

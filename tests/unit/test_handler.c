@@ -93,8 +93,6 @@ static void a_delivery_has_its_time_of_arrival_and_deadline(void **state) {
     assert_true(delivery.arrived_us >= after);
 }
 
-/* --- method --- */
-
 static void only_post_is_allowed(void **state) {
     (void)state;
     static const char *const methods[] = {"",      "GET",  "HEAD",  "PUT",   "DELETE", "PATCH",  "OPTIONS",
@@ -106,8 +104,6 @@ static void only_post_is_allowed(void **state) {
     }
     end_table();
 }
-
-/* --- key --- */
 
 #define PLAIN(value_)                                                                                                  \
     { .value = value_ }
@@ -208,8 +204,6 @@ static void the_key_may_come_in_every_way_of_the_contract(void **state) {
     end_table();
 }
 
-/* --- order --- */
-
 static void what_is_wrong_is_found_in_the_contracts_order(void **state) {
     (void)state;
     static char large[BODY_MAX_BYTES + 1];
@@ -252,8 +246,6 @@ static void the_key_of_a_refused_delivery_is_known(void **state) {
     assert_string_equal(delivery.api_key_name, "valid");
 }
 
-/* --- size --- */
-
 static void a_body_of_1_mib_is_taken_and_one_byte_more_is_not(void **state) {
     (void)state;
     char *body = malloc(BODY_MAX_BYTES + 1);
@@ -267,8 +259,6 @@ static void a_body_of_1_mib_is_taken_and_one_byte_more_is_not(void **state) {
     /* Not all of a body that is too large need be there. */
     assert_int_equal(handle_body("{", SIZE_MAX), OUTCOME_TOO_LARGE);
 }
-
-/* --- content type --- */
 
 static void only_json_is_taken(void **state) {
     (void)state;
@@ -311,8 +301,6 @@ static void only_json_is_taken(void **state) {
     }
     end_table();
 }
-
-/* --- JSON and fields --- */
 
 static void malformed_bodies_are_answered_with_a_message_and_position(void **state) {
     (void)state;
@@ -362,8 +350,6 @@ static void the_receipt_outlives_the_request(void **state) {
     const struct receipt_value *sku = &delivery.receipt.values[contract_index("sku")];
     assert_true(text_is(sku->text, sku->len, "outlives"));
 }
-
-/* --- rejected deliveries --- */
 
 static const struct {
     const char *name, *content_type, *body;
@@ -478,8 +464,6 @@ static void a_stored_body_is_judged_as_one_that_arrives(void **state) {
     }
     end_table();
 }
-
-/* --- request id --- */
 
 static bool id_is_sound(void) {
     char text[REQUEST_ID_CHARS + 1];

@@ -253,8 +253,6 @@ static void descriptors_are_not_leaked(void **state) {
     assert_int_equal(now, lowest);
 }
 
-/* --- handed over --- */
-
 /* What listener_inherit makes of `fd` on descriptor `at`. */
 static int inherit(int fd, int at) {
     int before = fcntl(at, F_DUPFD_CLOEXEC, 100);

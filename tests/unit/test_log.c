@@ -339,8 +339,6 @@ static void lines_of_a_batch_are_written_together(void **state) {
     free(body);
 }
 
-/* --- with a writer --- */
-
 enum { HUNG_S = 60 }; /* then the test is ended: somebody waits for standard error */
 
 /* Makes `fd` standard error, and starts the writer. */

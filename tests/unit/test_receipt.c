@@ -43,8 +43,6 @@ static void expect_code(const struct contract_field *field, const char *json, co
     expect_errors(field->path, json, errors);
 }
 
-/* --- the table --- */
-
 static void the_table_is_the_contracts(void **state) {
     (void)state;
     assert_int_equal(CONTRACT_COUNT, RECEIPT_FIELD_COUNT);
@@ -154,8 +152,6 @@ static void what_is_no_field_is_not_found(void **state) {
                        "'%s' in object %d", rows[i].name, (int)rows[i].object);
     end_table();
 }
-
-/* --- one field at a time --- */
 
 static void a_full_body_is_valid(void **state) {
     (void)state;
@@ -506,8 +502,6 @@ static void to_identifier_takes_nothing_but_an_integer(void **state) {
     end_table();
 }
 
-/* --- several at a time --- */
-
 static void every_error_is_listed_in_the_tables_order(void **state) {
     (void)state;
     struct receipt receipt;
@@ -666,8 +660,6 @@ static void unknown_fields_are_no_error(void **state) {
     receipt_fini(&receipt);
     free(body);
 }
-
-/* --- the key --- */
 
 static void decode_valid(const char *program, const char *asn, const char *unit, struct receipt *receipt) {
     const struct change changes[] = {{"program_identifier", program}, {"asn_number", asn}, {"unit_identifier", unit}};

@@ -93,8 +93,6 @@ static void expect_malformed(const char *body) {
     expect_malformed_bytes(body, body, strlen(body));
 }
 
-/* --- fields --- */
-
 static void the_vendors_example_is_read_whole(void **state) {
     (void)state;
     static const char body[] =
@@ -247,8 +245,6 @@ static void white_space_is_allowed_everywhere(void **state) {
     assert_string_equal(field_text("sku"), "-5");
     assert_string_equal(extra_text(), "{\"x\":[1,2],\"y\":{}}");
 }
-
-/* --- extra --- */
 
 static void unknown_fields_are_kept_as_they_were(void **state) {
     (void)state;
@@ -441,8 +437,6 @@ static void numbers_stay_in_step_with_strings_around_them(void **state) {
     end_table();
 }
 
-/* --- made-up documents: a generator writes what is sent and, beside it, what has to come out --- */
-
 static uint64_t dice;
 
 static unsigned throw(unsigned sides) {
@@ -543,8 +537,6 @@ static void made_up_documents_come_out_as_they_went_in(void **state) {
     }
     end_table();
 }
-
-/* --- what is no JSON --- */
 
 /* Behind the number at `p` by RFC 8259, section 6; NULL when there is none. Written anew, not taken from the module. */
 static const char *behind_number(const char *p) {
@@ -876,8 +868,6 @@ static void deep_nesting_in_a_field_is_passed_over(void **state) {
     free(body);
 }
 
-/* --- messages --- */
-
 static void a_matter_of_no_position_has_none(void **state) {
     (void)state;
     assert_int_equal(decode("[1]"), RECEIPT_JSON_MALFORMED);
@@ -965,8 +955,6 @@ static void every_byte_can_be_changed_without_a_bad_message(void **state) {
     }
     end_table();
 }
-
-/* --- resources --- */
 
 static double seconds_to_decode(const char *body, size_t len, enum receipt_json_status expected) {
     struct timespec start, end;

@@ -5,8 +5,6 @@
 
 enum { ID = 0x0102, BEGIN = 1, ABORT_REQUEST = 2, END_REQUEST = 3, PARAMS = 4, STDIN = 5, STDOUT = 6 };
 
-/* --- Bytes */
-
 static struct buffer made;
 
 static void put(const char *bytes, size_t len) {
@@ -42,8 +40,6 @@ struct row_record {
     unsigned padding;
 };
 
-/* --- Feeding */
-
 static enum records_result feed(struct records *records, const char *bytes, size_t len, size_t piece,
                                 struct records_copy *copy) {
     enum records_result result = RECORDS_INCOMPLETE;
@@ -72,8 +68,6 @@ static void expect_result(const char *what, enum records_result expected) {
     }
     buffer_fini(&made);
 }
-
-/* --- Tests */
 
 #define END(type)                                                                                                      \
     { type, "", 0, 0 }
