@@ -12,6 +12,7 @@ enum {
     COMMIT_SIBLINGS = 4,               /* deliveries */
     BATCH_MAX_BYTES = 4 * 1024 * 1024, /* rejected bodies and unknown fields can be large */
     EXPIRED_AT_A_TIME = 64,
+    OVERDUE_US = 5 * US_PER_S, /* beyond its deadline, no delivery waits so long in a process that is well */
 };
 
 bool group_commit_submit(struct group_commit *group_commit, struct delivery *delivery) {
@@ -135,6 +136,14 @@ static void work_in(struct lane *lane, size_t count) {
         batch_commit(lane, lane->batch, count);
 }
 
+static int64_t latest_deadline(struct delivery *const *batch, size_t count) {
+    int64_t latest = 0;
+    for (size_t i = 0; i < count; i++)
+        if (batch[i]->deadline_us > latest)
+            latest = batch[i]->deadline_us;
+    return latest;
+}
+
 /* Works in lanes of a kind until there is nothing to do. Called with the lock, which it gives up meanwhile. */
 static int work(struct group_commit *group_commit, bool receipts) {
     struct lane *lane;
@@ -142,7 +151,9 @@ static int work(struct group_commit *group_commit, bool receipts) {
     expire_aside(group_commit);
     while ((lane = choose_lane(group_commit, receipts, &again_ms))) {
         lane->busy_since_us = clock_now_us();
+        lane->until_us = INT64_MAX; /* take_batch gives up the lock */
         size_t count = take_batch(lane);
+        lane->until_us = latest_deadline(lane->batch, count);
         pthread_mutex_unlock(&group_commit->lock);
         work_in(lane, count);
         pthread_mutex_lock(&group_commit->lock);
@@ -165,6 +176,24 @@ void group_commit_work_aside(struct group_commit *group_commit) {
     pthread_mutex_lock(&group_commit->lock);
     work(group_commit, false);
     pthread_mutex_unlock(&group_commit->lock);
+}
+
+static bool is_overdue(const struct line *line, int64_t now_us) {
+    return line->first && line->first->deadline_us + OVERDUE_US < now_us;
+}
+
+bool group_commit_moves(struct group_commit *group_commit) {
+    pthread_mutex_lock(&group_commit->lock);
+    int64_t now_us = clock_now_us();
+    bool moves =
+        !is_overdue(&group_commit->backlog.ready, now_us) && !is_overdue(&group_commit->backlog.rejected, now_us);
+    for (size_t i = 0; i < group_commit->lane_count; i++) {
+        const struct lane *lane = &group_commit->lanes[i];
+        if (lane->busy_since_us != 0 && lane->until_us != INT64_MAX && lane->until_us + OVERDUE_US < now_us)
+            moves = false;
+    }
+    pthread_mutex_unlock(&group_commit->lock);
+    return moves;
 }
 
 static bool add_lane(struct group_commit *group_commit, enum lane_kind kind, struct store *store) {

@@ -66,6 +66,10 @@ int group_commit_work(struct group_commit *group_commit, bool *aside);
  */
 void group_commit_work_aside(struct group_commit *group_commit);
 
+/* Whether it is well: nothing that was submitted is long past its deadline. Waits for its lock, which nobody holds
+ * long. */
+bool group_commit_moves(struct group_commit *group_commit);
+
 /* Frees it and its stores. Everything submitted must be done, and no thread in group_commit_work. Takes NULL. */
 void group_commit_free(struct group_commit *group_commit);
 

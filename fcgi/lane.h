@@ -25,6 +25,7 @@ struct lane {
     enum lane_kind kind;
     struct store *store;
     int64_t busy_since_us;   /* when its thread took the batch; 0: no thread is in it */
+    int64_t until_us;        /* when the last delivery of that batch has to be answered */
     struct delivery **batch; /* room for batch_max */
     size_t gathered;         /* receipts that were ready when the last batch was taken */
     unsigned seed;           /* for the jitter */
@@ -34,7 +35,7 @@ struct group_commit {
     size_t batch_max;                                               /* deliveries in one transaction, at the most */
     void (*done)(struct delivery *const *deliveries, size_t count); /* a group_commit_done */
 
-    pthread_mutex_t lock; /* guards the backlog, wary_until_us, and busy_since_us and gathered of the lanes */
+    pthread_mutex_t lock; /* guards the backlog, wary_until_us, and busy_since_us, until_us and gathered of the lanes */
     struct backlog backlog;
     int64_t wary_until_us; /* until then, batches use statements that wait for no row */
 

@@ -1,6 +1,7 @@
 /* The command line, signals, and the wiring of the modules. Only this file ends the process. */
 #include "api_keys.h"
 #include "check_pg.h"
+#include "clock.h"
 #include "config.h"
 #include "group_commit.h"
 #include "handler.h"
@@ -141,15 +142,22 @@ static void reload_keys(struct api_keys *keys) {
     sd_notify(0, "READY=1");
 }
 
-/* Returns when the process is asked to end. */
-static void wait_for_end(const sigset_t *signals, struct api_keys *keys) {
+/*
+ * Returns when the process is asked to end. Meanwhile it tells a watchdog, at twice the rate that it asks for
+ * (sd_watchdog_enabled(3)), that the server is well.
+ */
+static void wait_for_end(const sigset_t *signals, struct server *server, struct api_keys *keys) {
+    uint64_t watchdog_us = 0;
+    bool watched = sd_watchdog_enabled(0, &watchdog_us) > 0;
+    struct timespec interval = clock_timespec((int64_t)watchdog_us / 2);
     for (;;) {
-        int signal_number;
-        if (sigwait(signals, &signal_number) != 0)
-            continue;
-        if (signal_number != SIGHUP)
+        int signal_number = watched ? sigtimedwait(signals, NULL, &interval) : sigwaitinfo(signals, NULL);
+        if (signal_number == SIGHUP)
+            reload_keys(keys);
+        else if (signal_number > 0)
             return;
-        reload_keys(keys);
+        if (watched && server_moves(server))
+            sd_notify(0, "WATCHDOG=1");
     }
 }
 
@@ -230,7 +238,7 @@ static int run_worker(const char *path) {
                 path ? path : "the socket it was given", api_keys_count(keys));
     sd_notify(0, "READY=1");
 
-    wait_for_end(&signals, keys);
+    wait_for_end(&signals, server, keys);
     sd_notify(0, "STOPPING=1");
     log_message(LOG_INFO, "draining");
     /* A second SIGTERM ends the process; a SIGHUP is no reason to. */

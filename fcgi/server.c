@@ -25,13 +25,15 @@ enum {
     REPLY_SIZE = 8192,        /* headers and the longest body, see reply.c */
     SWEEP_MS = 250,    /* how often somebody looks for late clients, and for a listener that is not listened to */
     DRAIN_STEP_MS = 5, /* how often the drain looks whether all is done */
-    GRACE_MS = 50,     /* at the drain, for a request on its way on a connection that was just made */
+    MOVES_WITHIN_US = 2 * US_PER_S,
+    GRACE_MS = 50, /* at the drain, for a request on its way on a connection that was just made */
 };
 
 struct event_thread {
     pthread_t id;
     struct server *server;
     struct reader *reader;
+    atomic_int_least64_t looked_us; /* when it came back from waiting for events */
     char window[WINDOW_BYTES];
 };
 
@@ -174,8 +176,8 @@ static void handle_event(struct event_thread *thread, const struct epoll_event *
 }
 
 /* From time to time, in whichever thread comes first: what no event tells. */
-static void sweep(struct server *server) {
-    int64_t now_us = clock_now_us(), due_us = atomic_load(&server->next_sweep_us);
+static void sweep(struct server *server, int64_t now_us) {
+    int64_t due_us = atomic_load(&server->next_sweep_us);
     if (now_us < due_us ||
         !atomic_compare_exchange_strong(&server->next_sweep_us, &due_us, now_us + (int64_t)SWEEP_MS * US_PER_MS))
         return;
@@ -208,7 +210,9 @@ static void *run_event_thread(void *argument) {
             else
                 handle_event(thread, &events[i]);
         }
-        sweep(server);
+        int64_t now_us = clock_now_us();
+        atomic_store_explicit(&thread->looked_us, now_us, memory_order_relaxed);
+        sweep(server, now_us);
         bool aside;
         work_ms = group_commit_work(server->options.group_commit, &aside);
         if (aside) {
@@ -271,6 +275,16 @@ struct server *server_new(const struct server_options *options) {
     }
     set_listening(server, true);
     return server;
+}
+
+bool server_moves(struct server *server) {
+    int64_t latest_us = 0;
+    for (unsigned i = 0; i < server->thread_count; i++) {
+        int64_t looked_us = atomic_load_explicit(&server->threads[i].looked_us, memory_order_relaxed);
+        if (looked_us > latest_us)
+            latest_us = looked_us;
+    }
+    return clock_now_us() - latest_us < MOVES_WITHIN_US && group_commit_moves(server->options.group_commit);
 }
 
 static void sleep_ms(long ms) {

@@ -36,6 +36,12 @@ struct server_options {
 /* Starts serving. NULL, with errno set, when it can't. */
 struct server *server_new(const struct server_options *options);
 
+/*
+ * Whether it is well: some thread has looked for requests in the last two seconds, and group commit moves. Where
+ * neither can be told, since somebody holds a lock for ever, it does not return.
+ */
+bool server_moves(struct server *server);
+
 /* A group_commit_done: answers what group commit has done, according to its outcomes; the deliveries are gone then. */
 void server_answer(struct delivery *const *deliveries, size_t count);
 

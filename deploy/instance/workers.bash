@@ -37,6 +37,9 @@ install_programs() {
         for setting in "${worker_settings[@]}"; do
             [[ ! -v $setting ]] || printf ' %q' "$setting=${!setting}"
         done
+        # What keep-running wants to be told.
+        # shellcheck disable=SC2016 # for the script that this writes
+        printf ' ${NOTIFY_SOCKET:+"NOTIFY_SOCKET=$NOTIFY_SOCKET" "WATCHDOG_USEC=$WATCHDOG_USEC"}'
         printf ' %q "$@"\n' "$var/bin/receiptd"
     } | put "$var/bin/worker" 0755 "$owner" workers
 }

@@ -55,6 +55,15 @@ answered_first() {
     logged 'msg=drained'
 }
 
+@test "a worker that hangs is killed and replaced by its watchdog: no request fails, and none waits for nginx's 15 s" {
+    local old
+    begin_load --flawless --slowest-ms 9000
+    signal_worker 1 STOP
+    eventually 15 new_worker 1 "$old"
+    end_load
+    logged "worker hangs, killing it. pid=$old"
+}
+
 @test "a worker killed with -9 while its batch waits in PostgreSQL: the other stores it, once" {
     begin_load --flawless
     lock_table 2

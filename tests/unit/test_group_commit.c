@@ -452,7 +452,7 @@ static void start(size_t batch_max, size_t queue_max, size_t receipt_stores) {
 }
 
 /* A delivery that was rejected: it may have a key, but not the hash of a valid one. */
-static struct parcel *make_refused(const char *unit, int deadline_ms) {
+static struct parcel *make_rejected(const char *unit, int deadline_ms) {
     struct parcel *parcel = make_parcel(unit, deadline_ms);
     parcel->delivery.receipt.key_hash = 0;
     parcel->delivery.rejection = REJECTION_MALFORMED;
@@ -470,15 +470,15 @@ static struct parcel *submit(const char *unit, int deadline_ms) {
     return submit_parcel(make_parcel(unit, deadline_ms));
 }
 
-static struct parcel *submit_refused(const char *unit, int deadline_ms) {
-    return submit_parcel(make_refused(unit, deadline_ms));
+static struct parcel *submit_rejected(const char *unit, int deadline_ms) {
+    return submit_parcel(make_rejected(unit, deadline_ms));
 }
 
 /* With so many bytes besides its fields, and a key of its own. */
 static struct parcel *make_large(bool rejected, size_t bytes) {
     char unit[UNIT_SIZE];
     snprintf(unit, sizeof unit, "%04zu", parcel_count);
-    struct parcel *parcel = rejected ? make_refused(unit, LONG_MS) : make_parcel(unit, LONG_MS);
+    struct parcel *parcel = rejected ? make_rejected(unit, LONG_MS) : make_parcel(unit, LONG_MS);
     *(rejected ? &parcel->delivery.body_len : &parcel->delivery.receipt.extra_len) = bytes;
     return parcel;
 }
@@ -562,7 +562,7 @@ static void hold(void) {
 
 static void hold_refused(void) {
     stores[REJECTED].closed = true;
-    submit_refused("held", LONG_MS);
+    submit_rejected("held", LONG_MS);
     wait_for_call(&stores[REJECTED], 1);
 }
 
@@ -720,7 +720,7 @@ static void every_mixture_of_keys_is_stored_in_order(void **state) {
     }
 }
 
-static void a_refused_batch_is_split_until_only_the_bad_ones_fail(void **state) {
+static void a_rejected_batch_is_split_until_only_the_bad_ones_fail(void **state) {
     (void)state;
     char unit[16];
     stores[0].refuses_bad = true;
@@ -748,7 +748,7 @@ static void a_refused_batch_is_split_until_only_the_bad_ones_fail(void **state) 
     end_table();
 }
 
-static void a_lone_refused_delivery_is_not_tried_again(void **state) {
+static void a_lone_rejected_delivery_is_not_tried_again(void **state) {
     (void)state;
     stores[0].refuses_bad = true;
     start(64, 1024, 1);
@@ -1327,7 +1327,7 @@ static void the_store_for_what_is_set_aside_holds_up_no_other(void **state) {
     set_aside(NULL, 0, none);
     stores[0].leaves = false;
     submit("a", LONG_MS);
-    submit_refused("x", LONG_MS);
+    submit_rejected("x", LONG_MS);
     submit("b", LONG_MS);
     wait_for_done(5);
     assert_int_equal(stores[ASIDE].calls, 1);
@@ -1402,23 +1402,23 @@ static void a_lock_makes_the_group_commit_wary_for_a_while(void **state) {
     end_table();
 }
 
-static void a_refused_delivery_has_its_answer_once_it_is_stored(void **state) {
+static void a_rejected_delivery_has_its_answer_once_it_is_stored(void **state) {
     (void)state;
     static const enum store_result script[] = {STORE_FAILED, STORE_CONFLICT, STORE_LOCKED};
     memcpy(stores[REJECTED].script, script, sizeof script);
     stores[REJECTED].script_len = COUNT_OF(script);
     start(64, 1024, 1);
-    struct parcel *parcel = submit_refused("x", LONG_MS);
+    struct parcel *parcel = submit_rejected("x", LONG_MS);
     finish();
     assert_int_equal(parcel->delivery.outcome, OUTCOME_QUARANTINED);
     assert_string_equal(counts_text(&stores[REJECTED]), "-1 -1 -1 -1");
 }
 
-static void a_refused_delivery_that_cannot_be_stored_is_unavailable(void **state) {
+static void a_rejected_delivery_that_cannot_be_stored_is_unavailable(void **state) {
     (void)state;
     stores[REJECTED].then = STORE_FAILED;
     start(64, 1024, 1);
-    struct parcel *parcel = submit_refused("x", 50), *late = submit_refused("late", -1);
+    struct parcel *parcel = submit_rejected("x", 50), *late = submit_rejected("late", -1);
     finish();
     assert_int_equal(parcel->delivery.outcome, OUTCOME_UNAVAILABLE);
     assert_string_equal(parcel->delivery.failure, "failed");
@@ -1427,11 +1427,11 @@ static void a_refused_delivery_that_cannot_be_stored_is_unavailable(void **state
 }
 
 /* However short lock_timeout is, a table that is locked is not asked for all the time. */
-static void a_refused_delivery_that_meets_a_lock_is_tried_again_after_a_pause(void **state) {
+static void a_rejected_delivery_that_meets_a_lock_is_tried_again_after_a_pause(void **state) {
     (void)state;
     stores[REJECTED].then = STORE_LOCKED;
     start(64, 1024, 1);
-    struct parcel *parcel = submit_refused("x", 300);
+    struct parcel *parcel = submit_rejected("x", 300);
     finish();
     assert_int_equal(parcel->delivery.outcome, OUTCOME_UNAVAILABLE);
     assert_string_equal(parcel->delivery.sqlstate, "55P03");
@@ -1439,17 +1439,17 @@ static void a_refused_delivery_that_meets_a_lock_is_tried_again_after_a_pause(vo
     assert_in_range(stores[REJECTED].calls, 2, 7);
 }
 
-static void receipts_and_refused_ones_have_stores_of_their_own(void **state) {
+static void receipts_and_rejected_ones_have_stores_of_their_own(void **state) {
     (void)state;
     start(64, 1024, 1);
     hold();
     hold_refused();
-    submit_refused("x", LONG_MS);
+    submit_rejected("x", LONG_MS);
     submit("b", LONG_MS);
-    submit_refused("y", LONG_MS);
+    submit_rejected("y", LONG_MS);
     submit("a", LONG_MS);
     submit("b", LONG_MS);
-    submit_refused("z", LONG_MS);
+    submit_rejected("z", LONG_MS);
     set_closed(&stores[0], false);
     set_closed(&stores[REJECTED], false);
     finish();
@@ -1460,7 +1460,7 @@ static void receipts_and_refused_ones_have_stores_of_their_own(void **state) {
     assert_int_equal(stores[ASIDE].calls, 0);
 }
 
-static void receipts_and_refused_ones_do_not_wait_for_each_other(void **state) {
+static void receipts_and_rejected_ones_do_not_wait_for_each_other(void **state) {
     (void)state;
     for (int receipts_hang = 0; receipts_hang <= 1; receipts_hang++) {
         struct fake_store *hanging = &stores[receipts_hang ? 0 : REJECTED];
@@ -1472,7 +1472,7 @@ static void receipts_and_refused_ones_do_not_wait_for_each_other(void **state) {
         wait_for_done(1);
         for (int i = 0; i < 20; i++) { /* all that there is room for */
             submit((const char[]){(char)('a' + i), '\0'}, LONG_MS);
-            submit_refused("x", LONG_MS);
+            submit_rejected("x", LONG_MS);
         }
         wait_for_done(21);
         assert_int_equal(hanging->stored_count, 0);
@@ -1482,25 +1482,25 @@ static void receipts_and_refused_ones_do_not_wait_for_each_other(void **state) {
     }
 }
 
-static void refused_ones_are_stored_as_they_came_whatever_their_keys(void **state) {
+static void rejected_ones_are_stored_as_they_came_whatever_their_keys(void **state) {
     (void)state;
     start(3, 1024, 1);
     hold_refused();
     for (const char *unit = "zazby"; *unit; unit++)
-        submit_refused((const char[]){*unit, '\0'}, LONG_MS);
+        submit_rejected((const char[]){*unit, '\0'}, LONG_MS);
     set_closed(&stores[REJECTED], false);
     finish();
     assert_string_equal(counts_text(&stores[REJECTED]), "-1 -3 -2");
     assert_string_equal(stored_text(&stores[REJECTED]), "held z a z b y");
 }
 
-static void a_refused_one_that_cannot_be_stored_does_not_take_others_along(void **state) {
+static void a_rejected_one_that_cannot_be_stored_does_not_take_others_along(void **state) {
     (void)state;
     stores[REJECTED].refuses_bad = true;
     start(64, 1024, 1);
     hold_refused();
-    struct parcel *x = submit_refused("x", LONG_MS), *bad = submit_refused("bad", LONG_MS),
-                  *y = submit_refused("y", LONG_MS);
+    struct parcel *x = submit_rejected("x", LONG_MS), *bad = submit_rejected("bad", LONG_MS),
+                  *y = submit_rejected("y", LONG_MS);
     set_closed(&stores[REJECTED], false);
     finish();
     assert_int_equal(x->delivery.outcome, OUTCOME_QUARANTINED);
@@ -1525,7 +1525,7 @@ static void large_deliveries_make_smaller_batches(void **state) {
     assert_string_equal(counts_text(&stores[REJECTED]), "-1 -4 -2");
 }
 
-static void a_full_queue_refuses_and_leaves_the_delivery_alone(void **state) {
+static void a_full_queue_rejects_and_leaves_the_delivery_alone(void **state) {
     (void)state;
     char unit[8];
     start(64, 5, 1);
@@ -1575,7 +1575,7 @@ static void a_batch_makes_room_for_as_many_as_it_took(void **state) {
     assert_string_equal(counts_text(&stores[0]), "1 2 2 2 2 2 2");
 }
 
-static void receipts_and_refused_ones_have_a_bound_in_bytes_each(void **state) {
+static void receipts_and_rejected_ones_have_a_bound_in_bytes_each(void **state) {
     (void)state;
     const struct group_commit_options options = {.batch_max = 64, .queue_max = 1024, .queue_max_bytes = 300 * KIB};
     start_with(1 + GROUP_COMMIT_MORE_STORES, &options, 1);
@@ -1678,7 +1678,7 @@ static void whatever_stores_answer_everything_is_done_once_and_in_order(void **s
             /* Each thread has receipts of its own. */
             snprintf(unit, sizeof unit, "%d %d", i / EACH, rand_r(&seed) % UNITS);
             if (rand_r(&seed) % 8 == 0)
-                make_refused(unit, deadline_ms);
+                make_rejected(unit, deadline_ms);
             else
                 make_parcel(unit, deadline_ms);
         }
@@ -1797,6 +1797,33 @@ static void free_without_work_frees_the_stores(void **state) {
     group_commit_free(NULL);
 }
 
+static void what_hangs_past_its_deadline_is_noticed(void **state) {
+    (void)state;
+    static const struct { bool rejected, taken; } rows[] = {{false, true}, {false, false}, {true, true}, {true, false}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        prepare(NULL);
+        start(64, 1024, 1);
+        struct fake_store *fake = &stores[rows[i].rejected ? REJECTED : 0];
+        set_closed(fake, true);
+        for (int n = 0; n < 2; n++) {
+            int deadline_ms = rows[i].taken == (n == 0) ? 1000 : LONG_MS;
+            const char *unit = n == 0 ? "taken" : "waiting";
+            if (rows[i].rejected)
+                submit_rejected(unit, deadline_ms);
+            else
+                submit(unit, deadline_ms);
+            wait_for_call(fake, 1);
+        }
+        expect_row(group_commit_moves(group_commit), "row %zu: it does not move", i);
+        skip_ms(5900);
+        expect_row(group_commit_moves(group_commit), "row %zu: it does not move any more", i);
+        skip_ms(300);
+        expect_row(!group_commit_moves(group_commit), "row %zu: it moves", i);
+        set_closed(fake, false);
+        finish();
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_lone_delivery_is_committed_at_once, prepare),
@@ -1807,8 +1834,8 @@ int main(void) {
         cmocka_unit_test_setup(a_batch_is_sorted_by_key, prepare),
         cmocka_unit_test_setup(deliveries_of_one_key_never_share_a_batch_and_keep_their_order, prepare),
         cmocka_unit_test_setup(every_mixture_of_keys_is_stored_in_order, prepare),
-        cmocka_unit_test_setup(a_refused_batch_is_split_until_only_the_bad_ones_fail, prepare),
-        cmocka_unit_test_setup(a_lone_refused_delivery_is_not_tried_again, prepare),
+        cmocka_unit_test_setup(a_rejected_batch_is_split_until_only_the_bad_ones_fail, prepare),
+        cmocka_unit_test_setup(a_lone_rejected_delivery_is_not_tried_again, prepare),
         cmocka_unit_test_setup(a_conflict_or_failure_is_tried_again, prepare),
         cmocka_unit_test_setup(a_few_conflicts_do_not_wait_and_failures_do, prepare),
         cmocka_unit_test_setup(what_fails_until_its_deadline_is_unavailable_and_says_why, prepare),
@@ -1830,17 +1857,17 @@ int main(void) {
         cmocka_unit_test_setup(the_store_for_what_is_set_aside_holds_up_no_other, prepare),
         cmocka_unit_test_setup(who_follows_one_that_stayed_locked_is_set_aside_at_once, prepare),
         cmocka_unit_test_setup(a_lock_makes_the_group_commit_wary_for_a_while, prepare),
-        cmocka_unit_test_setup(a_refused_delivery_has_its_answer_once_it_is_stored, prepare),
-        cmocka_unit_test_setup(a_refused_delivery_that_cannot_be_stored_is_unavailable, prepare),
-        cmocka_unit_test_setup(a_refused_delivery_that_meets_a_lock_is_tried_again_after_a_pause, prepare),
-        cmocka_unit_test_setup(receipts_and_refused_ones_have_stores_of_their_own, prepare),
-        cmocka_unit_test_setup(receipts_and_refused_ones_do_not_wait_for_each_other, prepare),
-        cmocka_unit_test_setup(refused_ones_are_stored_as_they_came_whatever_their_keys, prepare),
-        cmocka_unit_test_setup(a_refused_one_that_cannot_be_stored_does_not_take_others_along, prepare),
+        cmocka_unit_test_setup(a_rejected_delivery_has_its_answer_once_it_is_stored, prepare),
+        cmocka_unit_test_setup(a_rejected_delivery_that_cannot_be_stored_is_unavailable, prepare),
+        cmocka_unit_test_setup(a_rejected_delivery_that_meets_a_lock_is_tried_again_after_a_pause, prepare),
+        cmocka_unit_test_setup(receipts_and_rejected_ones_have_stores_of_their_own, prepare),
+        cmocka_unit_test_setup(receipts_and_rejected_ones_do_not_wait_for_each_other, prepare),
+        cmocka_unit_test_setup(rejected_ones_are_stored_as_they_came_whatever_their_keys, prepare),
+        cmocka_unit_test_setup(a_rejected_one_that_cannot_be_stored_does_not_take_others_along, prepare),
         cmocka_unit_test_setup(large_deliveries_make_smaller_batches, prepare),
-        cmocka_unit_test_setup(a_full_queue_refuses_and_leaves_the_delivery_alone, prepare),
+        cmocka_unit_test_setup(a_full_queue_rejects_and_leaves_the_delivery_alone, prepare),
         cmocka_unit_test_setup(a_batch_makes_room_for_as_many_as_it_took, prepare),
-        cmocka_unit_test_setup(receipts_and_refused_ones_have_a_bound_in_bytes_each, prepare),
+        cmocka_unit_test_setup(receipts_and_rejected_ones_have_a_bound_in_bytes_each, prepare),
         cmocka_unit_test_setup(all_of_a_full_queue_is_done_once, prepare),
         cmocka_unit_test_setup(many_threads_and_stores_do_everything_once, prepare),
         cmocka_unit_test_setup(whatever_stores_answer_everything_is_done_once_and_in_order, prepare),
@@ -1848,6 +1875,7 @@ int main(void) {
         cmocka_unit_test_setup(few_wait_for_the_batch_that_is_stored_but_many_do_not, prepare),
         cmocka_unit_test_setup(a_slow_batch_holds_up_nothing, prepare),
         cmocka_unit_test_setup(who_works_has_stored_all_when_it_returns, prepare),
+        cmocka_unit_test_setup(what_hangs_past_its_deadline_is_noticed, prepare),
         cmocka_unit_test_setup(free_without_work_frees_the_stores, prepare),
     };
     return cmocka_run_group_tests_name("group_commit", tests, NULL, NULL);
