@@ -40,6 +40,13 @@ void connections_init(struct connections *connections, int ready) {
     list_init(&connections->receiving);
 }
 
+size_t connections_count(struct connections *connections) {
+    pthread_mutex_lock(&connections->lock);
+    size_t count = connections->count;
+    pthread_mutex_unlock(&connections->lock);
+    return count;
+}
+
 void connections_fini(struct connections *connections) {
     pthread_mutex_destroy(&connections->lock);
 }
@@ -203,6 +210,10 @@ enum connection_received connection_receive(struct connection *connection, char 
         return CONNECTION_END;
     }
     return received;
+}
+
+int64_t connection_began_us(const struct connection *connection) {
+    return connection->arrival.deadline_us - (int64_t)CONNECTION_REQUEST_MS * US_PER_MS;
 }
 
 void connection_begin_delivery(struct connection *connection) {

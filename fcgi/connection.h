@@ -75,6 +75,9 @@ enum connection_received {
 /* The epoll set stays the caller's. */
 void connections_init(struct connections *connections, int ready);
 
+/* How many there are. */
+size_t connections_count(struct connections *connections);
+
 /* With no connection left. */
 void connections_fini(struct connections *connections);
 
@@ -99,6 +102,9 @@ size_t connections_end_idle(struct connections *connections);
  */
 enum connection_received connection_receive(struct connection *connection, char *window, size_t window_size,
                                             size_t stdin_max, size_t *window_len);
+
+/* When the first byte of a request was read that has arrived in parts. */
+int64_t connection_began_us(const struct connection *connection);
 
 /* Once the request has been read: frees what has arrived of it, and begins with an empty delivery. */
 void connection_begin_delivery(struct connection *connection);

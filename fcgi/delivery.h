@@ -42,7 +42,9 @@ struct delivery {
     const char *failure; /* for OUTCOME_UNAVAILABLE: why, for the log only; static storage */
     char sqlstate[6];    /* of the failure, when it came from PostgreSQL; else empty */
 
-    int64_t arrived_us;  /* CLOCK_MONOTONIC */
+    int64_t began_us;    /* CLOCK_MONOTONIC: when its first byte was read */
+    int64_t arrived_us;  /* when all of it was */
+    int64_t taken_us;    /* when the last batch that it was in was taken; 0: none was */
     int64_t deadline_us; /* when it is answered 503 at the latest, unless a commit is under way */
 
     /* The backlog's, from group_commit_submit until it is done. */

@@ -136,12 +136,14 @@ static void work_in(struct lane *lane, size_t count) {
         batch_commit(lane, lane->batch, count);
 }
 
-static int64_t latest_deadline(struct delivery *const *batch, size_t count) {
-    int64_t latest = 0;
-    for (size_t i = 0; i < count; i++)
-        if (batch[i]->deadline_us > latest)
-            latest = batch[i]->deadline_us;
-    return latest;
+/* Says of a batch since when, and until when, it is the lane's. */
+static void note_taken(struct lane *lane, size_t count) {
+    lane->until_us = 0;
+    for (size_t i = 0; i < count; i++) {
+        lane->batch[i]->taken_us = lane->busy_since_us;
+        if (lane->batch[i]->deadline_us > lane->until_us)
+            lane->until_us = lane->batch[i]->deadline_us;
+    }
 }
 
 /* Works in lanes of a kind until there is nothing to do. Called with the lock, which it gives up meanwhile. */
@@ -153,7 +155,7 @@ static int work(struct group_commit *group_commit, bool receipts) {
         lane->busy_since_us = clock_now_us();
         lane->until_us = INT64_MAX; /* take_batch gives up the lock */
         size_t count = take_batch(lane);
-        lane->until_us = latest_deadline(lane->batch, count);
+        note_taken(lane, count);
         pthread_mutex_unlock(&group_commit->lock);
         work_in(lane, count);
         pthread_mutex_lock(&group_commit->lock);
@@ -175,6 +177,15 @@ int group_commit_work(struct group_commit *group_commit, bool *aside) {
 void group_commit_work_aside(struct group_commit *group_commit) {
     pthread_mutex_lock(&group_commit->lock);
     work(group_commit, false);
+    pthread_mutex_unlock(&group_commit->lock);
+}
+
+void group_commit_read_usage(struct group_commit *group_commit, struct usage *receipts, struct usage *rejections,
+                             struct usage *limit) {
+    pthread_mutex_lock(&group_commit->lock);
+    *receipts = group_commit->backlog.receipts;
+    *rejections = group_commit->backlog.rejections;
+    *limit = group_commit->backlog.limit;
     pthread_mutex_unlock(&group_commit->lock);
 }
 

@@ -16,6 +16,7 @@
 #ifndef RECEIPTD_GROUP_COMMIT_H
 #define RECEIPTD_GROUP_COMMIT_H
 
+#include "backlog.h"
 #include "store.h"
 
 #include <stdbool.h>
@@ -65,6 +66,10 @@ int group_commit_work(struct group_commit *group_commit, bool *aside);
  * take the place of one that waits for what may be locked for long.
  */
 void group_commit_work_aside(struct group_commit *group_commit);
+
+/* How much waits, and how much of either may. */
+void group_commit_read_usage(struct group_commit *group_commit, struct usage *receipts, struct usage *rejections,
+                             struct usage *limit);
 
 /* Whether it is well: nothing that was submitted is long past its deadline. Waits for its lock, which nobody holds
  * long. */

@@ -2,6 +2,7 @@
 
 #include "buffer.h"
 #include "clock.h"
+#include "metrics.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -107,7 +108,9 @@ static void write_lines(const char *lines, size_t len, bool soon) {
         memcpy(waiting.lines[waiting.filling] + waiting.len, lines, len);
         waiting.len += len;
     } else if (has_writer) {
-        waiting.dropped += count_lines(lines, len);
+        size_t count = count_lines(lines, len);
+        waiting.dropped += count;
+        metrics_count_dropped_lines(count);
     }
     bool wake = waiting.idle || soon;
     waiting.idle = false;
@@ -128,7 +131,9 @@ static void write_taken(struct written *written, const char *lines, size_t len) 
     if (written->torn && write_bytes("\n", 1) == 1)
         written->torn = false; /* what comes now begins on a line of its own */
     size_t done = written->torn ? 0 : write_bytes(lines, len);
-    written->lost += count_lines(lines + done, len - done);
+    size_t count = count_lines(lines + done, len - done);
+    written->lost += count;
+    metrics_count_dropped_lines(count);
     if (done > 0)
         written->torn = lines[done - 1] != '\n';
 }

@@ -23,7 +23,8 @@
 
 enum {
     MESSAGE_SIZE = 512,
-    DRAIN_EXTRA_MS = 8000, /* beyond the deadline of a delivery: the time a request may take to arrive, and some */
+    DRAIN_EXTRA_MS = 8000,    /* beyond the deadline of a delivery: the time a request may take to arrive, and some */
+    STATUS_US = 5 * US_PER_S, /* how often systemd is told */
     STACK_BYTES = 2 * 1024 * 1024, /* of a thread; the most deeply nested body takes 200 KB of it */
 };
 
@@ -142,6 +143,16 @@ static void reload_keys(struct api_keys *keys) {
     sd_notify(0, "READY=1");
 }
 
+/* One line for `systemctl status`: what /receiptd/ready says. */
+static void tell_status(struct server *server) {
+    struct page_state state;
+    char reasons[PAGE_REASONS_SIZE];
+    server_look(server, &state);
+    page_judge(&state, reasons);
+    sd_notifyf(0, "STATUS=%s%s; %zu deliveries wait", state.gauges.ready ? "ready" : "not ready: ", reasons,
+               state.gauges.backlog_receipts + state.gauges.backlog_rejections);
+}
+
 /*
  * Returns when the process is asked to end. Meanwhile it tells a watchdog, at twice the rate that it asks for
  * (sd_watchdog_enabled(3)), that the server is well.
@@ -149,15 +160,17 @@ static void reload_keys(struct api_keys *keys) {
 static void wait_for_end(const sigset_t *signals, struct server *server, struct api_keys *keys) {
     uint64_t watchdog_us = 0;
     bool watched = sd_watchdog_enabled(0, &watchdog_us) > 0;
-    struct timespec interval = clock_timespec((int64_t)watchdog_us / 2);
+    int64_t interval_us = watched && watchdog_us / 2 < STATUS_US ? (int64_t)watchdog_us / 2 : STATUS_US;
+    struct timespec interval = clock_timespec(interval_us);
     for (;;) {
-        int signal_number = watched ? sigtimedwait(signals, NULL, &interval) : sigwaitinfo(signals, NULL);
+        int signal_number = sigtimedwait(signals, NULL, &interval);
         if (signal_number == SIGHUP)
             reload_keys(keys);
         else if (signal_number > 0)
             return;
         if (watched && server_moves(server))
             sd_notify(0, "WATCHDOG=1");
+        tell_status(server);
     }
 }
 
@@ -220,12 +233,14 @@ static int run_worker(const char *path) {
     struct handler handler = make_handler(&config, keys);
     struct group_commit *group_commit = start_group_commit(&config);
     struct server *server = NULL;
-    if (group_commit) {
+    struct probe *probe = group_commit ? probe_start() : NULL;
+    if (probe) {
         struct server_options options = {.listener = listener,
                                          .socket_path = path,
                                          .threads = config.threads + config.pg_connections,
                                          .handler = &handler,
-                                         .group_commit = group_commit};
+                                         .group_commit = group_commit,
+                                         .probe = probe};
         server = server_new(&options);
     }
     if (!server) {
@@ -252,6 +267,7 @@ static int run_worker(const char *path) {
         _exit(EXIT_FAILURE);
     }
     server_free(server); /* first: its threads work for group commit */
+    probe_stop(probe);
     group_commit_free(group_commit);
     api_keys_free(keys);
     log_message(LOG_INFO, "drained");

@@ -30,6 +30,20 @@ int outcome_status(enum outcome outcome) {
     return 503;
 }
 
+const char *outcome_name(enum outcome outcome) {
+    static const char *const names[] = {[OUTCOME_UNAVAILABLE] = "unavailable",
+                                        [OUTCOME_CREATED] = "created",
+                                        [OUTCOME_UNCHANGED] = "unchanged",
+                                        [OUTCOME_REVISED] = "revised",
+                                        [OUTCOME_MALFORMED] = "malformed",
+                                        [OUTCOME_UNAUTHORIZED] = "unauthorized",
+                                        [OUTCOME_NOT_POST] = "method_not_allowed",
+                                        [OUTCOME_TOO_LARGE] = "too_large",
+                                        [OUTCOME_INVALID] = "invalid",
+                                        [OUTCOME_QUARANTINED] = "quarantined"};
+    return names[outcome];
+}
+
 const char *outcome_result(enum outcome outcome) {
     switch (outcome) {
     case OUTCOME_CREATED:

@@ -31,6 +31,9 @@ enum outcome outcome_of_rejection(enum rejection rejection);
 /* The HTTP status of an outcome, e.g. 201. */
 int outcome_status(enum outcome outcome);
 
+/* Its name, e.g. "too_large": for figures. Static storage. */
+const char *outcome_name(enum outcome outcome);
+
 /* The word for what was stored, "created", "unchanged", "revised" or "quarantined"; else NULL. Static storage. */
 const char *outcome_result(enum outcome outcome);
 

@@ -26,7 +26,9 @@ enum {
     SWEEP_MS = 250,    /* how often somebody looks for late clients, and for a listener that is not listened to */
     DRAIN_STEP_MS = 5, /* how often the drain looks whether all is done */
     MOVES_WITHIN_US = 2 * US_PER_S,
-    GRACE_MS = 50, /* at the drain, for a request on its way on a connection that was just made */
+    ANSWERED_WITHIN_US = 15 * US_PER_S, /* three times as long as the probe waits in between */
+    PAGE_SIZE = 60 * 1024,              /* one record, see records.h */
+    GRACE_MS = 50,                      /* at the drain, for a request on its way on a connection that was just made */
 };
 
 struct event_thread {
@@ -97,6 +99,7 @@ static void answer(struct delivery *delivery, struct log_batch *log) {
     struct connection *connection = connection_of(delivery);
     bool sent = send_reply(connection);
     log_delivery(log, delivery);
+    metrics_count_answer(delivery);
     delivery_fini(delivery);
     if (sent)
         connection_end_request(connection);
@@ -110,6 +113,24 @@ void server_answer(struct delivery *const *deliveries, size_t count) {
     for (size_t i = 0; i < count; i++)
         answer(deliveries[i], &log);
     log_flush(&log);
+}
+
+static bool send_page(struct connection *connection, const char *page, struct server *server) {
+    struct page_state state;
+    struct buffer reply;
+    bool sent = false;
+    buffer_init(&reply);
+    server_look(server, &state);
+    if (buffer_reserve(&reply, RECORDS_HEADER_BYTES + PAGE_SIZE + RECORDS_AFTER_ANSWER_BYTES)) {
+        reply.len = RECORDS_HEADER_BYTES;
+        page_write(&reply, page, &state);
+        size_t len = reply.len - RECORDS_HEADER_BYTES;
+        if (!reply.failed && len <= PAGE_SIZE)
+            sent = connection_send(connection, reply.data,
+                                   records_frame_answer(reply.data, len, connection->records.request_id));
+    }
+    buffer_fini(&reply);
+    return sent;
 }
 
 /* Reads a request, which is in the window when window_len is not 0. */
@@ -136,8 +157,19 @@ static void serve(struct event_thread *thread, struct connection *connection, si
     struct delivery *delivery = &connection->delivery;
     struct request request;
     bool store = false;
+    int64_t began_us = window_len > 0 ? clock_now_us() : connection_began_us(connection);
     enum reader_result result = read_request(thread, connection, window_len, &request);
     connection_begin_delivery(connection);
+    delivery->began_us = began_us;
+    if (result == READER_OK && request.page) {
+        bool sent = send_page(connection, request.page, thread->server);
+        reader_release(thread->reader);
+        if (sent)
+            connection_end_request(connection);
+        else
+            connection_close(connection);
+        return;
+    }
     if (result == READER_OK)
         store = handler_handle(options->handler, &request, delivery);
     else
@@ -275,6 +307,29 @@ struct server *server_new(const struct server_options *options) {
     }
     set_listening(server, true);
     return server;
+}
+
+void server_look(struct server *server, struct page_state *state) {
+    struct probe_findings found;
+    struct usage receipts, rejections, limit;
+    int64_t now_us = clock_now_us(), answered_us = metrics_last_batch_us();
+    group_commit_read_usage(server->options.group_commit, &receipts, &rejections, &limit);
+    probe_read(server->options.probe, &found);
+    if (found.answered_us > answered_us)
+        answered_us = found.answered_us;
+    *state = (struct page_state){.gauges = {.connections = connections_count(&server->connections),
+                                            .backlog_receipts = receipts.count,
+                                            .backlog_receipts_bytes = receipts.bytes,
+                                            .backlog_rejections = rejections.count,
+                                            .backlog_rejections_bytes = rejections.bytes,
+                                            .backlog_max = limit.count,
+                                            .backlog_max_bytes = limit.bytes,
+                                            .schema = found.schema,
+                                            .schema_needed = PROBE_SCHEMA_NEEDED,
+                                            .unresolved_rejections = found.unresolved},
+                                 .draining = atomic_load(&server->connections.draining),
+                                 .database_answers = answered_us != 0 && now_us - answered_us < ANSWERED_WITHIN_US,
+                                 .database_takes_writes = found.takes_writes || answered_us > found.answered_us};
 }
 
 bool server_moves(struct server *server) {

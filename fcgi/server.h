@@ -20,6 +20,8 @@
 #include "delivery.h"
 #include "group_commit.h"
 #include "handler.h"
+#include "page.h"
+#include "probe.h"
 
 #include <stdbool.h>
 
@@ -31,10 +33,14 @@ struct server_options {
     unsigned threads; /* that serve at a time: as many as batches of receipts are stored, and at least one more */
     const struct handler *handler;
     struct group_commit *group_commit; /* has to say server_answer of what it has done; outlives the server */
+    struct probe *probe;               /* outlives the server */
 };
 
 /* Starts serving. NULL, with errno set, when it can't. */
 struct server *server_new(const struct server_options *options);
+
+/* What the pages say of it (page.h), looked at now. */
+void server_look(struct server *server, struct page_state *state);
 
 /*
  * Whether it is well: some thread has looked for requests in the last two seconds, and group commit moves. Where

@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "metrics.h"
 #include "pg.h"
 
 #include <errno.h>
@@ -77,6 +78,7 @@ void session_drop(struct session *session, const char *failure) {
 }
 
 static enum store_result drop_failed(struct session *session, const char *failure) {
+    metrics_count_database_error("");
     session_drop(session, failure);
     return STORE_FAILED;
 }
@@ -174,6 +176,7 @@ static enum store_result note_failure(struct session *session, PGresult *result,
     if (state)
         memcpy(sqlstate, state, strnlen(state, sizeof sqlstate - 1));
     enum store_result outcome = classify(sqlstate);
+    metrics_count_database_error(sqlstate);
     /* A lock is nothing to call somebody for: it is tried again, and what it holds up for long is logged as answered.
      */
     log_message(outcome == STORE_LOCKED ? LOG_WARNING : LOG_ERROR, "PostgreSQL: %s %s", sqlstate,
@@ -338,6 +341,7 @@ bool session_connect(struct session *session, int64_t deadline_us, bool *is_new)
     if (!is_fit(session, deadline_us))
         return false;
     log_message(LOG_INFO, "connected to PostgreSQL");
+    metrics_count_database_connect();
     *is_new = true;
     return true;
 }

@@ -3,6 +3,7 @@
 #include "buffer.h"
 #include "clock.h"
 #include "log.h"
+#include "metrics.h"
 #include "parameters.h"
 #include "rows.h"
 #include "session.h"
@@ -214,6 +215,8 @@ static enum store_result settle(struct store_pg *pg, enum statement statement, s
         enum store_result ran = run(pg, statement, rows, deadline_us, &result);
         if (ran != STORE_OK)
             return ran;
+        if (statement != STATEMENT_LOOKUP)
+            metrics_count_batch(piece);
         bool durable = take_rows(pg, statement, result, first, piece);
         PQclear(result);
         if (session_warned(pg->session))
@@ -324,6 +327,7 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
         enum store_result stored = run(pg, STATEMENT_REJECT, piece, deadline_us, &result);
         if (stored != STORE_OK)
             return stored;
+        metrics_count_batch(piece);
         bool complete = PQntuples(result) == (int)piece, durable = complete;
         for (int row = 0; row < PQntuples(result); row++)
             durable = durable && rows_is_true(result, row, STATEMENTS_DURABLE);

@@ -29,6 +29,14 @@ def silent(*paths):
     signal.pause()
 
 
+def notices(path):
+    """Prints what a service tells systemd there (sd_notify(3))."""
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.bind(path)
+    while True:
+        print(receiver.recv(4096).decode(), flush=True)
+
+
 def hand_over(how, path, worker):
     """Becomes a worker that has a listening socket on descriptor 0 ("stdin"), or 3 as systemd hands it over."""
     listener = socket.socket(socket.AF_UNIX)

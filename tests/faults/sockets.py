@@ -144,6 +144,13 @@ def post(path, body):
     print(Client(path).post(body.encode()))
 
 
+def page(path, name):
+    """Prints a page for operators."""
+    client = Client(path)
+    client.socket.sendall(request(b"", RECEIPTD_PAGE=name))
+    print(client.receive_text())
+
+
 def garbage(path, seed):
     """Bytes that are no FastCGI, and FastCGI with bytes changed: the worker hangs up or answers, and serves others."""
     chance = random.Random(seed)
@@ -412,7 +419,7 @@ def main():
     """Runs the named check."""
     path, name, *arguments = sys.argv[1:]
     checks = (
-        deliver, post, garbage, cut_short, no_request, unfinished, slow, hoarders, silent, unread, descriptors,
+        deliver, post, page, garbage, cut_short, no_request, unfinished, slow, hoarders, silent, unread, descriptors,
         beside_a_locked_row,
     )  # fmt: skip
     {check.__name__: check for check in checks}[name](path, *arguments)

@@ -60,6 +60,8 @@ select set_eq(
       ('receipts', 'receiptd_reader', 'select'),
       ('receipt_revisions', 'receiptd_reader', 'select'),
       ('has_revised()', 'receiptd_writer', 'execute'),
+      ('schema_version()', 'receiptd_writer', 'execute'),
+      ('schema_version()', 'receiptd_reader', 'execute'),
       ('rejected_receipts', 'receiptd_writer', 'select'),
       ('rejected_receipts', 'receiptd_writer', 'insert'),
       ('rejected_receipts.request_id', 'receiptd_writer', 'update'),

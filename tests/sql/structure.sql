@@ -221,7 +221,7 @@ from pg_trigger
 where tgname = 'receipts_apply_once';
 select triggers_are('receipt_revisions', '{}'::name[]);
 select triggers_are('rejected_receipts', '{}'::name[]);
-select functions_are('inventory', array['number_revision', 'keep_revision', 'has_revised', 'apply_once']);
+select functions_are('inventory', array['number_revision', 'keep_revision', 'has_revised', 'apply_once', 'schema_version']);
 select is_definer('keep_revision', 'the history is written with the rights of its owner');
 select is_definer('has_revised', 'and looked up with them');
 select is_empty(

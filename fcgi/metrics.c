@@ -1,0 +1,275 @@
+#include "metrics.h"
+
+#include "clock.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LABELS_MAX = 32,      /* keys, and programs: those beyond that are counted together */
+    LABEL_MAX_BYTES = 64, /* and those with longer names */
+    ANSWER_COUNT = OUTCOME_QUARANTINED + 1,
+    CLASS_COUNT = 36 * 36, /* of SQLSTATEs: two digits or capital letters */
+};
+
+typedef atomic_uint_least64_t counter;
+
+static void add(counter *at, uint64_t by) {
+    atomic_fetch_add_explicit(at, by, memory_order_relaxed);
+}
+
+static uint64_t value_of(const counter *at) {
+    return atomic_load_explicit(at, memory_order_relaxed);
+}
+
+/* Upper bounds; what is above the last one is counted by itself. */
+static const double second_bounds[] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
+static const double row_bounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
+enum { BOUNDS_MAX = 15 };
+
+struct histogram {
+    const double *bounds;
+    size_t bound_count;
+    counter in[BOUNDS_MAX + 1]; /* above the bound before, up to this one */
+    counter sum;                /* in the unit of observe */
+};
+
+/* `per_unit` turns the bounds into the unit of the value. */
+static void observe(struct histogram *histogram, uint64_t value, double per_unit) {
+    size_t i = 0;
+    while (i < histogram->bound_count && (double)value > histogram->bounds[i] * per_unit)
+        i++;
+    add(&histogram->in[i], 1);
+    add(&histogram->sum, value);
+}
+
+/* Names that were met, each at its place for ever; the one behind the last stands for all others. */
+struct labels {
+    atomic_size_t count;
+    pthread_mutex_t lock; /* to add one */
+    char names[LABELS_MAX + 1][LABEL_MAX_BYTES + 1];
+};
+
+static size_t find_label(struct labels *labels, const char *name, size_t len) {
+    if (len > LABEL_MAX_BYTES)
+        return LABELS_MAX;
+    size_t i = 0, count = atomic_load_explicit(&labels->count, memory_order_acquire);
+    for (; i < count; i++)
+        if (memcmp(labels->names[i], name, len) == 0 && labels->names[i][len] == '\0')
+            return i;
+    pthread_mutex_lock(&labels->lock);
+    count = atomic_load(&labels->count);
+    for (; i < count; i++)
+        if (memcmp(labels->names[i], name, len) == 0 && labels->names[i][len] == '\0')
+            break;
+    if (i == count && count < LABELS_MAX) {
+        memcpy(labels->names[i], name, len);
+        atomic_store_explicit(&labels->count, count + 1, memory_order_release);
+    }
+    pthread_mutex_unlock(&labels->lock);
+    return i;
+}
+
+static struct labels keys = {.lock = PTHREAD_MUTEX_INITIALIZER}, programs = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static counter answers[LABELS_MAX + 1][ANSWER_COUNT];
+static counter last_created[LABELS_MAX + 1]; /* by program, in seconds since 1970; 0: none */
+static counter database_errors[CLASS_COUNT + 1];
+static counter database_connects, dropped_lines;
+static atomic_int_least64_t last_batch_us;
+
+#define SECONDS                                                                                                        \
+    { .bounds = second_bounds, .bound_count = sizeof second_bounds / sizeof second_bounds[0] }
+static struct histogram whole = SECONDS, reading = SECONDS, waiting = SECONDS, storing = SECONDS;
+static struct histogram batch_rows = {.bounds = row_bounds, .bound_count = sizeof row_bounds / sizeof row_bounds[0]};
+
+static void observe_us(struct histogram *histogram, int64_t from_us, int64_t to_us) {
+    observe(histogram, to_us > from_us ? (uint64_t)(to_us - from_us) : 0, US_PER_S);
+}
+
+void metrics_count_answer(const struct delivery *delivery) {
+    int64_t now_us = clock_now_us();
+    const struct receipt_value *program = &delivery->receipt.values[RECEIPT_FIELD_PROGRAM_IDENTIFIER];
+    add(&answers[find_label(&keys, delivery->api_key_name, strlen(delivery->api_key_name))][delivery->outcome], 1);
+    observe_us(&whole, delivery->began_us, now_us);
+    observe_us(&reading, delivery->began_us, delivery->arrived_us);
+    if (delivery->taken_us != 0) {
+        observe_us(&waiting, delivery->arrived_us, delivery->taken_us);
+        observe_us(&storing, delivery->taken_us, now_us);
+    }
+    if (delivery->outcome == OUTCOME_CREATED)
+        atomic_store_explicit(&last_created[find_label(&programs, program->text, program->len)], (uint64_t)time(NULL),
+                              memory_order_relaxed);
+}
+
+void metrics_count_batch(size_t rows) {
+    observe(&batch_rows, rows, 1);
+    atomic_store_explicit(&last_batch_us, clock_now_us(), memory_order_relaxed);
+}
+
+int64_t metrics_last_batch_us(void) {
+    return atomic_load_explicit(&last_batch_us, memory_order_relaxed);
+}
+
+static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+void metrics_count_database_error(const char *sqlstate) {
+    const char *high = *sqlstate ? strchr(digits, sqlstate[0]) : NULL;
+    const char *low = high && sqlstate[1] ? strchr(digits, sqlstate[1]) : NULL;
+    add(&database_errors[low ? (high - digits) * 36 + (low - digits) : CLASS_COUNT], 1);
+}
+
+void metrics_count_database_connect(void) {
+    add(&database_connects, 1);
+}
+
+void metrics_count_dropped_lines(size_t lines) {
+    add(&dropped_lines, lines);
+}
+
+static void write_head(struct buffer *out, const char *name, const char *type, const char *help) {
+    buffer_append_format(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void write_gauge(struct buffer *out, const char *name, const char *help, double value) {
+    write_head(out, name, "gauge", help);
+    buffer_append_format(out, "%s %.16g\n", name, value);
+}
+
+static void write_counter(struct buffer *out, const char *name, const char *help, const counter *at) {
+    write_head(out, name, "counter", help);
+    buffer_append_format(out, "%s %llu\n", name, (unsigned long long)value_of(at));
+}
+
+/* A label's value: escaped as the format wants it. */
+static void write_label(struct buffer *out, const struct labels *labels, size_t at) {
+    for (const char *c = at < LABELS_MAX ? labels->names[at] : "others"; *c; c++) {
+        if (*c == '\\' || *c == '"')
+            buffer_append_text(out, "\\");
+        if (*c == '\n')
+            buffer_append_text(out, "\\n");
+        else
+            buffer_append(out, c, 1);
+    }
+}
+
+/* `label`, if any, as "stage=\"read\"". */
+static void write_histogram(struct buffer *out, const char *name, const char *label, const struct histogram *histogram,
+                            double per_unit) {
+    uint64_t count = 0;
+    const char *comma = *label ? "," : "";
+    for (size_t i = 0; i <= histogram->bound_count; i++) {
+        count += value_of(&histogram->in[i]);
+        if (i < histogram->bound_count)
+            buffer_append_format(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", name, label, comma, histogram->bounds[i],
+                                 (unsigned long long)count);
+    }
+    buffer_append_format(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, label, comma, (unsigned long long)count);
+    const char *open = *label ? "{" : "", *close = *label ? "}" : "";
+    buffer_append_format(out, "%s_sum%s%s%s %.16g\n", name, open, label, close,
+                         (double)value_of(&histogram->sum) / per_unit);
+    buffer_append_format(out, "%s_count%s%s%s %llu\n", name, open, label, close, (unsigned long long)count);
+}
+
+static void write_answers(struct buffer *out) {
+    write_head(out, "receiptd_deliveries_total", "counter", "Deliveries by answer and by the name of the API key.");
+    size_t count = atomic_load(&keys.count);
+    for (size_t key = 0; key <= LABELS_MAX; key++)
+        for (int outcome = 0; outcome < ANSWER_COUNT && (key < count || key == LABELS_MAX); outcome++) {
+            uint64_t value = value_of(&answers[key][outcome]);
+            if (value == 0)
+                continue;
+            buffer_append_format(out, "receiptd_deliveries_total{answer=\"%s\",key=\"",
+                                 outcome_name((enum outcome)outcome));
+            write_label(out, &keys, key);
+            buffer_append_format(out, "\"} %llu\n", (unsigned long long)value);
+        }
+}
+
+static void write_last_created(struct buffer *out) {
+    write_head(out, "receiptd_last_created_timestamp_seconds", "gauge",
+               "When the last receipt was created, by program.");
+    for (size_t program = 0; program <= LABELS_MAX; program++) {
+        uint64_t value = value_of(&last_created[program]);
+        if (value == 0)
+            continue;
+        buffer_append_text(out, "receiptd_last_created_timestamp_seconds{program=\"");
+        write_label(out, &programs, program);
+        buffer_append_format(out, "\"} %llu\n", (unsigned long long)value);
+    }
+}
+
+static void write_database(struct buffer *out) {
+    write_head(out, "receiptd_database_errors_total", "counter",
+               "Errors of PostgreSQL by the class of their SQLSTATE; connection: lost, late or none.");
+    for (size_t class = 0; class <= CLASS_COUNT; class ++) {
+        uint64_t value = value_of(&database_errors[class]);
+        const char text[] = {digits[class / 36 % 36], digits[class % 36], '\0'};
+        if (value != 0)
+            buffer_append_format(out, "receiptd_database_errors_total{class=\"%s\"} %llu\n",
+                                 class < CLASS_COUNT ? text : "connection", (unsigned long long)value);
+    }
+    write_counter(out, "receiptd_database_connects_total", "Connections to PostgreSQL that were made.",
+                  &database_connects);
+}
+
+static void write_backlog(struct buffer *out, const struct metrics_gauges *gauges) {
+    write_head(out, "receiptd_backlog_deliveries", "gauge", "Deliveries that wait to be stored.");
+    buffer_append_format(out,
+                         "receiptd_backlog_deliveries{kind=\"receipts\"} %zu\n"
+                         "receiptd_backlog_deliveries{kind=\"rejected\"} %zu\n",
+                         gauges->backlog_receipts, gauges->backlog_rejections);
+    write_head(out, "receiptd_backlog_bytes", "gauge", "Memory that they take.");
+    buffer_append_format(out,
+                         "receiptd_backlog_bytes{kind=\"receipts\"} %zu\n"
+                         "receiptd_backlog_bytes{kind=\"rejected\"} %zu\n",
+                         gauges->backlog_receipts_bytes, gauges->backlog_rejections_bytes);
+    write_gauge(out, "receiptd_backlog_deliveries_max", "RECEIPTD_QUEUE_MAX: beyond it, 503 at once.",
+                (double)gauges->backlog_max);
+    write_gauge(out, "receiptd_backlog_bytes_max", "RECEIPTD_QUEUE_MAX_BYTES: beyond it, 503 at once.",
+                (double)gauges->backlog_max_bytes);
+}
+
+static double resident_bytes(void) {
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re"); /* proc(5): size resident … */
+    if (!file)
+        return 0;
+    if (fscanf(file, "%*u %llu", &pages) != 1)
+        pages = 0;
+    fclose(file);
+    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+void metrics_write(struct buffer *out, const struct metrics_gauges *gauges) {
+    write_answers(out);
+    write_head(out, "receiptd_delivery_seconds", "histogram", "Time from the first byte of a request to its answer.");
+    write_histogram(out, "receiptd_delivery_seconds", "", &whole, US_PER_S);
+    write_head(
+        out, "receiptd_stage_seconds", "histogram",
+        "The parts of it. read: until the request is whole; wait: until a batch has it; store: until its answer.");
+    write_histogram(out, "receiptd_stage_seconds", "stage=\"read\"", &reading, US_PER_S);
+    write_histogram(out, "receiptd_stage_seconds", "stage=\"wait\"", &waiting, US_PER_S);
+    write_histogram(out, "receiptd_stage_seconds", "stage=\"store\"", &storing, US_PER_S);
+    write_head(out, "receiptd_batch_rows", "histogram", "Deliveries that were stored by one commit.");
+    write_histogram(out, "receiptd_batch_rows", "", &batch_rows, 1);
+    write_last_created(out);
+    write_backlog(out, gauges);
+    write_gauge(out, "receiptd_connections", "Connections of the web server's.", (double)gauges->connections);
+    write_database(out);
+    write_counter(out, "receiptd_log_lines_dropped_total", "Lines that the log had no room for.", &dropped_lines);
+    if (gauges->unresolved_rejections >= 0)
+        write_gauge(out, "receiptd_unresolved_rejections", "Rows of rejected_receipts that are not resolved.",
+                    (double)gauges->unresolved_rejections);
+    write_gauge(out, "receiptd_ready", "1 while /receiptd/ready says yes.", gauges->ready ? 1 : 0);
+    write_gauge(out, "process_resident_memory_bytes", "Resident memory size in bytes.", resident_bytes());
+    write_head(out, "receiptd_info", "gauge", "1; what runs, and which schema it found and needs at the least.");
+    buffer_append_text(out, "receiptd_info{version=\"" RECEIPTD_VERSION "\"");
+    if (gauges->schema >= 0)
+        buffer_append_format(out, ",schema=\"%d\"", gauges->schema);
+    buffer_append_format(out, ",schema_needed=\"%d\"} 1\n", gauges->schema_needed);
+}

@@ -1,0 +1,50 @@
+/*
+ * The figures of this worker, counted where things happen and written in Prometheus' text format, version 0.0.4
+ * (Prometheus: "Exposition formats"). Names and HELP texts stand in metrics.c, and nowhere else.
+ *
+ * Threads: any. Counting takes no lock, but for the first delivery of a key or program; what is written while others
+ * count is not of one moment.
+ */
+#ifndef RECEIPTD_METRICS_H
+#define RECEIPTD_METRICS_H
+
+#include "buffer.h"
+#include "delivery.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A delivery that was answered just now: by answer and key, and how long it took. */
+void metrics_count_answer(const struct delivery *delivery);
+
+/* A batch of so many rows that was committed. */
+void metrics_count_batch(size_t rows);
+
+/* When metrics_count_batch was last called (CLOCK_MONOTONIC); 0: never. */
+int64_t metrics_last_batch_us(void);
+
+/* A statement that PostgreSQL turned down, by the class of the SQLSTATE; "": the connection was lost or late. */
+void metrics_count_database_error(const char *sqlstate);
+
+/* A connection to PostgreSQL that was made. */
+void metrics_count_database_connect(void);
+
+/* Lines that the log had no room for. */
+void metrics_count_dropped_lines(size_t lines);
+
+/* What is not counted but looked at. */
+struct metrics_gauges {
+    size_t connections;
+    size_t backlog_receipts, backlog_receipts_bytes;
+    size_t backlog_rejections, backlog_rejections_bytes;
+    size_t backlog_max, backlog_max_bytes; /* of either */
+    bool ready;
+    int schema, schema_needed;     /* schema: -1 while it is not known */
+    int64_t unresolved_rejections; /* -1 while they are not known */
+};
+
+/* Appends all figures. */
+void metrics_write(struct buffer *out, const struct metrics_gauges *gauges);
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * What an operator asks the worker for, over the same socket: whether it lives, whether it is ready, and its figures.
+ * Which page is meant says a parameter that only nginx/receiptd-health.conf sets (RECEIPTD_PAGE).
+ *
+ * Threads: works on its arguments, and reads what metrics.c has counted.
+ */
+#ifndef RECEIPTD_PAGE_H
+#define RECEIPTD_PAGE_H
+
+#include "buffer.h"
+#include "metrics.h"
+
+#include <stdbool.h>
+
+enum { PAGE_REASONS_SIZE = 256 };
+
+/* What the pages are about. */
+struct page_state {
+    struct metrics_gauges gauges; /* but for ready, which page_judge sets */
+    bool draining;
+    bool database_answers; /* it has taken a batch, or a probe, lately */
+    bool database_takes_writes;
+};
+
+/*
+ * Sets gauges.ready, and writes why it is false, separated by "; ", as text that JSON and a log take as it is; empty
+ * when it is true.
+ */
+void page_judge(struct page_state *state, char reasons[PAGE_REASONS_SIZE]);
+
+/* Appends the page as a CGI response: "live", "ready" or "metrics"; any other is not found. */
+void page_write(struct buffer *out, const char *page, struct page_state *state);
+
+#endif

@@ -1,0 +1,124 @@
+#include "probe.h"
+
+#include "clock.h"
+#include "session.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    INTERVAL_US = 5 * US_PER_S,
+    ANSWER_US = 5 * US_PER_S,      /* how long it waits for an answer */
+    UNRESOLVED_US = 60 * US_PER_S, /* how often they are counted */
+};
+
+struct probe {
+    struct session *session;
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t stopped;
+    bool stopping;
+    struct probe_findings findings;
+};
+
+/* A schema without the function is no error. Its body is "select N". */
+static const char look_query[] =
+    "select coalesce((select substring(prosrc from '[0-9]+')::integer from pg_catalog.pg_proc"
+    " where oid = to_regprocedure('inventory.schema_version()')), 0),"
+    " not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean";
+static const char unresolved_query[] = "select count(*) from inventory.rejected_receipts where resolved_at is null";
+
+static bool run(struct probe *probe, const char *sql, PGresult **result) {
+    static const struct session_parameters none = {0};
+    int64_t deadline_us = clock_now_us() + ANSWER_US;
+    bool is_new;
+    return session_connect(probe->session, deadline_us, &is_new) &&
+           session_run(probe->session, NULL, sql, &none, deadline_us, result) == STORE_OK;
+}
+
+static void look(struct probe *probe) {
+    PGresult *result;
+    uint32_t schema;
+    if (!run(probe, look_query, &result))
+        return;
+    memcpy(&schema, PQgetvalue(result, 0, 0), sizeof schema);
+    pthread_mutex_lock(&probe->lock);
+    probe->findings.answered_us = clock_now_us();
+    probe->findings.schema = (int)be32toh(schema);
+    probe->findings.takes_writes = *PQgetvalue(result, 0, 1);
+    pthread_mutex_unlock(&probe->lock);
+    PQclear(result);
+}
+
+static void count_unresolved(struct probe *probe) {
+    PGresult *result;
+    uint64_t count;
+    if (!run(probe, unresolved_query, &result))
+        return;
+    memcpy(&count, PQgetvalue(result, 0, 0), sizeof count);
+    pthread_mutex_lock(&probe->lock);
+    probe->findings.unresolved = (int64_t)be64toh(count);
+    pthread_mutex_unlock(&probe->lock);
+    PQclear(result);
+}
+
+static void *run_probe(void *argument) {
+    struct probe *probe = argument;
+    int64_t count_us = 0;
+    pthread_mutex_lock(&probe->lock);
+    while (!probe->stopping) {
+        pthread_mutex_unlock(&probe->lock);
+        look(probe);
+        if (clock_now_us() >= count_us) {
+            count_unresolved(probe);
+            count_us = clock_now_us() + UNRESOLVED_US;
+        }
+        const struct timespec until = clock_timespec(clock_now_us() + INTERVAL_US);
+        pthread_mutex_lock(&probe->lock);
+        while (!probe->stopping && pthread_cond_timedwait(&probe->stopped, &probe->lock, &until) != ETIMEDOUT)
+            ;
+    }
+    pthread_mutex_unlock(&probe->lock);
+    return NULL;
+}
+
+struct probe *probe_start(void) {
+    struct probe *probe = calloc(1, sizeof *probe);
+    if (!probe)
+        return NULL;
+    probe->findings = (struct probe_findings){.schema = -1, .unresolved = -1};
+    probe->session = session_new();
+    pthread_mutex_init(&probe->lock, NULL);
+    clock_init_condition(&probe->stopped);
+    int error = probe->session ? pthread_create(&probe->thread, NULL, run_probe, probe) : ENOMEM;
+    if (error != 0) {
+        session_free(probe->session);
+        free(probe);
+        errno = error;
+        return NULL;
+    }
+    return probe;
+}
+
+void probe_stop(struct probe *probe) {
+    if (!probe)
+        return;
+    pthread_mutex_lock(&probe->lock);
+    probe->stopping = true;
+    pthread_cond_signal(&probe->stopped);
+    pthread_mutex_unlock(&probe->lock);
+    pthread_join(probe->thread, NULL);
+    session_free(probe->session);
+    pthread_cond_destroy(&probe->stopped);
+    pthread_mutex_destroy(&probe->lock);
+    free(probe);
+}
+
+void probe_read(struct probe *probe, struct probe_findings *findings) {
+    pthread_mutex_lock(&probe->lock);
+    *findings = probe->findings;
+    pthread_mutex_unlock(&probe->lock);
+}

@@ -1,0 +1,33 @@
+/*
+ * Looks at the database every few seconds, over a connection of its own: whether it answers and takes writes, which
+ * schema it has, and how many rejected deliveries are not resolved. No delivery waits for it.
+ *
+ * Threads: it has one of its own; probe_read from any.
+ */
+#ifndef RECEIPTD_PROBE_H
+#define RECEIPTD_PROBE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The schema that the worker's statements need, at the least (sql/deploy/schema_version.sql); newer ones are fine. */
+enum { PROBE_SCHEMA_NEEDED = 1 };
+
+struct probe_findings {
+    int64_t answered_us; /* CLOCK_MONOTONIC, when it last answered; 0: never */
+    bool takes_writes;
+    int schema;         /* 0: one without a version; -1: not known yet */
+    int64_t unresolved; /* rejected deliveries; -1: not known yet */
+};
+
+struct probe;
+
+/* NULL, with errno set, when there is no memory or no thread. */
+struct probe *probe_start(void);
+
+/* Waits for a statement that is under way, a few seconds at the most. Takes NULL. */
+void probe_stop(struct probe *probe);
+
+void probe_read(struct probe *probe, struct probe_findings *findings);
+
+#endif
