@@ -20,7 +20,7 @@ enum {
 
 #define QUEUE_BYTES_MAX (SIZE_MAX / MIB < 16384 ? SIZE_MAX : (uint64_t)16384 * MIB)
 
-enum kind { PATH, NUMBER, SIZE, WORD, LIST };
+enum kind { PATH, NUMBER, SIZE, WORD, LIST, SAMPLE };
 
 struct setting {
     const char *name;
@@ -54,6 +54,9 @@ static const struct setting settings[] = {
      "fastcgi_read_timeout"},
     {"RECEIPTD_LOG_LEVEL", WORD, offsetof(struct config, log_level), "info", NULL, 0, 0, "error warning info",
      "least important lines to log; at info there is one a delivery"},
+    {"RECEIPTD_LOG_DELIVERIES", SAMPLE, offsetof(struct config, log_one_in), "all", NULL, 1, 1000000, NULL,
+     "which deliveries have a line in the log: all, failures (4xx and 5xx, which always have), or one in N of the "
+     "others"},
     {"RECEIPTD_PREPARED_STATEMENTS", WORD, offsetof(struct config, prepared_statements), "on", NULL, 0, 0, "off on",
      "off for a pooler that gives each transaction another session (pgbouncer in transaction mode)"},
     {"RECEIPTD_REJECTION_POLICY", WORD, offsetof(struct config, accept_invalid), "reject", NULL, 0, 0, "reject accept",
@@ -146,6 +149,16 @@ static bool set(struct config *config, const struct setting *setting, const char
         else
             *(unsigned *)target = (unsigned)number;
         return true;
+    case SAMPLE:
+        if (strcmp(text, "all") == 0)
+            number = 1;
+        else if (strcmp(text, "failures") != 0 &&
+                 (strncmp(text, "1/", 2) != 0 || !parse_number(setting, text + 2, &number))) {
+            fprintf(errors, "%s=%s: expected all, failures, or 1/N\n", setting->name, text);
+            return false;
+        }
+        *(unsigned *)target = (unsigned)number;
+        return true;
     case WORD:
         if (!parse_word(setting, text, &position)) {
             fprintf(errors, "%s=%s: expected one of: %s\n", setting->name, text, setting->words);
@@ -208,6 +221,8 @@ void config_describe(FILE *out) {
         fprintf(out, "  %s\n      %s\n      ", setting->name, setting->meaning);
         if (setting->kind == NUMBER || setting->kind == SIZE)
             fprintf(out, "%" PRIu64 " to %" PRIu64 "; ", setting->min, setting->max);
+        if (setting->kind == SAMPLE)
+            fprintf(out, "all, failures, or 1/N; ");
         if (setting->kind == WORD)
             fprintf(out, "one of: %s; ", setting->words);
         if (setting->choose)

@@ -17,6 +17,7 @@ struct config {
     unsigned threads;
     unsigned pg_connections;
     unsigned batch_max;
+    unsigned log_one_in; /* see log_set_sampling */
     unsigned queue_max;
     size_t queue_max_bytes; /* of each of the two queues: receipts, and rejected deliveries */
     unsigned deadline_ms;

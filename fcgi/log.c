@@ -10,8 +10,11 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +27,8 @@ enum {
 };
 
 static enum log_level most_verbose = LOG_INFO;
+static unsigned sampling = 1; /* of deliveries that did not fail, one in so many has a line; 0: none */
+static bool to_journal;
 
 /*
  * Lines on their way to the writer, the thread that writes them: it takes all that wait while the other buffer fills.
@@ -47,6 +52,10 @@ void log_set_level(enum log_level level) {
     most_verbose = level;
 }
 
+void log_set_sampling(unsigned one_in) {
+    sampling = one_in;
+}
+
 static const char *level_name(enum log_level level) {
     switch (level) {
     case LOG_ERROR:
@@ -66,6 +75,10 @@ static void begin_line(struct buffer *line, enum log_level level) {
     gmtime_r(&now.tv_sec, &utc);
     char time[32];
     strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &utc);
+    /* sd-daemon(3): how a line says its priority, which is one of syslog(3). */
+    static const char *const priorities[] = {[LOG_ERROR] = "<3>", [LOG_WARNING] = "<4>", [LOG_INFO] = "<6>"};
+    if (to_journal)
+        buffer_append_text(line, priorities[level]);
     buffer_append_format(line, "time=%s.%03ldZ level=%s", time, now.tv_nsec / 1000000, level_name(level));
 }
 
@@ -213,7 +226,17 @@ static void *run_writer(void *unused) {
     return NULL;
 }
 
+/* systemd.exec(5), $JOURNAL_STREAM: which device and inode the journal's end is. */
+static bool is_journal(int fd) {
+    const char *stream = getenv("JOURNAL_STREAM");
+    struct stat status;
+    unsigned long long device, inode;
+    return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(fd, &status) == 0 &&
+           status.st_dev == device && status.st_ino == inode;
+}
+
 bool log_start(void) {
+    to_journal = is_journal(STDERR_FILENO);
     clock_init_condition(&waiting.changed);
     waiting.stopping = waiting.stopped = false;
     int error = pthread_create(&waiting.writer, NULL, run_writer, NULL);
@@ -290,10 +313,19 @@ static void append_errors(struct buffer *line, const struct receipt_errors *erro
                              receipt_error_name(errors->list[i].code));
 }
 
+/* Whether a delivery is one of those that have a line. */
+static bool is_sampled(const struct delivery *delivery) {
+    static atomic_uint count;
+    bool failed = outcome_status(delivery->outcome) >= 400 || delivery->outcome == OUTCOME_QUARANTINED;
+    if (failed || sampling == 1)
+        return true;
+    return sampling > 0 && atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) % sampling == 0;
+}
+
 void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     int status = outcome_status(delivery->outcome);
     enum log_level level = delivery->outcome == OUTCOME_UNAVAILABLE ? LOG_WARNING : LOG_INFO;
-    if (level > most_verbose)
+    if (level > most_verbose || !is_sampled(delivery))
         return;
     char storage[LINE_SIZE];
     struct buffer line;

@@ -7,8 +7,10 @@
  * Lines of deliveries come up to a few milliseconds late, and are lost when the process is killed before that.
  * Before log_start, as in a command that somebody called, a line is written by whoever logs it.
  *
+ * Where standard error is the journal, a line begins with its priority.
+ *
  * Never in it: a body, an API key, ot_user_login.
- * Threads: any. log_set_level and log_start only before other threads start, log_stop from one.
+ * Threads: any. log_set_level, log_set_sampling and log_start only before other threads start, log_stop from one.
  */
 #ifndef RECEIPTD_LOG_H
 #define RECEIPTD_LOG_H
@@ -22,6 +24,9 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
 
 /* Lines less important than `level` are not written; LOG_INFO at the start. */
 void log_set_level(enum log_level level);
+
+/* Of deliveries that did not fail, one in so many has a line; 0: none. 1 at the start. */
+void log_set_sampling(unsigned one_in);
 
 /* Starts the thread that writes. False, with errno set, when there is none. */
 bool log_start(void);

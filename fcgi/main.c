@@ -212,6 +212,7 @@ static int run_worker(const char *path) {
         return EXIT_FAILURE;
     }
     log_set_level(config.log_level);
+    log_set_sampling(config.log_one_in);
     struct api_keys *keys = api_keys_load(config.keys_file, error, sizeof error);
     if (!keys) {
         fprintf(stderr, "receiptd: %s\n", error);

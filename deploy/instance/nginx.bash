@@ -65,6 +65,7 @@ start_nginx() {
     text=$(<"$root/nginx/receiptd-server.conf")
     put "$var/nginx/receiptd-server.conf" 0644 "$owner" nginx <<<"${text//'/var/log/nginx/'/'log/nginx-'}"
     text=$(<"$root/nginx/receiptd-health.conf")
+    # shellcheck disable=SC2016 # it is nginx's variable
     put "$var/nginx/receiptd-health.conf" 0644 "$owner" nginx <<<"${text/'unix:/run/receiptd/worker-$receiptd_worker.sock'/"\"unix:$run/worker-\$receiptd_worker.sock\""}"
     text=$(<"$root/nginx/example.conf")
     put "$var/nginx.conf" 0644 "$owner" nginx <<<"${text//'127.0.0.1:8443'/"127.0.0.1:$port"}"

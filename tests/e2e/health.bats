@@ -71,6 +71,7 @@ post_to_page() {
     [[ $code == 200 ]]
     grep -qi '^content-type: text/plain; version=0.0.4' "$BATS_TEST_TMPDIR/head"
     python3 "$e2e/metrics.py" "$body"
+    # shellcheck disable=SC2016 # these are Markdown's
     # Every one that the table in deploy/METRICS.md has, and no other.
     diff <(sed -n 's/^# TYPE \([a-z_]*\) .*/\1/p' "$body" | sort) \
         <(sed -n 's/^| `\([a-z_]*\)`.*/\1/p' "$root/deploy/METRICS.md" | sort)

@@ -106,3 +106,39 @@ start_worker_quietly() {
     # It warns of every one.
     run -1 grep 'temporary file' "$state/log/nginx-error.log"
 }
+
+# deliver_three SETTING: a worker with that setting has stored two and rejected one; sets logged_lines, those of deliveries.
+deliver_three() {
+    local log=$BATS_TEST_TMPDIR/log delivery
+    set_worker_env
+    start_worker "$log" "RECEIPTD_LOG_DELIVERIES=$1" -- --listen "$BATS_TEST_TMPDIR/socket"
+    for delivery in "$(receipt "one-$1-$BATS_TEST_NUMBER")" "$(receipt "two-$1-$BATS_TEST_NUMBER")" '{'; do
+        python3 "$root/tests/faults/sockets.py" "$BATS_TEST_TMPDIR/socket" post "$delivery"
+    done
+    end_worker
+    logged_lines=$(grep -c ' msg=delivery ' "$log" || :)
+}
+
+@test "which deliveries have a line can be chosen; those that fail always have" {
+    deliver_three all
+    [[ $logged_lines == 3 ]]
+    deliver_three failures
+    [[ $logged_lines == 1 ]]
+    deliver_three 1/2
+    [[ $logged_lines == 2 ]]
+    run -1 "${worker_env[@]}" RECEIPTD_LOG_DELIVERIES=1/0 "$WORKER" --listen "$BATS_TEST_TMPDIR/socket"
+    [[ $output == 'RECEIPTD_LOG_DELIVERIES=1/0: expected all, failures, or 1/N' ]]
+}
+
+@test "in the journal, each line begins with its priority" {
+    set_worker_env
+    : >"$BATS_TEST_TMPDIR/log"
+    start_worker "$BATS_TEST_TMPDIR/log" "JOURNAL_STREAM=$(stat -c %d:%i "$BATS_TEST_TMPDIR/log")" PGHOST=/nonexistent \
+        RECEIPTD_DEADLINE_MS=100 -- --listen "$BATS_TEST_TMPDIR/socket"
+    [[ $(python3 "$root/tests/faults/sockets.py" "$BATS_TEST_TMPDIR/socket" post "$(receipt journal)") == 503 ]]
+    end_worker
+    run -1 grep -v '^<[346]>time=' "$BATS_TEST_TMPDIR/log"
+    grep -q '^<3>time=.* level=error' "$BATS_TEST_TMPDIR/log"
+    grep -q '^<4>time=.* level=warning msg=delivery' "$BATS_TEST_TMPDIR/log"
+    grep -q '^<6>time=.* level=info' "$BATS_TEST_TMPDIR/log"
+}
