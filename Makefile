@@ -4,6 +4,8 @@ VERSION := 0.1.0
 
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 PKG_CONFIG ?= pkg-config
 # SANITIZE=address,undefined or SANITIZE=thread builds into a folder of its own.
 BUILD ?= build$(if $(SANITIZE),/$(SANITIZE))
@@ -15,10 +17,10 @@ library_libs = $(eval library_libs := $(shell $(PKG_CONFIG) --libs $(libraries))
 
 warnings := -Wall -Wextra -Wshadow -Wconversion -Wswitch-enum -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wenum-conversion
 hardening := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer,-D_FORTIFY_SOURCE=2) \
-    -fstack-protector-strong -fPIE
+    -fstack-protector-strong -fstack-clash-protection -fPIE $(if $(filter x86_64,$(shell uname -m)),-fcf-protection)
 ours = -std=gnu17 -D_GNU_SOURCE -DRECEIPTD_VERSION='"$(VERSION)"' -pthread -MMD -MP -Ifcgi \
     $(warnings) $(hardening) $(library_cflags)
-linking = -pthread -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+linking = -pthread -fPIE -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 modules := $(filter-out main,$(basename $(notdir $(wildcard fcgi/*.c))))
 objects := $(modules:%=$(BUILD)/fcgi/%.o)
@@ -28,7 +30,7 @@ fuzzers := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 # In front of a command: says what it makes instead of the command itself.
 quietly = $(if $(V),,@echo '$(1) $@';)
 
-.PHONY: all help install clean format run stop status psql test packages check coverage \
+.PHONY: all help install man package check-package clean format run stop status psql test packages check coverage \
     check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell \
     check-static check-debian check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
@@ -65,9 +67,49 @@ $(BUILD)/fcgi/%.o: fcgi/%.c Makefile
 	@mkdir -p $(@D)
 	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
-## make install        install the program below PREFIX (/usr/local) and DESTDIR
-install: all
+## make install        install all that the package has, below PREFIX (/usr/local), SYSCONFDIR (/etc) and DESTDIR
+install: all man
 	install -D -m 755 $(BUILD)/receiptd $(DESTDIR)$(PREFIX)/bin/receiptd
+	for page in $(pages); do \
+	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; done
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/share/receiptd/nginx
+	for unit in deploy/systemd/receiptd@.service deploy/systemd/receiptd@.socket deploy/systemd/receiptd.target; do \
+	    sed 's,/usr/bin/receiptd,$(PREFIX)/bin/receiptd,' $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/} || exit; done
+	install -D -m 644 deploy/systemd/receiptd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/receiptd.conf
+	install -D -m 644 deploy/systemd/receiptd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/receiptd.conf
+	install -m 644 nginx/*.conf $(DESTDIR)$(PREFIX)/share/receiptd/nginx
+	cd sql && find . -type f ! -name README.md -exec install -D -m 644 {} $(abspath $(or $(DESTDIR),/))$(PREFIX)/share/receiptd/sql/{} \;
+	install -m 644 deploy/sample.json $(DESTDIR)$(PREFIX)/share/receiptd/
+	for file in *.md deploy/*.md nginx/README.md sql/README.md; do \
+	    install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/doc/receiptd/$$file || exit; done
+	for folder in alerts grafana; do \
+	    [ ! -d deploy/$$folder ] || { install -d $(DESTDIR)$(PREFIX)/share/receiptd/$$folder && \
+	        install -m 644 deploy/$$folder/* $(DESTDIR)$(PREFIX)/share/receiptd/$$folder; } || exit; done
+	@# What an operator has changed stays.
+	install -d $(DESTDIR)$(SYSCONFDIR)/receiptd
+	for file in receiptd.env keys pgpass; do \
+	    [ -e $(DESTDIR)$(SYSCONFDIR)/receiptd/$$file ] || \
+	        install -m 600 deploy/systemd/$$file $(DESTDIR)$(SYSCONFDIR)/receiptd/$$file || exit; done
+	chmod 644 $(DESTDIR)$(SYSCONFDIR)/receiptd/receiptd.env
+
+# The man pages, by scdoc (Debian: scdoc).
+pages := $(BUILD)/man/receiptd.8 $(BUILD)/man/receiptd.env.5
+man: $(pages)
+	@:
+
+$(BUILD)/man/%: man/%.scd deploy/systemd/receiptd.env man/variables Makefile
+	@mkdir -p $(@D)
+	awk -f man/variables deploy/systemd/receiptd.env | sed -e '/^@VARIABLES@$$/ { r /dev/stdin' -e 'd }' $< | scdoc >$@
+
+## make package        build the Debian package into build/package (debhelper)
+package:
+	@deploy/install-packages package
+	@deploy/package $(BUILD)/package
+
+## make check-package  that the package is reproducible and hardened, and that lintian has nothing to say
+check-package:
+	@deploy/install-packages package
+	@tests/check-package
 
 ## make test           install what is missing, build, run every test and check
 test:
