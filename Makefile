@@ -32,7 +32,7 @@ quietly = $(if $(V),,@echo '$(1) $@';)
 
 .PHONY: all help install man package check-package clean format run stop status psql test packages check coverage \
     check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell \
-    check-static check-debian check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
+    check-static check-debian check-systems check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
 all: $(BUILD)/receiptd
 	@:
@@ -211,6 +211,10 @@ check-static:
 ## make check-debian   make run and make test in a fresh Debian, SUITE=trixie; needs root and debootstrap
 check-debian:
 	@tests/check-debian $(SUITE)
+
+## make check-systems  the package as a service on a Debian that is booted for that, SUITE=bookworm; needs root
+check-systems:
+	@tests/systems $(SUITE)
 
 # The whole worker, with storing replaced by nothing.
 $(BUILD)/receiptd-noop: tests/bench/store_none.c $(BUILD)/fcgi/main.o $(library) Makefile
