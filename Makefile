@@ -31,7 +31,7 @@ fuzzers := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 quietly = $(if $(V),,@echo '$(1) $@';)
 
 .PHONY: all help install man package check-package clean format run stop status psql test packages check coverage \
-    check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell \
+    check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell check-alerts \
     check-static check-debian check-systems check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
 all: $(BUILD)/receiptd
@@ -199,6 +199,10 @@ check-warnings:
 	    then passed=$$((passed + 1)); else failed=$$((failed + 1)); fi; \
 	done; \
 	echo "warnings: $$passed passed, $$failed failed"; [ $$failed = 0 ]
+
+## make check-alerts   Prometheus' rules, with a test for each alert, and the dashboard
+check-alerts:
+	@tests/check-alerts
 
 ## make check-shell    that scripts are clean for shellcheck
 check-shell:
