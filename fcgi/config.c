@@ -35,8 +35,11 @@ struct setting {
 
 /* A batch of 2,000 rows is near PostgreSQL's limit of 65,535 parameters in a statement. */
 static const struct setting settings[] = {
+    {"RECEIPTD_AUTH", WORD, offsetof(struct config, remote_user), "key", NULL, 0, 0, "key remote_user",
+     "who says who a sender is: key: an API key; remote_user: the web server, in the CGI variable REMOTE_USER"},
     {"RECEIPTD_KEYS_FILE", PATH, offsetof(struct config, keys_file), NULL, NULL, 0, 0, NULL,
-     "file with the API keys' names and SHA-256 digests; made with receiptd key NAME"},
+     "file with the API keys' names and SHA-256 digests; made with receiptd key NAME; not with "
+     "RECEIPTD_AUTH=remote_user"},
     {"RECEIPTD_THREADS", NUMBER, offsetof(struct config, threads), NULL, config_default_threads, 1, THREADS_MAX, NULL,
      "threads that read, check and answer requests while others store"},
     {"RECEIPTD_PG_CONNECTIONS", NUMBER, offsetof(struct config, pg_connections), NULL, config_default_pg_connections, 1,
@@ -205,6 +208,8 @@ bool config_load(struct config *config, char *const *environment, FILE *errors) 
             text = setting->initial;
         if (!text && setting->choose) {
             *(unsigned *)((char *)config + setting->offset) = setting->choose(cpus_usable());
+        } else if (!text && setting->kind == PATH && config->remote_user) {
+            continue; /* the key file, which nobody reads then */
         } else if (!text) {
             fprintf(errors, "%s is not set: %s\n", setting->name, setting->meaning);
             ok = false;

@@ -14,6 +14,7 @@
 
 struct config {
     const char *keys_file; /* the environment's own memory */
+    bool remote_user;      /* the web server says who a sender is; else an API key does */
     unsigned threads;
     unsigned pg_connections;
     unsigned batch_max;

@@ -73,6 +73,14 @@ static enum api_keys_result find_authorization(struct api_keys *keys, const char
     return result;
 }
 
+/* What the web server calls the sender is taken as an API key's name would be. */
+static enum api_keys_result take_remote_user(const char *remote_user, char *name) {
+    if (!remote_user || !api_keys_name_valid(remote_user))
+        return API_KEYS_UNKNOWN;
+    strcpy(name, remote_user);
+    return API_KEYS_VALID;
+}
+
 /* One credential may be sent in several headers, but all of them have to be the same valid key. */
 static enum api_keys_result authenticate(struct api_keys *keys, const struct request *request, char *name) {
     if (request->credential_count == 0 || request->credential_count > REQUEST_MAX_CREDENTIALS)
@@ -158,7 +166,8 @@ bool handler_handle(const struct handler *handler, const struct request *request
         return answer_unavailable(delivery, "no randomness for a request id");
     if (strcmp(request->method, "POST") != 0)
         return conclude(delivery, OUTCOME_NOT_POST);
-    switch (authenticate(handler->keys, request, delivery->api_key_name)) {
+    switch (handler->remote_user ? take_remote_user(request->remote_user, delivery->api_key_name)
+                                 : authenticate(handler->keys, request, delivery->api_key_name)) {
     case API_KEYS_VALID:
         break;
     case API_KEYS_UNKNOWN:

@@ -28,6 +28,7 @@ struct request {
     const char *method;
     const char *content_type; /* NULL when it was not sent */
     const char *request_id;   /* as given by the web server; NULL when it was not */
+    const char *remote_user;  /* who the web server says the sender is; NULL when it does not */
     const char *page;         /* what an operator asks for instead (page.h); else NULL */
     struct request_credential credentials[REQUEST_MAX_CREDENTIALS];
     size_t credential_count; /* may exceed REQUEST_MAX_CREDENTIALS: then not all of them are listed */
@@ -36,8 +37,9 @@ struct request {
 };
 
 struct handler {
-    struct api_keys *keys;
-    int64_t deadline_us; /* how long a delivery may take */
+    bool remote_user;      /* the web server says who a sender is; else an API key does */
+    struct api_keys *keys; /* NULL where that is so */
+    int64_t deadline_us;   /* how long a delivery may take */
     struct receipt_rules rules;
     bool accept_invalid; /* what is rejected is answered 200 once it is stored */
 };

@@ -316,7 +316,7 @@ static void append_errors(struct buffer *line, const struct receipt_errors *erro
 /* Whether a delivery is one of those that have a line. */
 static bool is_sampled(const struct delivery *delivery) {
     static atomic_uint count;
-    bool failed = outcome_status(delivery->outcome) >= 400 || delivery->outcome == OUTCOME_QUARANTINED;
+    bool failed = !outcome_result(delivery->outcome) || delivery->outcome == OUTCOME_QUARANTINED;
     if (failed || sampling == 1)
         return true;
     return sampling > 0 && atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) % sampling == 0;

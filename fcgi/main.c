@@ -69,7 +69,9 @@ static int make_key(const char *name) {
 static int check(void) {
     struct config config;
     bool ok = config_load(&config, environ, stdout);
-    if (ok) {
+    if (ok && config.remote_user) {
+        printf("API keys: none; the web server says who a sender is\n");
+    } else if (ok) {
         char error[MESSAGE_SIZE];
         struct api_keys *keys = api_keys_load(config.keys_file, error, sizeof error);
         if (keys)
@@ -85,7 +87,8 @@ static int check(void) {
 }
 
 static struct handler make_handler(const struct config *config, struct api_keys *keys) {
-    return (struct handler){.keys = keys,
+    return (struct handler){.remote_user = config->remote_user,
+                            .keys = keys,
                             .deadline_us = (int64_t)config->deadline_ms * 1000,
                             .rules.more_values = {[RECEIPT_CONDITIONS] = config->extra_conditions,
                                                   [RECEIPT_REFERENCE_TYPES] = config->extra_reference_types},
@@ -164,9 +167,9 @@ static void wait_for_end(const sigset_t *signals, struct server *server, struct 
     struct timespec interval = clock_timespec(interval_us);
     for (;;) {
         int signal_number = sigtimedwait(signals, NULL, &interval);
-        if (signal_number == SIGHUP)
+        if (signal_number == SIGHUP && keys)
             reload_keys(keys);
-        else if (signal_number > 0)
+        else if (signal_number > 0 && signal_number != SIGHUP)
             return;
         if (watched && server_moves(server))
             sd_notify(0, "WATCHDOG=1");
@@ -213,8 +216,8 @@ static int run_worker(const char *path) {
     }
     log_set_level(config.log_level);
     log_set_sampling(config.log_one_in);
-    struct api_keys *keys = api_keys_load(config.keys_file, error, sizeof error);
-    if (!keys) {
+    struct api_keys *keys = config.remote_user ? NULL : api_keys_load(config.keys_file, error, sizeof error);
+    if (!keys && !config.remote_user) {
         fprintf(stderr, "receiptd: %s\n", error);
         return EXIT_FAILURE;
     }
@@ -250,8 +253,12 @@ static int run_worker(const char *path) {
         fprintf(stderr, "receiptd: cannot start: %s\n", strerror(reason));
         return EXIT_FAILURE;
     }
-    log_message(LOG_INFO, "receiptd %s serves on %s with %zu API keys", RECEIPTD_VERSION,
-                path ? path : "the socket it was given", api_keys_count(keys));
+    if (config.remote_user)
+        log_message(LOG_INFO, "receiptd %s serves on %s; the web server says who a sender is", RECEIPTD_VERSION,
+                    path ? path : "the socket it was given");
+    else
+        log_message(LOG_INFO, "receiptd %s serves on %s with %zu API keys", RECEIPTD_VERSION,
+                    path ? path : "the socket it was given", api_keys_count(keys));
     sd_notify(0, "READY=1");
 
     wait_for_end(&signals, server, keys);

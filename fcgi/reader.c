@@ -111,6 +111,8 @@ static void read_parameters(char *const *pairs, struct request *request, const c
             *content_length = value;
         else if ((value = parameter(*pairs, "REQUEST_ID")))
             request->request_id = value;
+        else if ((value = parameter(*pairs, "REMOTE_USER")))
+            request->remote_user = value;
         else if ((value = parameter(*pairs, "RECEIPTD_PAGE")))
             request->page = value;
         else if ((value = parameter(*pairs, "HTTP_X_API_KEY")) || (value = parameter(*pairs, "HTTP_API_KEY")))

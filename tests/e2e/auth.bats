@@ -96,3 +96,51 @@ rows() {
 @test "the digest of a key, which the key file holds, is no key" {
     unauthorized "X-Api-Key: $(awk 'END { print $2 }' "$state/keys")"
 }
+
+# With RECEIPTD_AUTH=remote_user, at a socket and a location of their own.
+
+@test "remote_user: the sender is who the web server says, by name; a key or a header says nothing" {
+    set_worker_env
+    run -1 "${worker_env[@]}" RECEIPTD_AUTH=somebody "$WORKER" --listen "$BATS_TEST_TMPDIR/socket"
+    [[ $output == 'RECEIPTD_AUTH=somebody: expected one of: key remote_user' ]]
+    start_worker "$BATS_TEST_TMPDIR/log" RECEIPTD_AUTH=remote_user -- --listen "$BATS_TEST_TMPDIR/socket"
+    PYTHONPATH=$root/tests/faults python3 "$e2e/fastcgi.py" "$BATS_TEST_TMPDIR/socket" remote_user "$unit" 3>&-
+    kill -HUP "$worker"
+    [[ $(sql "select api_key_name from receipts where unit_identifier = :'unit'" unit="$unit") == a.b_c@d-1 ]]
+    grep -q "status=201 .* key=a.b_c@d-1 " "$BATS_TEST_TMPDIR/log"
+    end_worker
+}
+
+@test "remote_user: basic authentication as nginx/README.md has it; a header that looks like it is no use" {
+    local config=$state/nginx/receiptd-server.conf url=${RECEIPTD_URL%/*}/basic
+    set_worker_env
+    start_worker "$BATS_TEST_TMPDIR/log" RECEIPTD_AUTH=remote_user -- --listen "$state/run/basic.sock"
+    printf 'optoro:%s\n' "$(openssl passwd -apr1 secret)" >"$state/nginx/htpasswd"
+    chmod 777 "$state/run/basic.sock"
+    chmod 644 "$state/nginx/htpasswd"
+    cp "$config" "$config.before"
+    {
+        sed -n '/^location = .inventory_receipt {/,/^}/p' "$config.before" |
+            sed "s,/inventory_receipt {,/basic {,; s,fastcgi_pass .*,fastcgi_pass unix:$state/run/basic.sock;,; /^}/d"
+        awk '/^```nginx$/ { on = ++count == 1; next } /^```$/ { on = 0 } on' "$root/nginx/README.md" |
+            sed "s,/etc/nginx/receiptd.htpasswd,$state/nginx/htpasswd,"
+        echo '}'
+    } >>"$config"
+    kill -HUP "$(<"$state/run/nginx.pid")"
+    eventually 10 answers_401 "$url"
+    request "$url" -H 'Content-Type: application/json' -u optoro:wrong --data-binary "$data"
+    [[ $code == 401 ]] # nginx's own
+    request "$url" -H 'Content-Type: application/json' -H 'Remote-User: optoro' -H 'REMOTE_USER: optoro' --data-binary "$data"
+    [[ $code == 401 ]] # nginx's own
+    [[ $(count "$unit") == 0 ]]
+    request "$url" -H 'Content-Type: application/json' -u optoro:secret --data-binary "$data"
+    expect 201 created
+    mv "$config.before" "$config"
+    kill -HUP "$(<"$state/run/nginx.pid")"
+    end_worker
+}
+
+answers_401() {
+    request "$1" -H 'Content-Type: application/json' --data-binary "$data"
+    [[ $code == 401 ]]
+}

@@ -229,6 +229,17 @@ def slow_through_nginx(_path):
         assert {sender.status for sender in senders} == {status}, [sender.status for sender in senders]
 
 
+def remote_user(path, unit):
+    """Where the web server says who a sender is: names that are taken, and what is none."""
+    body = contract.to_json(contract.sample(unit_identifier=unit))
+    for name in (None, "", "a b", "ä", "x" * 64, "a,b", "a\nb"):
+        answer = post(Client(path), body, REMOTE_USER=name)
+        assert answer.startswith("Status: 401 "), (name, answer)
+    assert post(Client(path), body, HTTP_REMOTE_USER="a", HTTP_X_REMOTE_USER="a").startswith("Status: 401 ")
+    assert post(Client(path), body, REMOTE_USER="a.b_c@d-1", HTTP_X_API_KEY="wrong").startswith("Status: 201 ")
+    assert post(Client(path), body, REMOTE_USER="x" * 63).startswith("Status: 200 ")
+
+
 def main():
     """Runs the named check."""
     path, name, *arguments = sys.argv[1:]

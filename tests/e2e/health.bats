@@ -50,7 +50,7 @@ is_ready() {
 
 post_to_page() {
     unit=page-$BATS_TEST_NUMBER
-    get 1/live "${key[@]}" "${json[@]}" --data-binary "$(receipt "$unit")"
+    get 1/live -H "X-Api-Key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")"
 }
 
 @test "a sender cannot reach a page" {
@@ -93,7 +93,7 @@ post_to_page() {
     post "$(receipt "$unit" '.sku = "other"')"
     post "$(receipt "$unit" 'del(.sku)')"
     post '{'
-    request "$RECEIPTD_URL" -X POST "${json[@]}" -d '{}'
+    request "$RECEIPTD_URL" -X POST -H 'Content-Type: application/json' -d '{}'
     request "$RECEIPTD_URL"
     for name in "${names[@]}"; do after+=("$(figure "$name")"); done
     for n in 0 1 2 3 4 5 6; do

@@ -282,7 +282,7 @@ static void the_help_has_every_variable_with_range_and_default(void **state) {
         free(range);
     }
     static const char *const texts[] = {"RECEIPTD_KEYS_FILE\n",
-                                        "; made with receiptd key NAME\n      required\n",
+                                        "not with RECEIPTD_AUTH=remote_user\n      required\n",
                                         "RECEIPTD_LOG_LEVEL\n",
                                         "one of: error warning info; default info\n",
                                         "RECEIPTD_PREPARED_STATEMENTS\n",
