@@ -1,4 +1,5 @@
-/* Prints the worker's own statements, as psql prepares them: for the tests of the schema. */
+/* Prints the worker's own statements, as psql prepares them, and its fields: for the tests of the schema. */
+#include "receipt.h"
 #include "rejections_pg.h"
 #include "statements.h"
 
@@ -22,7 +23,30 @@ static void print(enum statement statement, const char *row_types, size_t max_ro
     }
 }
 
+/* Whether a valid receipt always has it: also where it is in an object, which may be left out. */
+static bool is_always_there(const struct receipt_field *field) {
+    bool always = field->required;
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
+        if (receipt_fields[i].type == RECEIPT_OBJECT && receipt_fields[i].opens == field->object)
+            always &= receipt_fields[i].required;
+    return always;
+}
+
+static void print_fields(void) {
+    const char *before = "create temp view field (name, type, required) as values";
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        if (field->type == RECEIPT_OBJECT)
+            continue;
+        printf("%s ('%s', '%s', %s)", before, field->column, field->type == RECEIPT_INTEGER ? "bigint" : "text",
+               is_always_there(field) ? "true" : "false");
+        before = ",";
+    }
+    puts(";");
+}
+
 int main(void) {
+    print_fields();
     print(STATEMENT_UPSERT, "", 3);
     print(STATEMENT_LOOKUP, "text, text, text, jsonb, uuid", 1);
     print(STATEMENT_REJECT, "uuid, text, smallint, text, jsonb, bytea, text, text, text", 2);
