@@ -67,6 +67,7 @@ post_to_page() {
 
 @test "the metrics have Prometheus' format, and every one has its HELP and TYPE" {
     post "$(receipt "format-$BATS_TEST_NUMBER")"
+    post "$(receipt "format-$BATS_TEST_NUMBER" '.program_identifier = "\u000b\u2028a\"b\\c\nd"')"
     get 1/metrics -D "$BATS_TEST_TMPDIR/head"
     [[ $code == 200 ]]
     grep -qi '^content-type: text/plain; version=0.0.4' "$BATS_TEST_TMPDIR/head"

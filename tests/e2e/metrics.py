@@ -47,8 +47,11 @@ def check_histogram(name, samples):
 
 def main():
     """Checks a file."""
-    with open(sys.argv[1], encoding="utf-8") as file:
-        families = list(read(file.read().splitlines()))
+    # Only "\n" ends a line; names may have other characters that look like an end.
+    with open(sys.argv[1], encoding="utf-8", newline="") as file:
+        text = file.read()
+    assert text.endswith("\n")
+    families = list(read(text[:-1].split("\n")))
     names = [name for name, _, _ in families]
     assert len(names) == len(set(names)), names
     for name, kind, samples in families:
