@@ -230,9 +230,11 @@ static void *run_writer(void *unused) {
 static bool is_journal(int fd) {
     const char *stream = getenv("JOURNAL_STREAM");
     struct stat status;
-    unsigned long long device, inode;
-    return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(fd, &status) == 0 &&
-           status.st_dev == device && status.st_ino == inode;
+    char text[64];
+    if (!stream || fstat(fd, &status) != 0)
+        return false;
+    snprintf(text, sizeof text, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    return strcmp(stream, text) == 0;
 }
 
 bool log_start(void) {

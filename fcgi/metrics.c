@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -235,14 +236,13 @@ static void write_backlog(struct buffer *out, const struct metrics_gauges *gauge
 }
 
 static double resident_bytes(void) {
-    unsigned long long pages = 0;
+    char text[128] = "";
     FILE *file = fopen("/proc/self/statm", "re"); /* proc(5): size resident … */
     if (!file)
         return 0;
-    if (fscanf(file, "%*u %llu", &pages) != 1)
-        pages = 0;
+    const char *resident = fgets(text, sizeof text, file) ? strchr(text, ' ') : NULL;
     fclose(file);
-    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+    return resident ? (double)strtoull(resident, NULL, 10) * (double)sysconf(_SC_PAGESIZE) : 0;
 }
 
 void metrics_write(struct buffer *out, const struct metrics_gauges *gauges) {
