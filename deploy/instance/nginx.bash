@@ -45,17 +45,15 @@ make_certificate() {
 end_nginx() {
     end nginx QUIT 10 TERM 5 KILL 5
     # The processes of one that was killed still have the port.
-    local orphans deadline=$((SECONDS + 5))
+    local orphans
     orphans=$(processes_in "$var" nginx)
     # shellcheck disable=SC2086 # process ids
     [[ -z $orphans ]] || kill $orphans 2>/dev/null || :
-    while [[ $(processes_in "$var" nginx) ]] && ((SECONDS <= deadline)); do
-        sleep 0.05
-    done
+    await 5 none_in "$var" nginx || :
 }
 
 start_nginx() {
-    local text n owner did=runs log=$var/log/nginx-error.log options deadline
+    local text n owner did=runs log=$var/log/nginx-error.log options
     owner=$(stat -c %U "$var")
     text=$(<"$root/nginx/receiptd-http.conf")
     for n in "${workers[@]}"; do
@@ -82,14 +80,14 @@ start_nginx() {
         did=reloaded
         kill -HUP "$(pid_of nginx)"
     fi
-    # A GET is answered by a worker, with 405.
-    deadline=$((SECONDS + 10))
-    until [[ $(client -o /dev/null -w '%{http_code}' || :) == 405 ]]; do
-        ((SECONDS <= deadline)) || die_with_log "nginx does not reach the workers" "$log" "$var"/log/worker-*.log
-        sleep 0.05
-    done
+    await 10 reaches_worker || die_with_log "nginx does not reach the workers" "$log" "$var"/log/worker-*.log
     rm -f "$run/nginx.changed"
     report nginx "$did" "process $(pid_of nginx), https://127.0.0.1:$port"
+}
+
+# A GET is answered by a worker, with 405.
+reaches_worker() {
+    [[ $(client -o /dev/null -w '%{http_code}' || :) == 405 ]]
 }
 
 client() {

@@ -2,17 +2,15 @@
 # shellcheck shell=bash disable=SC2154 # what deploy/local sets
 
 # The newest PostgreSQL, or the one that made the cluster.
-find_postgresql() {
-    local needed='' version
+need_postgresql() {
+    local needed=''
     [[ ! -f $var/pgdata/PG_VERSION ]] || needed=$(<"$var/pgdata/PG_VERSION")
-    version=$(newest_postgresql "$needed")
-    [[ $version ]] ||
+    find_postgresql "$needed" ||
         die "PostgreSQL ${needed:-$oldest_postgresql or newer} is missing; deploy/install-packages installs one"
-    pg_bin=/usr/lib/postgresql/$version/bin
 }
 
 start_postgresql() {
-    local log=$var/log/postgresql.log did=runs deadline
+    local log=$var/log/postgresql.log did=runs
     if ! pid_of postgresql >/dev/null; then
         did=started
         if [[ ! -f $var/pgdata/PG_VERSION ]]; then
@@ -43,11 +41,7 @@ log_error_verbosity = terse
 END
         # The last processes of one that was killed may still be ending. When there are none, its process id may be
         # another program's by now, which PostgreSQL would take for itself, and refuse to start.
-        deadline=$((SECONDS + 10))
-        while [[ $(processes_in "$var/pgdata" postgres) ]] && ((SECONDS <= deadline)); do
-            sleep 0.2
-        done
-        if [[ -z $(processes_in "$var/pgdata" postgres) ]]; then
+        if await 10 none_in "$var/pgdata" postgres; then
             rm -f "$var/pgdata/postmaster.pid" "$run/.s.PGSQL.5432.lock"
         fi
         (detached "$log" "$pg_bin/pg_ctl" -D "$var/pgdata" -l "$log" -s -w -t 300 start) ||

@@ -83,18 +83,19 @@ pid_of() {
 
 # end PART SIGNAL SECONDS [SIGNAL SECONDS...]: a signal, and when the part still runs after so many seconds the next.
 end() {
-    local part=$1 pid deadline
+    local part=$1 pid
     shift
     while (($# > 0)); do
         pid=$(pid_of "$part") || return 0
         kill "-$1" "$pid" 2>/dev/null || :
-        deadline=$((SECONDS + $2))
-        while pid_of "$part" >/dev/null && ((SECONDS <= deadline)); do
-            sleep 0.05
-        done
+        await "$2" is_down "$part" || :
         shift 2
     done
-    ! pid_of "$part" >/dev/null || die "$part (process $pid) does not end"
+    is_down "$part" || die "$part (process $pid) does not end"
+}
+
+is_down() {
+    ! pid_of "$1" >/dev/null
 }
 
 # processes_in FOLDER NAME: the processes of that name that work in that folder.
@@ -105,4 +106,8 @@ processes_in() {
             printf '%s ' "${process#/proc/}"
         fi
     done
+}
+
+none_in() {
+    [[ -z $(processes_in "$@") ]]
 }

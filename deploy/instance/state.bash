@@ -18,7 +18,8 @@ find_state() {
     # Without the caller's environment, which can hold the API key; and not deaf to SIGHUP, as what nohup starts is.
     as_run_user=(env --default-signal=HUP -i PATH="$PATH" LC_ALL=C.UTF-8 HOME="$var")
     if ((EUID == 0)) && id "$run_user" >/dev/null 2>&1; then
-        as_run_user=(setpriv --reuid="$run_user" --regid="$(id -g "$run_user")" --init-groups "${as_run_user[@]}")
+        set_as_user "$run_user"
+        as_run_user=("${as_user[@]}" "${as_run_user[@]}")
     fi
 }
 

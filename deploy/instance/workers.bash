@@ -59,25 +59,18 @@ start_workers() {
             detached "$var/log/worker-$n.log" \
                 "$var/bin/keep-running" "$run/worker-$n" "$var/bin/worker" --listen "$run/worker-$n.sock" &
         fi
-        await_worker "$n"
+        await 10 serves "$n" || {
+            end_worker "$n"
+            die_with_log "worker $n does not start" "$var/log/worker-$n.log"
+        }
         report "worker $n" "$did" "process $(pid_of "worker-$n"), $run/worker-$n.sock"
     done
     rm -f "$run/workers.changed"
 }
 
-await_worker() {
-    local deadline=$((SECONDS + 10))
-    until listens "$run/worker-$1.sock" && pid_of "worker-$1" >/dev/null; do
-        if ((SECONDS > deadline)); then
-            end_worker "$1"
-            die_with_log "worker $1 does not start" "$var/log/worker-$1.log"
-        fi
-        sleep 0.05
-    done
-}
-
-listens() {
-    perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => $ARGV[0])' "$1"
+serves() {
+    perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => $ARGV[0])' "$run/worker-$1.sock" &&
+        pid_of "worker-$1" >/dev/null
 }
 
 # A worker answers what it has, which takes up to 10 s. If its supervisor was killed, it runs without.

@@ -7,6 +7,8 @@ export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 root=$(realpath "$here/../..")
+# shellcheck source=../../deploy/shared.bash
+source "$root/deploy/shared.bash"
 for program in wrk python3; do
     command -v "$program" >/dev/null || { echo "$program is missing; it is Debian's package $program" >&2 && exit 1; }
 done
@@ -30,17 +32,11 @@ clean_up() {
     rm -rf "$scratch"
     exit "$status"
 }
-trap clean_up EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 143' TERM
+at_end clean_up
 
 # local_instance NAME COMMAND [NAME=VALUE...]: deploy/local with the state folder of that name.
 local_instance() {
-    local state=$scratch/$1 command=$2
-    shift 2
-    mkdir -p "$state"
-    env RECEIPTD_VAR="$state" PORT=0 "$@" "$root/deploy/local" "$command" </dev/null
+    instance_in "$scratch/$1" "${@:2}"
 }
 
 # start_instance NAME [NAME=VALUE...]: quietly, unless it fails.

@@ -5,13 +5,12 @@ bats_require_minimum_version 1.5.0
 
 e2e=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 root=$(realpath "$e2e/../..")
+# shellcheck source=../../deploy/shared.bash
+source "$root/deploy/shared.bash"
 
 # local_instance NAME COMMAND... [NAME=VALUE...]: deploy/local in the state folder of that name.
 local_instance() {
-    local state=$E2E_SCRATCH/instances/$1 command=$2
-    shift 2
-    mkdir -p "$state"
-    env RECEIPTD_VAR="$state" PORT=0 "$@" "$root/deploy/local" "$command" </dev/null 3>&-
+    instance_in "$E2E_SCRATCH/instances/$1" "${@:2}"
 }
 
 # start_instance NAME [NAME=VALUE...]: an instance with these settings.
@@ -40,17 +39,9 @@ worker_pid() {
     read -r pid <"$state/run/worker-$1.pid" && echo "$pid"
 }
 
-# eventually SECONDS COMMAND...: tries until it succeeds.
+# eventually SECONDS COMMAND...: as await, but says what failed.
 eventually() {
-    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000))
-    shift
-    until "$@"; do
-        if ((${EPOCHREALTIME/[.,]/} > deadline)); then
-            echo "not within time: $*"
-            return 1
-        fi
-        sleep 0.02
-    done
+    await "$@" || { echo "not within time: ${*:2}" && return 1; }
 }
 
 # new_worker N OLD_PID: whether worker N is another process by now, and serves.

@@ -16,10 +16,10 @@ lasts() {
 use_faulty_instance() {
     use_instance "$1"
     pgdata=$state/pgdata
-    pg_bin=/usr/lib/postgresql/$(<"$pgdata/PG_VERSION")/bin
+    find_postgresql "$(<"$pgdata/PG_VERSION")"
     server_user=$(stat -c %U "$pgdata")
-    as_server=()
-    ((EUID != 0)) || as_server=(setpriv --reuid="$server_user" --regid="$(id -g "$server_user")" --init-groups)
+    set_as_user "$server_user"
+    as_server=("${as_user[@]}")
 }
 
 # Puts right what a test, failed or not, has left behind.

@@ -38,13 +38,11 @@ hears() {
 
 # Waits until a session of the database waits for another one's lock.
 wait_for_lock() {
-    local try
-    for ((try = 0; try < 100; try++)); do
-        [[ $(sql -c "select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == 0 ]] || return 0
-        sleep 0.05
-    done
-    echo 'nobody waits for a lock'
-    return 1
+    await 5 is_locked_out || { echo 'nobody waits for a lock' && return 1; }
+}
+
+is_locked_out() {
+    [[ $(sql -c "select count(*) from pg_stat_activity where wait_event_type = 'Lock'") != 0 ]]
 }
 
 deliver() {
