@@ -116,9 +116,9 @@ test:
 	@deploy/install-packages test
 	@tests/run
 
-## make check          what takes under a minute, side by side: for the loop while changing something
+## make check          what takes under a minute, two at a time: for the loop while changing something
 check:
-	@tests/run unit sql layers format shell
+	@tests/run sql static unit shell layers format
 
 ## make coverage       which lines and branches of fcgi/ the unit and end-to-end tests reach (gcov)
 coverage:
@@ -163,7 +163,7 @@ soak: all
 
 ## make check-fuzz     hostile input, made by libFuzzer, for decoding and for storing
 ## make fuzz           the same for SECS=600 seconds; SEED= as it was printed begins with the same input
-check-fuzz: SECS = 45
+check-fuzz: SECS = 20
 fuzz: SECS = 600
 check-fuzz fuzz: all
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SANITIZE=fuzzer-no-link,address,undefined \
