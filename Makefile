@@ -140,7 +140,7 @@ $(BUILD)/unit/%: tests/unit/%.c $(library) Makefile
 
 ## make check-sql      the tests of the schema (pgTAP), in a cluster of their own
 check-sql: $(BUILD)/print_statements
-	@tests/sql/run
+	@PRINT_STATEMENTS=$(abspath $<) tests/sql/run
 
 $(BUILD)/print_statements: tests/sql/print_statements.c $(library) Makefile
 	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) $(linking) $(LDFLAGS) -o $@ $< $(library) $(library_libs)
