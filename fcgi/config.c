@@ -68,6 +68,10 @@ static const struct setting settings[] = {
      "values of initial_condition to take besides N, R, A, B, C, X, TT; separated by commas"},
     {"RECEIPTD_EXTRA_REFERENCE_TYPES", LIST, offsetof(struct config, extra_reference_types), "", NULL, 0, 0, NULL,
      "values of reference.type to take besides StockTransferOrder, RA, RMA, ForwardOrder; separated by commas"},
+    {"RECEIPTD_URL", PATH, offsetof(struct config, url), "", NULL, 0, 0, NULL,
+     "what the sender calls, https://HOST/inventory_receipt; for receiptd doctor, which tries it"},
+    {"RECEIPTD_CACERT", PATH, offsetof(struct config, ca_file), "", NULL, 0, 0, NULL,
+     "file with the certificates that receiptd doctor trusts there, instead of the system's"},
 };
 enum { SETTING_COUNT = sizeof settings / sizeof settings[0] };
 
@@ -130,9 +134,10 @@ static bool set(struct config *config, const struct setting *setting, const char
     switch (setting->kind) {
     case PATH:
         *(const char **)target = text;
-        if (*text == '\0')
-            fprintf(errors, "%s is empty\n", setting->name);
-        return *text != '\0';
+        if (*text != '\0' || setting->initial)
+            return true;
+        fprintf(errors, "%s is empty\n", setting->name);
+        return false;
     case LIST:
         if (!is_list(text)) {
             fprintf(errors, "%s=%s: expected values separated by commas, without blanks\n", setting->name, text);

@@ -27,6 +27,8 @@ struct config {
     bool accept_invalid;
     const char *extra_conditions; /* separated by commas; the environment's own memory, as the next */
     const char *extra_reference_types;
+    const char *url;     /* the sender's, for doctor; "" where it is not known */
+    const char *ca_file; /* whom to trust there; "": the system's */
 };
 
 /*

@@ -1,8 +1,8 @@
 /* The command line, signals, and the wiring of the modules. Only this file ends the process. */
 #include "api_keys.h"
-#include "check_pg.h"
 #include "clock.h"
 #include "config.h"
+#include "doctor.h"
 #include "group_commit.h"
 #include "handler.h"
 #include "listener.h"
@@ -33,13 +33,15 @@ enum { EXIT_USAGE = 2 };
 static int usage(FILE *out, int status) {
     fprintf(out,
             "Usage: receiptd [--listen PATH]   serve POST /inventory_receipt over FastCGI\n"
-            "       receiptd --check           say whether configuration, database and grants are fine\n"
+            "       receiptd doctor [--json] [--env FILE] [SOCKET...]\n"
+            "                                  examine everything between the sender and the disk\n"
             "       receiptd key NAME          make a new API key\n"
             "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION]\n"
             "                                  make receipts of the rejected deliveries that are valid by now\n"
             "       receiptd --version | --help\n"
             "\n"
             "Exit status: 0 done, 1 failed (reprocess: or not everything could be stored), 2 wrong usage.\n"
+            "doctor: 0 all is well, 1 there are warnings, 2 something has failed.\n"
             "Without --listen the socket is taken from systemd or from descriptor 0.\n"
             "SIGTERM: answer what was begun, then exit; once more: exit at once. SIGHUP: read the API keys again.\n"
             "\n"
@@ -64,26 +66,6 @@ static int make_key(const char *name) {
            "Line for the key file (RECEIPTD_KEYS_FILE):\n  %s\n",
            key, line);
     return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
-static int check(void) {
-    struct config config;
-    bool ok = config_load(&config, environ, stdout);
-    if (ok && config.remote_user) {
-        printf("API keys: none; the web server says who a sender is\n");
-    } else if (ok) {
-        char error[MESSAGE_SIZE];
-        struct api_keys *keys = api_keys_load(config.keys_file, error, sizeof error);
-        if (keys)
-            printf("API keys: %zu in %s\n", api_keys_count(keys), config.keys_file);
-        else
-            printf("API keys: %s\n", error);
-        ok = keys != NULL;
-        api_keys_free(keys);
-    }
-    ok = check_pg(stdout) && ok;
-    printf(ok ? "All is well.\n" : "Not ready to serve.\n");
-    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static struct handler make_handler(const struct config *config, struct api_keys *keys) {
@@ -284,22 +266,29 @@ static int run_worker(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {
-        {"listen", required_argument, NULL, 'l'}, {"check", no_argument, NULL, 'c'},
-        {"dry-run", no_argument, NULL, 'd'},      {"since", required_argument, NULL, 's'},
-        {"id", required_argument, NULL, 'i'},     {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},      {0}};
+    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"env", required_argument, NULL, 'e'},
+                                            {"dry-run", no_argument, NULL, 'd'},
+                                            {"since", required_argument, NULL, 's'},
+                                            {"id", required_argument, NULL, 'i'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {0}};
     struct reprocess_options reprocessing = {0};
+    struct doctor_options examining = {0};
     const char *path = NULL;
-    bool only_check = false;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case 'l':
             path = optarg;
             break;
-        case 'c':
-            only_check = true;
+        case 'j':
+            examining.json = true;
+            break;
+        case 'e':
+            examining.environment_file = optarg;
             break;
         case 'd':
             reprocessing.dry_run = true;
@@ -321,13 +310,17 @@ int main(int argc, char **argv) {
     }
     const char *command = optind < argc ? argv[optind] : "";
     int arguments = argc - optind;
-    bool serving = path || only_check;
-    bool reprocess_options_given = reprocessing.dry_run || reprocessing.since || reprocessing.id;
-    if (arguments == 1 && strcmp(command, "reprocess") == 0 && !serving && !(reprocessing.since && reprocessing.id))
+    bool for_doctor = examining.json || examining.environment_file;
+    bool for_reprocess = reprocessing.dry_run || reprocessing.since || reprocessing.id;
+    examining.sockets = argv + optind + 1;
+    if (strcmp(command, "doctor") == 0 && !path && !for_reprocess)
+        return (int)doctor(&examining, stdout);
+    if (arguments == 1 && strcmp(command, "reprocess") == 0 && !path && !for_doctor &&
+        !(reprocessing.since && reprocessing.id))
         return reprocess_rejections(reprocessing);
-    if (arguments == 2 && strcmp(command, "key") == 0 && !serving && !reprocess_options_given)
+    if (arguments == 2 && strcmp(command, "key") == 0 && !path && !for_doctor && !for_reprocess)
         return make_key(argv[optind + 1]);
-    if (arguments > 0 || reprocess_options_given || (path && only_check))
+    if (arguments > 0 || for_doctor || for_reprocess)
         return usage(stderr, EXIT_USAGE);
-    return only_check ? check() : run_worker(path);
+    return run_worker(path);
 }

@@ -24,11 +24,8 @@ struct probe {
     struct probe_findings findings;
 };
 
-/* A schema without the function is no error. Its body is "select N". */
-static const char look_query[] =
-    "select coalesce((select substring(prosrc from '[0-9]+')::integer from pg_catalog.pg_proc"
-    " where oid = to_regprocedure('inventory.schema_version()')), 0),"
-    " not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean";
+static const char look_query[] = "select " PROBE_SCHEMA_VERSION
+                                 ", not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean";
 static const char unresolved_query[] = "select count(*) from inventory.rejected_receipts where resolved_at is null";
 
 static bool run(struct probe *probe, const char *sql, PGresult **result) {

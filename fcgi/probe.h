@@ -13,6 +13,11 @@
 /* The schema that the worker's statements need, at the least (sql/deploy/schema_version.sql); newer ones are fine. */
 enum { PROBE_SCHEMA_NEEDED = 1 };
 
+/* An expression for the one that is there; 0 without one. The function's body is "select N". */
+#define PROBE_SCHEMA_VERSION                                                                                           \
+    "coalesce((select substring(prosrc from '[0-9]+')::integer from pg_catalog.pg_proc"                                \
+    " where oid = to_regprocedure('inventory.schema_version()')), 0)"
+
 struct probe_findings {
     int64_t answered_us; /* CLOCK_MONOTONIC, when it last answered; 0: never */
     bool takes_writes;

@@ -37,17 +37,16 @@ install_programs() {
         for setting in "${worker_settings[@]}"; do
             [[ ! -v $setting ]] || printf ' %q' "$setting=${!setting}"
         done
-        # What keep-running wants to be told.
+        # What keep-running wants to be told, and what the doctor is to try.
         # shellcheck disable=SC2016 # for the script that this writes
-        printf ' ${NOTIFY_SOCKET:+"NOTIFY_SOCKET=$NOTIFY_SOCKET" "WATCHDOG_USEC=$WATCHDOG_USEC"}'
+        printf ' ${NOTIFY_SOCKET:+"NOTIFY_SOCKET=$NOTIFY_SOCKET" "WATCHDOG_USEC=$WATCHDOG_USEC"}%s' \
+            ' ${RECEIPTD_URL:+"RECEIPTD_URL=$RECEIPTD_URL" "RECEIPTD_CACERT=$RECEIPTD_CACERT"}'
         printf ' %q "$@"\n' "$var/bin/receiptd"
     } | put "$var/bin/worker" 0755 "$owner" workers
 }
 
 start_workers() {
-    local n did log=$var/log/start.log
-    "${as_run_user[@]}" "$var/bin/worker" --check >>"$log" 2>&1 ||
-        die_with_log 'the worker cannot work like this' "$log"
+    local n did
     # One after the other: meanwhile nginx gives all requests to the other one.
     for n in "${workers[@]}"; do
         did=runs
@@ -66,6 +65,15 @@ start_workers() {
         report "worker $n" "$did" "process $(pid_of "worker-$n"), $run/worker-$n.sock"
     done
     rm -f "$run/workers.changed"
+}
+
+# What is wrong between a client and the disk, in words.
+examine() {
+    local status=0 log=$var/log/doctor.log sockets=("${workers[@]/#/$run/worker-}")
+    "${as_run_user[@]}" "RECEIPTD_URL=https://127.0.0.1:$port/inventory_receipt" "RECEIPTD_CACERT=$var/tls/server.crt" \
+        "$var/bin/worker" doctor "${sockets[@]/%/.sock}" >"$log" 2>&1 || status=$?
+    ((status < 2)) || die_with_log 'it does not work like this' "$log"
+    report doctor "$(grep -c '^ok' "$log") ok" "$(grep -c '^warn' "$log" || :) warnings, in $link/log/doctor.log"
 }
 
 serves() {

@@ -30,12 +30,12 @@ says() {
     local name
     receiptd -- --help
     [[ $status == 0 ]]
-    says Usage: 'receiptd key NAME' --check --listen reprocess PGHOST
+    says Usage: 'receiptd key NAME' doctor --listen reprocess PGHOST
     # The README's table, --help and what deploy/local hands on name the same variables.
     # shellcheck disable=SC2016 # backticks of Markdown
     for name in $(grep -o '^| `RECEIPTD_[A-Z_]*`' "$root/README.md" | tr -d '|` '); do
         says "  $name"
-        [[ $name == RECEIPTD_KEYS_FILE ]] || grep -qw "$name" "$root/deploy/local"
+        [[ $name == RECEIPTD_KEYS_FILE ]] || grep -qw "$name" "$root/deploy/local" "$root"/deploy/instance/*.bash
     done
     [[ $(grep -c '^  RECEIPTD_' <<<"$output") == "$(grep -c '^| `RECEIPTD_' "$root/README.md")" ]]
     receiptd -- --version
@@ -44,8 +44,8 @@ says() {
 
 @test "what is no valid command line shows the usage and ends with status 2" {
     local arguments
-    for arguments in --nonsense 'key' 'key a b' 'serve' '--check --listen x' '--since 1' \
-        'reprocess --since 1 --id 2'; do
+    for arguments in --nonsense 'key' 'key a b' 'serve' '--json' '--env x --listen y' '--since 1' \
+        'doctor --listen x' 'doctor --dry-run' 'reprocess --json' 'reprocess --since 1 --id 2'; do
         # shellcheck disable=SC2086 # several words
         receiptd -- $arguments
         [[ $status == 2 ]]
@@ -77,8 +77,6 @@ says() {
         receiptd "$setting" -- --listen "$socket"
         [[ $status == 1 && ! -e $socket ]]
         says "$(if [[ $setting == *nonexistent* ]]; then echo /nonexistent/keys; else echo "${setting%%=*}"; fi)"
-        receiptd "$setting" -- --check
-        [[ $status == 1 ]]
     done
     receiptd -- --listen
     [[ $status == 2 ]]
@@ -93,56 +91,6 @@ says() {
     receiptd "RECEIPTD_KEYS_FILE=$BATS_TEST_TMPDIR/keys" -- --listen "$socket"
     [[ $status == 1 ]]
     says 'line 1'
-}
-
-@test "--check: all is well" {
-    receiptd -- --check
-    [[ $status == 0 ]]
-    says 'All is well'
-}
-
-# checks_badly TEXT [NAME=VALUE...]: --check says so, and ends with status 1.
-checks_badly() {
-    local text=$1
-    shift
-    receiptd "$@" -- --check
-    [[ $status == 1 ]]
-    says "$text" 'Not ready'
-}
-
-@test "--check: no server, no database, no role, a server that takes no writes" {
-    checks_badly "$BATS_TEST_TMPDIR" "PGHOST=$BATS_TEST_TMPDIR"
-    checks_badly 'database "nowhere" does not exist' PGDATABASE=nowhere
-    checks_badly 'nobody' PGUSER=nobody
-    checks_badly 'no schema inventory' PGDATABASE=postgres
-    sql 'alter role receiptd_writer set default_transaction_read_only = on'
-    checks_badly '' || { sql 'alter role receiptd_writer reset default_transaction_read_only'; return 1; }
-    sql 'alter role receiptd_writer reset default_transaction_read_only'
-    sql 'alter role receiptd_writer set synchronous_commit = off'
-    checks_badly 'synchronous_commit' || { sql 'alter role receiptd_writer set synchronous_commit = on'; return 1; }
-    sql 'alter role receiptd_writer set synchronous_commit = on'
-}
-
-@test "--check: what is missing of the schema or its grants" {
-    local broken said schema
-    schema=$(pg_dump --schema-only 3>&-)
-    sql "create database broken owner receiptd_owner template template0"
-    PGDATABASE=broken sql "$schema" >/dev/null
-    receiptd PGDATABASE=broken -- --check
-    [[ $status == 0 ]]
-    while IFS='|' read -r said broken; do
-        PGDATABASE=broken sql "$broken"
-        checks_badly "$said" PGDATABASE=broken
-    done <<'END'
-no column merchant|alter table inventory.receipts rename column merchant to dealer
-rejected_receipts are not all granted|revoke insert on inventory.rejected_receipts from receiptd_writer
-no unique constraint on request_id|alter table inventory.rejected_receipts drop constraint rejected_receipts_request_id_key
-no table inventory.rejected_receipts|drop table inventory.rejected_receipts
-no unique constraint on (program|alter table inventory.receipts drop constraint receipts_pkey cascade
-inventory.receipts are not all granted|revoke update on inventory.receipts from receiptd_writer
-no table inventory.receipts|drop table inventory.receipts cascade
-no usage on it|revoke usage on schema inventory from receiptd_writer
-END
 }
 
 @test "a socket that another worker listens on, or a file, is left alone; one that nobody listens on is replaced" {

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import struct
 import sys
 
 
@@ -27,6 +28,20 @@ def silent(*paths):
         listener.bind(path)
         listener.listen()
     signal.pause()
+
+
+def answer(path, body):
+    """A server that answers each request of FastCGI's with a page; "-": with what is no FastCGI."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    page = f"Status: 200 OK\r\n\r\n\n{body}\n".encode()
+    while True:
+        connection, _ = listener.accept()
+        if connection.recv(4096):
+            stdout, end = (struct.pack(">BBHHBx", 1, kind, 1, length, 0) for kind, length in ((6, len(page)), (3, 8)))
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" if body == "-" else stdout + page + end + bytes(8))
+        connection.close()
 
 
 def notices(path):

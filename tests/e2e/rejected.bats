@@ -223,30 +223,6 @@ is_locked() {
     malformed
 }
 
-@test "receiptd --check says what is wrong with the table" {
-    # check_says SQL TO BREAK, SQL TO MEND, WORDS
-    check_says() {
-        sql "$1"
-        run "${worker_env[@]}" "$WORKER" --check
-        sql "$2"
-        [[ $status == 1 && $output == *"$3"* ]]
-    }
-    set_worker_env
-    check_says 'revoke insert on inventory.rejected_receipts from receiptd_writer' \
-        'grant insert on inventory.rejected_receipts to receiptd_writer' 'not all granted'
-    check_says 'revoke update (resolution) on inventory.rejected_receipts from receiptd_writer' \
-        'grant update (resolution) on inventory.rejected_receipts to receiptd_writer' 'not all granted'
-    check_says 'alter table inventory.rejected_receipts rename to elsewhere' \
-        'alter table inventory.elsewhere rename to rejected_receipts' 'no table inventory.rejected_receipts'
-    check_says 'alter table inventory.rejected_receipts rename column body to bytes' \
-        'alter table inventory.rejected_receipts rename column bytes to body' 'no column body of type bytea'
-    check_says 'alter table inventory.rejected_receipts drop constraint rejected_receipts_request_id_key' \
-        'alter table inventory.rejected_receipts add constraint rejected_receipts_request_id_key unique (request_id)' \
-        'no unique constraint on request_id'
-    run -0 "${worker_env[@]}" "$WORKER" --check
-    [[ $output == *'All is well.' ]]
-}
-
 @test "refused and valid deliveries at once are each answered right" {
     deliver --connections 32 --deliveries 1200 --new 2 --again 1 --revise 1 --invalid 2 --malformed 2 --flawless
     (($(told 400) > 100 && $(told 422) > 100 && $(told created) > 100))

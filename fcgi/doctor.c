@@ -1,0 +1,461 @@
+#include "doctor.h"
+
+#include "api_keys.h"
+#include "clock.h"
+#include "config.h"
+#include "doctor_pg.h"
+#include "https.h"
+#include "outcome.h"
+#include "worker_page.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <grp.h>
+#include <libgen.h>
+#include <limits.h>
+#include <math.h>
+#include <pwd.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/timex.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SERVICE_USER "receiptd"
+#define WORKER_SOCKETS "/run/receiptd/worker-*.sock"
+
+enum {
+    LINE_SIZE = 4096,
+    DAYS_LEFT_MIN = 14,    /* of a certificate, as in deploy/alerts/receiptd.rules.yml */
+    NGINX_READ_MS = 15000, /* fastcgi_read_timeout of nginx/receiptd-server.conf */
+    COUNTED_US = US_PER_S,
+    COUNT_AGAIN_US = 20 * US_PER_MS,
+    DISK_FREE_PERCENT = 15, /* below: a warning; */
+    DISK_FULL_PERCENT = 3,  /* below: soon it is full */
+};
+#define CLOCK_OFF_S 1.0
+
+struct doctor {
+    struct findings *findings;
+    struct config config;
+    bool configured;
+    bool as_service; /* whether to become the user of the workers for what they do: */
+    uid_t uid;
+    gid_t gid;
+    char *const *sockets;
+    glob_t found;    /* of the default sockets */
+    double not_post; /* deliveries answered 405, of all workers, before the request; -1: not known */
+};
+
+/* Takes the variables of a file of NAME=value lines; systemd.exec(5), EnvironmentFile=. */
+static bool take_environment(const char *path) {
+    char line[LINE_SIZE];
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    const char *inherited = getenv("PATH");
+    char programs[LINE_SIZE];
+    snprintf(programs, sizeof programs, "%s", inherited ? inherited : "/usr/sbin:/usr/bin:/sbin:/bin");
+    clearenv();
+    setenv("PATH", programs, 1);
+    while (fgets(line, sizeof line, file)) {
+        char *name = line + strspn(line, " \t"), *value = strchr(name, '=');
+        if (*name == '#' || *name == ';' || !value)
+            continue;
+        *value++ = '\0';
+        size_t len = strlen(value);
+        while (len > 0 && strchr(" \t\n", value[len - 1]))
+            value[--len] = '\0';
+        if (len >= 2 && (*value == '"' || *value == '\'') && value[len - 1] == *value) {
+            value[len - 1] = '\0';
+            value++;
+        }
+        setenv(name, value, 1);
+    }
+    fclose(file);
+    return true;
+}
+
+/*
+ * The workers get the password file from systemd, which reads it as root. The service's user gets a copy in memory
+ * here: libpq wants a file that is its own.
+ */
+static void take_passwords(const struct doctor *doctor, const char *environment_file) {
+    char folder[PATH_MAX], path[PATH_MAX + 8];
+    struct stat file;
+    snprintf(folder, sizeof folder, "%s", environment_file);
+    snprintf(path, sizeof path, "%s/pgpass", dirname(folder));
+    int from = getenv("PGPASSFILE") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    if (from < 0)
+        return;
+    int to = memfd_create("pgpass", MFD_CLOEXEC);
+    if (to >= 0 && fstat(from, &file) == 0 && sendfile(to, from, NULL, (size_t)file.st_size) == file.st_size &&
+        fchmod(to, S_IRUSR) == 0 && (!doctor->as_service || fchown(to, doctor->uid, doctor->gid) == 0)) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", to);
+        setenv("PGPASSFILE", path, 1);
+    }
+    close(from);
+}
+
+static void find_service(struct doctor *doctor) {
+    const struct passwd *user = geteuid() == 0 ? getpwnam(SERVICE_USER) : NULL;
+    if (!user)
+        return;
+    doctor->as_service = true;
+    doctor->uid = user->pw_uid;
+    doctor->gid = user->pw_gid;
+}
+
+/* Where root looks, it looks as the workers would. */
+static void become_service(const struct doctor *doctor) {
+    if (doctor->as_service && (setegid(doctor->gid) != 0 || seteuid(doctor->uid) != 0))
+        findings_add(doctor->findings, FINDING_WARN, "user", NULL, "cannot become " SERVICE_USER ": %s",
+                     strerror(errno));
+}
+
+static void become_root(const struct doctor *doctor) {
+    if (doctor->as_service && (seteuid(0) != 0 || setegid(0) != 0))
+        findings_add(doctor->findings, FINDING_WARN, "user", NULL, "cannot become root again: %s", strerror(errno));
+}
+
+static void examine_configuration(struct doctor *doctor, const char *environment_file) {
+    char *text = NULL, *rest = NULL;
+    size_t size = 0;
+    FILE *errors = open_memstream(&text, &size);
+    if (!errors) {
+        findings_add(doctor->findings, FINDING_FAIL, "configuration", NULL, "out of memory");
+        return;
+    }
+    doctor->configured = config_load(&doctor->config, environ, errors);
+    fclose(errors);
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        findings_add(doctor->findings, FINDING_FAIL, "configuration", "see receiptd.env(5)", "%s", line);
+    free(text);
+    if (!doctor->configured)
+        return;
+    if (doctor->config.deadline_ms >= NGINX_READ_MS)
+        findings_add(doctor->findings, FINDING_WARN, "configuration", "raise fastcgi_read_timeout above it",
+                     "RECEIPTD_DEADLINE_MS=%u is not below the %d ms that nginx waits", doctor->config.deadline_ms,
+                     NGINX_READ_MS);
+    else
+        findings_add(doctor->findings, FINDING_OK, "configuration", NULL, "of %s",
+                     environment_file ? environment_file : "the environment");
+}
+
+static void examine_keys(const struct doctor *doctor) {
+    const char *path = doctor->config.keys_file;
+    char error[512];
+    struct stat file;
+    if (doctor->config.remote_user) {
+        findings_add(doctor->findings, FINDING_OK, "API keys", NULL, "none: the web server says who a sender is");
+        return;
+    }
+    become_service(doctor);
+    struct api_keys *keys = api_keys_load(path, error, sizeof error);
+    become_root(doctor);
+    if (!keys)
+        findings_add(doctor->findings, FINDING_FAIL, "API keys", "make one: receiptd key NAME", "%s", error);
+    else if (stat(path, &file) == 0 && file.st_mode & S_IWOTH)
+        findings_add(doctor->findings, FINDING_FAIL, "API keys", "chmod o= it", "everyone can write %s", path);
+    else if (file.st_mode & S_IROTH)
+        findings_add(doctor->findings, FINDING_WARN, "API keys", "chmod o= it", "everyone can read %s", path);
+    else
+        findings_add(doctor->findings, FINDING_OK, "API keys", NULL, "%zu in %s, mode %04o", api_keys_count(keys), path,
+                     file.st_mode & ALLPERMS);
+    api_keys_free(keys);
+}
+
+/* The sum of the figures whose line begins so. */
+static double sum_figures(const char *metrics, const char *beginning) {
+    double sum = 0;
+    size_t len = strlen(beginning);
+    for (const char *line = metrics; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        const char *value = strncmp(line, beginning, len) == 0 ? strstr(line, "} ") : NULL;
+        if (value)
+            sum += strtod(value + 2, NULL);
+    }
+    return sum;
+}
+
+/* How many deliveries the workers have answered 405; -1 when no worker says so. */
+static double count_not_post(const struct doctor *doctor) {
+    char beginning[64];
+    double count = -1;
+    snprintf(beginning, sizeof beginning, "receiptd_deliveries_total{answer=\"%s\"", outcome_name(OUTCOME_NOT_POST));
+    for (char *const *path = doctor->sockets; *path; path++) {
+        struct buffer metrics;
+        buffer_init(&metrics);
+        if (worker_page_get(*path, "metrics", &metrics))
+            count = (count < 0 ? 0 : count) + sum_figures(metrics.data, beginning);
+        buffer_fini(&metrics);
+    }
+    return count;
+}
+
+static void examine_access(const struct doctor *doctor, const char *path, const struct stat *file) {
+    const struct passwd *user = getpwuid(file->st_uid);
+    const struct group *group = getgrgid(file->st_gid);
+    enum finding finding = FINDING_OK;
+    const char *advice = NULL;
+    if (file->st_mode & S_IWOTH) {
+        /* With remote_user, who connects is believed. */
+        finding = doctor->config.remote_user ? FINDING_FAIL : FINDING_WARN;
+        advice = "every user of this machine may: set SocketMode=0660";
+    } else if (!(file->st_mode & S_IWGRP)) {
+        finding = FINDING_WARN;
+        advice = "no group may: nginx can only if it runs as that user";
+    }
+    findings_add(doctor->findings, finding, "socket", advice, "%s: %s and group %s may connect, mode %04o", path,
+                 user ? user->pw_name : "an unknown user", group ? group->gr_name : "unknown",
+                 file->st_mode & ALLPERMS);
+}
+
+static void examine_version(const struct doctor *doctor, const char *path, const char *metrics) {
+    static const char name[] = "\nreceiptd_info{version=\"";
+    const char *version = strstr(metrics, name);
+    if (!version)
+        return;
+    version += sizeof name - 1;
+    int len = (int)strcspn(version, "\"");
+    if (strncmp(version, RECEIPTD_VERSION "\"", sizeof RECEIPTD_VERSION) != 0)
+        findings_add(doctor->findings, FINDING_WARN, "worker", "systemctl restart receiptd@1 receiptd@2",
+                     "%s: runs version %.*s, and this is " RECEIPTD_VERSION, path, len, version);
+}
+
+static void examine_worker(const struct doctor *doctor, const char *path) {
+    struct stat file;
+    struct buffer ready, metrics;
+    if (stat(path, &file) != 0 || !S_ISSOCK(file.st_mode)) {
+        findings_add(doctor->findings, FINDING_FAIL, "socket", "systemctl enable --now receiptd.target", "%s: %s", path,
+                     S_ISSOCK(file.st_mode) ? strerror(errno) : "there is no such socket");
+        return;
+    }
+    examine_access(doctor, path, &file);
+    buffer_init(&ready);
+    buffer_init(&metrics);
+    if (!worker_page_get(path, "ready", &ready)) {
+        bool denied = errno == EACCES;
+        findings_add(doctor->findings, denied ? FINDING_WARN : FINDING_FAIL, "worker",
+                     denied ? "run this as root" : "see the worker's log", "%s: %s", path,
+                     errno == EAGAIN ? "does not answer" : strerror(errno));
+    } else if (!strstr(ready.data, "\"ready\":true")) {
+        findings_add(doctor->findings, FINDING_FAIL, "worker", "see the worker's log", "%s: %s", path, ready.data);
+    } else {
+        findings_add(doctor->findings, FINDING_OK, "worker", NULL, "%s: ready", path);
+        if (worker_page_get(path, "metrics", &metrics))
+            examine_version(doctor, path, metrics.data);
+    }
+    buffer_fini(&ready);
+    buffer_fini(&metrics);
+}
+
+static void examine_workers(struct doctor *doctor) {
+    static char *const none[] = {NULL};
+    if (!*doctor->sockets)
+        doctor->sockets = glob(WORKER_SOCKETS, 0, NULL, &doctor->found) == 0 ? doctor->found.gl_pathv : none;
+    if (!*doctor->sockets)
+        findings_add(doctor->findings, FINDING_FAIL, "socket",
+                     "systemctl enable --now receiptd.target, or name the sockets", "there is none " WORKER_SOCKETS);
+    for (char *const *path = doctor->sockets; *path; path++)
+        examine_worker(doctor, *path);
+    doctor->not_post = count_not_post(doctor);
+}
+
+/* Runs a program and takes what it says on stderr, NUL-terminated. Its exit status; -1, with errno set, when it cannot.
+ */
+static int run(char *const arguments[], char *said, size_t size) {
+    int ends[2], status = -1;
+    pid_t child;
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return -1;
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
+    int error = posix_spawnp(&child, arguments[0], &actions, NULL, arguments, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    close(ends[1]);
+    size_t len = 0;
+    ssize_t got;
+    while (error == 0 && len < size - 1 && (got = read(ends[0], said + len, size - 1 - len)) > 0)
+        len += (size_t)got;
+    said[len] = '\0';
+    close(ends[0]);
+    if (error == 0 && waitpid(child, &status, 0) == child)
+        return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+    errno = error;
+    return -1;
+}
+
+static void examine_nginx(const struct doctor *doctor) {
+    static char name[] = "nginx", test[] = "-t", quiet[] = "-q";
+    char *const arguments[] = {name, test, quiet, NULL};
+    char said[LINE_SIZE];
+    int status = run(arguments, said, sizeof said);
+    if (status < 0)
+        findings_add(doctor->findings, FINDING_OK, "nginx", NULL, "not looked at, since it is not in PATH");
+    else if (status == 0)
+        findings_add(doctor->findings, FINDING_OK, "nginx", NULL, "its configuration is valid (nginx -t)");
+    else if (geteuid() != 0 && strstr(said, "Permission denied"))
+        findings_add(doctor->findings, FINDING_WARN, "nginx", "run this as root", "its configuration cannot be read");
+    else
+        findings_add(doctor->findings, FINDING_FAIL, "nginx", "mend it before nginx is started again", "nginx -t: %s",
+                     said);
+}
+
+static void examine_certificate(const struct doctor *doctor, const struct https_answer *answer) {
+    if (!answer->has_certificate)
+        return;
+    const char *subject = "certificate";
+    if (answer->certificate[0])
+        findings_add(doctor->findings, FINDING_FAIL, subject,
+                     "senders refuse it: replace it, or set RECEIPTD_CACERT if it is your own authority's",
+                     "for %s, %ld days left: %s", answer->names, answer->days_left, answer->certificate);
+    else
+        findings_add(doctor->findings, answer->days_left < DAYS_LEFT_MIN ? FINDING_WARN : FINDING_OK, subject,
+                     answer->days_left < DAYS_LEFT_MIN ? "renew it" : NULL, "for %s, %ld days left", answer->names,
+                     answer->days_left);
+}
+
+/* Whether one of the workers has answered 405 since. It counts an answer when it is sent, so a moment may pass. */
+static bool have_been_asked(const struct doctor *doctor) {
+    const int64_t deadline_us = clock_now_us() + COUNTED_US;
+    while (count_not_post(doctor) <= doctor->not_post) {
+        if (clock_now_us() > deadline_us)
+            return false;
+        usleep(COUNT_AGAIN_US);
+    }
+    return true;
+}
+
+static void examine_answer(const struct doctor *doctor, const char *url, int status) {
+    struct findings *findings = doctor->findings;
+    const char *subject = "endpoint";
+    bool was_asked = doctor->not_post >= 0 && status == outcome_status(OUTCOME_NOT_POST) && have_been_asked(doctor);
+    if (was_asked)
+        findings_add(findings, FINDING_OK, subject, NULL, "%s reaches a worker: GET is answered %d", url, status);
+    else if (status == outcome_status(OUTCOME_NOT_POST) && doctor->not_post < 0)
+        findings_add(findings, FINDING_WARN, subject, "run this as root, with the workers running",
+                     "%s answers %d as it should, but no worker says whether it was asked", url, status);
+    else if (status == outcome_status(OUTCOME_NOT_POST))
+        findings_add(findings, FINDING_FAIL, subject, "compare nginx's upstream receiptd with the sockets above",
+                     "%s answers %d, but none of these workers was asked", url, status);
+    else if (status == outcome_status(OUTCOME_UNAUTHORIZED) && doctor->config.remote_user)
+        findings_add(findings, FINDING_OK, subject, NULL, "%s asks who it is: the web server answers %d", url, status);
+    else if (status >= 500)
+        findings_add(findings, FINDING_FAIL, subject, "see nginx's error log: does it reach the workers' sockets?",
+                     "%s answers %d", url, status);
+    else
+        findings_add(findings, FINDING_FAIL, subject,
+                     "is nginx/receiptd-server.conf included in that server, and this address let in?", "%s answers %d",
+                     url, status);
+}
+
+static void examine_endpoint(const struct doctor *doctor) {
+    struct https_answer answer;
+    const char *url = doctor->config.url;
+    if (!doctor->configured || !*url) {
+        findings_add(doctor->findings, FINDING_WARN, "endpoint",
+                     "set RECEIPTD_URL to the address that the sender calls", "not tried");
+        return;
+    }
+    bool answered = https_get(url, *doctor->config.ca_file ? doctor->config.ca_file : NULL, &answer);
+    examine_certificate(doctor, &answer);
+    if (answered)
+        examine_answer(doctor, url, answer.status);
+    else
+        findings_add(doctor->findings, FINDING_FAIL, "endpoint", "does the name lead to nginx, and does it run?",
+                     "%s: %s", url, answer.failure);
+}
+
+static void examine_disk(const struct doctor *doctor, const struct doctor_pg_facts *facts) {
+    static const char *const folders[] = {"base", "pg_wal"};
+    char path[64];
+    struct statvfs disk;
+    double least = 100;
+    unsigned long long least_bytes = 0;
+    snprintf(path, sizeof path, "/proc/%d/cwd/PG_VERSION", (int)facts->server);
+    if (facts->server <= 0 || access(path, F_OK) != 0) {
+        findings_add(doctor->findings, FINDING_OK, "disk", NULL,
+                     "not looked at: PostgreSQL is on another machine, or only root can see its folder");
+        return;
+    }
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        snprintf(path, sizeof path, "/proc/%d/cwd/%s", (int)facts->server, folders[i]);
+        double percent = statvfs(path, &disk) == 0 ? 100.0 * (double)disk.f_bavail / (double)disk.f_blocks : 100;
+        if (percent < least || i == 0) {
+            least = percent;
+            least_bytes = (unsigned long long)disk.f_bavail * disk.f_frsize;
+        }
+    }
+    enum finding finding = least < DISK_FULL_PERCENT   ? FINDING_FAIL
+                           : least < DISK_FREE_PERCENT ? FINDING_WARN
+                                                       : FINDING_OK;
+    findings_add(doctor->findings, finding, "disk", finding == FINDING_OK ? NULL : "make room, or receipts are refused",
+                 "%.1f GB free for PostgreSQL, %.0f %%", (double)least_bytes / 1e9, least);
+}
+
+static void examine_rejections(const struct doctor *doctor, const struct doctor_pg_facts *facts) {
+    if (facts->unresolved > 0)
+        findings_add(doctor->findings, FINDING_WARN, "rejections",
+                     "see inventory.rejected_receipts; widen a rule and run receiptd reprocess, or settle them",
+                     "%lld rejected deliveries are not resolved", facts->unresolved);
+    else if (facts->unresolved == 0)
+        findings_add(doctor->findings, FINDING_OK, "rejections", NULL, "none is unresolved");
+}
+
+static void examine_clock(const struct doctor *doctor, const struct doctor_pg_facts *facts) {
+    struct timex state = {0};
+    bool synchronized = ntp_adjtime(&state) != TIME_ERROR && !(state.status & STA_UNSYNC);
+    if (facts->connected && fabs(facts->ahead_s) > CLOCK_OFF_S)
+        findings_add(doctor->findings, FINDING_WARN, "clock", "synchronize both machines' clocks (chrony)",
+                     "PostgreSQL's is %.1f s %s this machine's", fabs(facts->ahead_s),
+                     facts->ahead_s > 0 ? "ahead of" : "behind");
+    else if (!synchronized)
+        findings_add(doctor->findings, FINDING_WARN, "clock", "install chrony or systemd-timesyncd",
+                     "the kernel says that it is not synchronized");
+    else
+        findings_add(doctor->findings, FINDING_OK, "clock", NULL, "synchronized");
+}
+
+enum finding doctor(const struct doctor_options *options, FILE *out) {
+    struct doctor doctor = {.findings = findings_new(out, options->json), .sockets = options->sockets, .not_post = -1};
+    const char *file = options->environment_file;
+    struct doctor_pg_facts facts;
+    if (!doctor.findings)
+        return FINDING_FAIL;
+    signal(SIGPIPE, SIG_IGN);
+    if (!file && !getenv("RECEIPTD_KEYS_FILE") && !getenv("RECEIPTD_AUTH"))
+        file = DOCTOR_ENVIRONMENT;
+    if (file && !take_environment(file))
+        findings_add(doctor.findings, FINDING_FAIL, "configuration", "--env FILE names another one", "%s: %s", file,
+                     strerror(errno));
+    if (file) {
+        find_service(&doctor);
+        take_passwords(&doctor, file);
+    }
+    examine_configuration(&doctor, file);
+    if (doctor.configured)
+        examine_keys(&doctor);
+    examine_workers(&doctor);
+    examine_nginx(&doctor);
+    examine_endpoint(&doctor);
+    become_service(&doctor);
+    doctor_pg(doctor.findings, &facts);
+    become_root(&doctor);
+    examine_disk(&doctor, &facts);
+    examine_rejections(&doctor, &facts);
+    examine_clock(&doctor, &facts);
+    if (doctor.found.gl_pathv)
+        globfree(&doctor.found);
+    return findings_end(doctor.findings);
+}

@@ -1,0 +1,26 @@
+/*
+ * receiptd doctor: looks at everything between the sender and the disk, in the order of the path, and changes nothing.
+ *
+ * Threads: the only one of its process, whose environment and effective user it may set.
+ */
+#ifndef RECEIPTD_DOCTOR_H
+#define RECEIPTD_DOCTOR_H
+
+#include "findings.h"
+
+struct doctor_options {
+    bool json;
+    /*
+     * The workers' environment, as in systemd's EnvironmentFile=. NULL: DOCTOR_ENVIRONMENT, where the process's own has
+     * neither RECEIPTD_KEYS_FILE nor RECEIPTD_AUTH; else that one as it is.
+     */
+    const char *environment_file;
+    char *const *sockets; /* the workers', up to a NULL; none: those in /run/receiptd */
+};
+
+#define DOCTOR_ENVIRONMENT "/etc/receiptd/receiptd.env"
+
+/* Writes what it finds to `out`. Returns the worst of it. */
+enum finding doctor(const struct doctor_options *options, FILE *out);
+
+#endif

@@ -1,0 +1,266 @@
+# receiptd doctor: what it says of each thing between the sender and the disk.
+
+setup_file() {
+    load common
+    start_instance doctor
+}
+
+setup() {
+    load common
+    use_instance doctor
+    set_worker_env
+    sockets=("$state/run/worker-1.sock" "$state/run/worker-2.sock")
+    # Its own, so that the system's is left alone.
+    mkdir -p "$BATS_TEST_TMPDIR/bin"
+    worker_env+=("PATH=$BATS_TEST_TMPDIR/bin:/usr/bin:/bin" "RECEIPTD_URL=$RECEIPTD_URL"
+        "RECEIPTD_CACERT=$RECEIPTD_CACERT")
+    nginx_says 0 ''
+}
+
+# nginx_says STATUS WORDS: of nginx -t.
+nginx_says() {
+    printf '#!/bin/sh\n[ "$*" = "-t -q" ] || exit 9\necho "%s" >&2\nexit %d\n' "$2" "$1" >"$BATS_TEST_TMPDIR/bin/nginx"
+    chmod 755 "$BATS_TEST_TMPDIR/bin/nginx"
+}
+
+# doctor [NAME=VALUE...] [-- ARGUMENT...]: its exit status has to be that of the worst finding.
+doctor() {
+    local settings=() worst
+    while (($# > 0)) && [[ $1 != -- ]]; do
+        settings+=("$1")
+        shift
+    done
+    (($# > 0)) || set -- -- "${sockets[@]}"
+    run timeout 30 "${worker_env[@]}" "${settings[@]}" "$WORKER" doctor --json "${@:2}" </dev/null
+    found=$output
+    worst=$(jq -r '[.findings[].status] | if index("FAIL") then 2 elif index("warn") then 1 else 0 end' <<<"$found")
+    [[ $status == "$worst" && $(jq -r .status <<<"$found") == "$(cut -d ' ' -f $((worst + 1)) <<<'ok warn FAIL')" ]]
+}
+
+# finds STATUS SUBJECT TEXT: one of the findings is this; with advice, unless it is ok.
+finds() {
+    jq -e --arg status "$1" --arg subject "$2" --arg text "$3" '.findings | any(.status == $status and .subject == $subject
+        and (.finding | contains($text)) and ((.advice == null) == ($status == "ok")))' <<<"$found" >/dev/null ||
+        { echo "not found: $*"; jq -r '.findings[] | "\(.status) \(.subject): \(.finding); \(.advice)"' <<<"$found"; return 1; }
+}
+
+everything() {
+    sql "select (select count(*) from receipts), (select count(*) from inventory.rejected_receipts),
+        (select count(*) from receipt_revisions)"
+}
+
+@test "all is well, in the order of the path, and nothing is changed" {
+    local before
+    before=$(everything)
+    doctor
+    [[ $(jq -r '[.findings[].subject] | join(",")' <<<"$found") == "configuration,API keys,socket,worker,socket,worker,nginx,\
+certificate,endpoint,database,durability,schema,connections,autovacuum,disk,rejections,clock" ]]
+    # Of the machine's clock the test knows nothing, and of its disk little.
+    [[ $(jq -r '[.findings[] | select(.status != "ok" and .subject != "clock" and .subject != "disk")] | length' \
+        <<<"$found") == 0 ]]
+    finds ok 'API keys' 'mode 0600'
+    finds ok socket 'worker-1.sock: '
+    finds ok certificate 'localhost 127.0.0.1, 36'
+    finds ok endpoint 'reaches a worker: GET is answered 405'
+    finds ok schema 'version 1, this program needs 1'
+    [[ $(everything) == "$before" ]]
+    # The same in lines.
+    run timeout 30 "${worker_env[@]}" "$WORKER" doctor "${sockets[@]}"
+    [[ $status != 2 && ${#lines[@]} == 17 && ${lines[1]} =~ ^ok\ +API\ keys\ +1\ in\  ]]
+    # Without a socket it looks in /run/receiptd.
+    doctor --
+    jq -e '.findings | any(.subject == "socket" and (.finding | contains("/run/receiptd/worker-")))' <<<"$found"
+}
+
+@test "configuration and keys" {
+    doctor RECEIPTD_THREADS=0 RECEIPTD_THREAD=1
+    finds FAIL configuration RECEIPTD_THREADS=0
+    finds FAIL configuration 'RECEIPTD_THREAD: there is no such variable'
+    # The rest is examined all the same.
+    finds ok durability fsync
+    doctor RECEIPTD_DEADLINE_MS=15000
+    finds warn configuration RECEIPTD_DEADLINE_MS=15000
+    doctor RECEIPTD_KEYS_FILE=/nonexistent/keys
+    finds FAIL 'API keys' /nonexistent/keys
+    cp "$state/keys" "$BATS_TEST_TMPDIR/keys"
+    chmod 646 "$BATS_TEST_TMPDIR/keys"
+    doctor "RECEIPTD_KEYS_FILE=$BATS_TEST_TMPDIR/keys"
+    finds FAIL 'API keys' 'everyone can write'
+    chmod 644 "$BATS_TEST_TMPDIR/keys"
+    doctor "RECEIPTD_KEYS_FILE=$BATS_TEST_TMPDIR/keys"
+    finds warn 'API keys' 'everyone can read'
+    doctor RECEIPTD_AUTH=remote_user
+    finds ok 'API keys' none
+}
+
+@test "--env: the environment of the workers, and nothing of the shell's" {
+    local file=$BATS_TEST_TMPDIR/receiptd.env
+    {
+        printf '# A comment\n\n; another\n  RECEIPTD_KEYS_FILE="%s"\n' "$state/keys"
+        printf 'PGHOST=%s  \n' "$PGHOST"
+        printf "PGDATABASE='inventory'\nPGUSER=receiptd_writer\n"
+    } >"$file"
+    doctor RECEIPTD_THREADS=0 PGPORT=1 PGUSER=nobody -- --env "$file" "${sockets[@]}"
+    finds ok configuration "of $file"
+    finds ok database ' as receiptd_writer'
+    finds warn endpoint 'not tried'
+    doctor -- --env "$file.not" "${sockets[@]}"
+    finds FAIL configuration "$file.not: No such file"
+}
+
+@test "sockets and workers" {
+    local socket=$BATS_TEST_TMPDIR/socket answering
+    doctor -- "$socket"
+    finds FAIL socket 'there is no such socket'
+    start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$socket"
+    chmod 666 "$socket"
+    eventually 10 doctor_says_ready "$socket"
+    finds warn socket 'mode 0666'
+    # The request goes to others.
+    finds FAIL endpoint 'none of these workers was asked'
+    doctor RECEIPTD_AUTH=remote_user -- "$socket"
+    finds FAIL socket 'mode 0666'
+    chmod 600 "$socket"
+    doctor -- "$socket"
+    finds warn socket 'mode 0600'
+    kill -STOP "$worker"
+    doctor -- "$socket"
+    kill -CONT "$worker"
+    finds FAIL worker 'does not answer'
+    end_worker
+    # One whose database is away.
+    start_worker "$BATS_TEST_TMPDIR/log2" PGHOST=/nonexistent -- --listen "$socket"
+    doctor -- "$socket"
+    finds FAIL worker 'the database does not answer'
+    end_worker
+    # One of another version, and what is no FastCGI.
+    for answering in $'{"ready":true}\nreceiptd_info{version="0.0.9"} 1' -; do
+        python3 "$e2e/peers.py" answer "$socket" "$answering" 3>&- &
+        eventually 10 connects "$socket"
+        doctor -- "$socket"
+        kill $!
+        rm "$socket"
+        if [[ $answering == - ]]; then
+            finds FAIL worker 'Protocol error'
+        else
+            finds warn worker 'runs version 0.0.9'
+        fi
+    done
+}
+
+doctor_says_ready() {
+    doctor -- "$1" && finds ok worker "$1: ready" >/dev/null
+}
+
+@test "nginx's syntax" {
+    nginx_says 1 'nginx: [emerg] unknown directive \"fastgci_pass\" in /etc/nginx/nginx.conf:7'
+    doctor
+    finds FAIL nginx 'unknown directive "fastgci_pass"'
+    rm "$BATS_TEST_TMPDIR/bin/nginx"
+    doctor
+    finds ok nginx 'not looked at'
+}
+
+@test "the endpoint and its certificate" {
+    local port
+    doctor RECEIPTD_URL=
+    finds warn endpoint 'not tried'
+    doctor "RECEIPTD_URL=http${RECEIPTD_URL#https}"
+    finds FAIL endpoint 'the address has to be https://'
+    doctor RECEIPTD_URL=https://127.0.0.1:1/inventory_receipt
+    finds FAIL endpoint 'cannot connect: Connection refused'
+    doctor RECEIPTD_URL=https://no-such-name.invalid/inventory_receipt
+    finds FAIL endpoint 'no-such-name.invalid: '
+    doctor "RECEIPTD_URL=${RECEIPTD_URL}s"
+    finds FAIL endpoint 'answers 404'
+    doctor RECEIPTD_CACERT=
+    finds FAIL certificate 'self-signed certificate'
+    finds ok endpoint 'reaches a worker'
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3 -subj /CN=test \
+        -addext 'subjectAltName = DNS:localhost, DNS:*.example.com' -keyout "$BATS_TEST_TMPDIR/key" \
+        -out "$BATS_TEST_TMPDIR/certificate" 2>/dev/null
+    openssl s_server -quiet -www -accept 127.0.0.1:0 -key "$BATS_TEST_TMPDIR/key" -cert "$BATS_TEST_TMPDIR/certificate" \
+        >"$BATS_TEST_TMPDIR/s_server" 2>&1 3>&- &
+    eventually 10 listens $!
+    port=$(listens $!)
+    doctor "RECEIPTD_URL=https://localhost:$port/" "RECEIPTD_CACERT=$BATS_TEST_TMPDIR/certificate"
+    finds warn certificate 'for localhost *.example.com, '
+    finds FAIL endpoint 'answers 200'
+    # By its address it is none of the certificate's names.
+    doctor "RECEIPTD_URL=https://127.0.0.1:$port/" "RECEIPTD_CACERT=$BATS_TEST_TMPDIR/certificate"
+    finds FAIL certificate 'IP address mismatch'
+    kill $!
+    doctor "RECEIPTD_CACERT=$BATS_TEST_TMPDIR/none"
+    finds FAIL endpoint "$BATS_TEST_TMPDIR/none: No such file"
+}
+
+# listens PID: the port on 127.0.0.1 that it listens on.
+listens() {
+    local inodes port
+    inodes=$(find "/proc/$1/fd" -lname 'socket:*' -printf '%l\n' | tr -dc '0-9\n' | paste -sd '|')
+    port=$(awk -v "inodes=^($inodes)$" '$4 == "0A" && $10 ~ inodes { print substr($2, 10) }' /proc/net/tcp)
+    [[ $port ]] && echo $((16#$port))
+}
+
+@test "no server, no database, no role, a server that takes no writes, rejections, a superuser" {
+    doctor "PGHOST=$BATS_TEST_TMPDIR"
+    finds FAIL database "$BATS_TEST_TMPDIR"
+    doctor PGDATABASE=nowhere
+    finds FAIL database 'database "nowhere" does not exist'
+    doctor PGUSER=nobody
+    finds FAIL database nobody
+    doctor PGDATABASE=postgres
+    finds FAIL schema 'no schema inventory'
+    doctor PGUSER=postgres
+    finds warn role 'postgres is a superuser'
+    sql 'alter role receiptd_writer set default_transaction_read_only = on'
+    doctor
+    sql 'alter role receiptd_writer reset default_transaction_read_only'
+    finds FAIL database 'session is read-only'
+    sql 'alter role receiptd_writer set synchronous_commit = off'
+    doctor
+    sql 'alter role receiptd_writer set synchronous_commit = on'
+    finds FAIL durability synchronous_commit
+    sql 'alter role receiptd_writer set lock_timeout = 0'
+    doctor
+    sql "alter role receiptd_writer set lock_timeout = '250ms'"
+    finds warn durability lock_timeout
+    sql 'alter table receipts set (autovacuum_enabled = off)'
+    doctor
+    sql 'alter table receipts reset (autovacuum_enabled)'
+    finds warn autovacuum 'off for a table'
+    post '{'
+    expect 400
+    doctor
+    sql 'delete from inventory.rejected_receipts'
+    finds warn rejections '1 rejected deliveries'
+    sql 'revoke select on inventory.rejected_receipts from receiptd_writer'
+    doctor
+    sql 'grant select on inventory.rejected_receipts to receiptd_writer'
+    finds FAIL schema 'not all granted'
+}
+
+@test "what is missing of the schema or its grants" {
+    local broken said schema
+    schema=$(pg_dump --schema-only 3>&-)
+    sql "create database broken owner receiptd_owner template template0"
+    PGDATABASE=broken sql "$schema" >/dev/null
+    doctor PGDATABASE=broken
+    finds ok schema 'version 1'
+    while IFS='|' read -r said broken; do
+        PGDATABASE=broken sql "$broken"
+        doctor PGDATABASE=broken
+        finds FAIL schema "$said"
+    done <<'END'
+version 0, and this program needs 1|drop function inventory.schema_version()
+no column merchant|alter table inventory.receipts rename column merchant to dealer
+no column body of type bytea|alter table inventory.rejected_receipts rename column body to bytes
+rejected_receipts are not all granted|revoke insert on inventory.rejected_receipts from receiptd_writer
+no unique constraint on request_id|alter table inventory.rejected_receipts drop constraint rejected_receipts_request_id_key
+no table inventory.rejected_receipts|drop table inventory.rejected_receipts
+no unique constraint on (program|alter table inventory.receipts drop constraint receipts_pkey cascade
+inventory.receipts are not all granted|revoke update on inventory.receipts from receiptd_writer
+no table inventory.receipts|drop table inventory.receipts cascade
+no usage on it|revoke usage on schema inventory from receiptd_writer
+END
+}
