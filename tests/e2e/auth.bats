@@ -122,7 +122,7 @@ rows() {
     {
         sed -n '/^location = .inventory_receipt {/,/^}/p' "$config.before" |
             sed "s,/inventory_receipt {,/basic {,; s,fastcgi_pass .*,fastcgi_pass unix:$state/run/basic.sock;,; /^}/d"
-        awk '/^```nginx$/ { on = ++count == 1; next } /^```$/ { on = 0 } on' "$root/nginx/README.md" |
+        awk '/^### / { here = /Basic/ } /^```$/ { on = 0 } here && on { print } /^```nginx$/ { on = 1 }' "$root/nginx/README.md" |
             sed "s,/etc/nginx/receiptd.htpasswd,$state/nginx/htpasswd,"
         echo '}'
     } >>"$config"

@@ -3,8 +3,10 @@
 import os
 import signal
 import socket
+import ssl
 import struct
 import sys
+import urllib.parse
 
 
 def connect(path):
@@ -42,6 +44,19 @@ def answer(path, body):
             stdout, end = (struct.pack(">BBHHBx", 1, kind, 1, length, 0) for kind, length in ((6, len(page)), (3, 8)))
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" if body == "-" else stdout + page + end + bytes(8))
         connection.close()
+
+
+def proxied(url, address, key, body):
+    """A load balancer with the PROXY protocol: a delivery of a client that has that address."""
+    at = urllib.parse.urlsplit(url)
+    tls = ssl.create_default_context(cafile=os.environ["RECEIPTD_CACERT"])
+    plain = socket.create_connection((at.hostname, at.port), 10)
+    plain.sendall(f"PROXY TCP4 {address} 127.0.0.1 50000 443\r\n".encode())
+    with tls.wrap_socket(plain, server_hostname=at.hostname) as connection:
+        head = f"POST {at.path} HTTP/1.1\r\nHost: {at.netloc}\r\nX-Api-Key: {key}\r\nConnection: close\r\n"
+        content = f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}"
+        connection.sendall((head + content).encode())
+        print(connection.recv(4096).decode().split("\r\n")[0])
 
 
 def notices(path):
