@@ -154,7 +154,7 @@ anonymous() {
         "https://other.example.com:$port/inventory_receipt"
     [[ $code == 200 && $(<"$body") == other ]]
     [[ -e /proc/net/if_inet6 ]] || skip 'there is no IPv6 here'
-    RECEIPTD_URL=https://[::1]:$port/inventory_receipt RECEIPTD_CACERT=$company/tls/server.crt post "$(receipt "$unit")"
+    RECEIPTD_URL="https://[::1]:$port/inventory_receipt" RECEIPTD_CACERT=$company/tls/server.crt post "$(receipt "$unit")"
     expect 200 unchanged
     eventually 5 grep -q "request_id=$(header X-Request-Id) client=::1 " "$log"
 }
