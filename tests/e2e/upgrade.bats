@@ -96,7 +96,7 @@ end_load() {
     schema deploy --verify
     program "$BATS_TEST_TMPDIR/receiptd"
     eventually 10 runs "$newer_version" 2
-    schema revert -y --to schema_version
+    schema revert -y --to @HEAD^
     program "$WORKER"
     eventually 10 runs "$version" 1
     end_load
@@ -109,7 +109,7 @@ end_load() {
     schema deploy --verify
     program "$WORKER"
     eventually 10 runs "$version" 2
-    schema revert -y --to schema_version
+    schema revert -y --to @HEAD^
     # The worker that runs sees it within seconds.
     eventually 10 runs "$version" 1
     end_load
@@ -121,7 +121,7 @@ end_load() {
     eventually 10 is_ready false 'the schema is version 0, and has to be 1'
     run -2 "${worker_env[@]}" "$WORKER" doctor "$state/run/worker-1.sock" "$state/run/worker-2.sock"
     [[ $output == *"FAIL  schema         version 0, and this program needs 1"* ]]
-    schema deploy --to schema_version
+    schema deploy --verify
     eventually 10 is_ready true ''
     end_load
 }

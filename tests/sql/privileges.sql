@@ -67,7 +67,9 @@ select set_eq(
       ('rejected_receipts.request_id', 'receiptd_writer', 'update'),
       ('rejected_receipts.resolved_at', 'receiptd_writer', 'update'),
       ('rejected_receipts.resolution', 'receiptd_writer', 'update'),
-      ('rejected_receipts', 'receiptd_reader', 'select')
+      ('rejected_receipts', 'receiptd_reader', 'select'),
+      ('warehouses', 'receiptd_reader', 'select'),
+      ('condition_codes', 'receiptd_reader', 'select')
   $$,
   'all that is granted is what writer and reader need'
 );
@@ -85,12 +87,13 @@ select results_eq(
   $$,
   $$
     values
+      ('receiptd_analyst', false, false, -1),
       ('receiptd_migrator', true, false, -1),
       ('receiptd_owner', false, false, -1),
       ('receiptd_reader', false, false, -1),
       ('receiptd_writer', true, false, 64)
   $$,
-  'migrator and writer log in, owner and reader do not, and none has powers of its own'
+  'migrator and writer log in, owner, reader and analyst do not, and none has powers of its own'
 );
 select is_empty(
   $$ select from pg_authid where rolname like 'receiptd\_%' and rolpassword is not null $$, 'no role has a password'
@@ -100,13 +103,13 @@ select is_empty(
   $$
     select member::regrole, roleid::regrole
     from pg_auth_members
-    where member::regrole::text in ('receiptd_writer', 'receiptd_reader', 'receiptd_owner')
+    where member::regrole::text in ('receiptd_writer', 'receiptd_reader', 'receiptd_analyst', 'receiptd_owner')
       or roleid = 'receiptd_writer'::regrole
   $$,
-  'writer, reader and owner are members of nothing, and nobody is a member of the writer'
+  'writer, reader, analyst and owner are members of nothing, and nobody is a member of the writer'
 );
 select is_empty(
-  $$ select from pg_db_role_setting where setrole in ('receiptd_owner'::regrole, 'receiptd_reader'::regrole) $$,
+  $$ select from pg_db_role_setting where setrole in ('receiptd_owner'::regrole, 'receiptd_reader'::regrole, 'receiptd_analyst'::regrole) $$,
   'a role that does not log in has no settings, which would have no effect'
 );
 select results_eq(

@@ -7,7 +7,7 @@ set local test.program = 'structure';
 
 select plan(39);
 
-select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts']);
+select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes']);
 
 prepare columns_of (name) as
   select

@@ -1,0 +1,308 @@
+-- Deploy receiptd:reporting to pg
+-- requires: receipt_revisions
+-- requires: rejected_receipts
+--
+-- Needs the role receiptd_analyst of roles.sql.
+
+begin;
+
+set local role receiptd_owner;
+
+-- What the company knows and the vendor does not report. Both may stay empty.
+create table inventory.warehouses (
+  to_identifier bigint not null,
+  name text not null,
+  time_zone text not null default 'UTC',
+  constraint warehouses_pkey primary key (to_identifier),
+  -- It fails where there is no such time zone.
+  constraint warehouses_time_zone_check check (('2026-01-01 00:00:00+00'::timestamptz at time zone time_zone) is not null)
+);
+create table inventory.condition_codes (
+  initial_condition text collate "C" not null,
+  meaning text not null,
+  constraint condition_codes_pkey primary key (initial_condition)
+);
+revoke all on inventory.warehouses, inventory.condition_codes from public;
+grant select on inventory.warehouses, inventory.condition_codes to receiptd_reader;
+
+comment on table inventory.warehouses is
+  'The warehouses by the vendor''s number, for the company to fill in: their names and time zones, in which reporting.receipts_by_day counts days. Without a row: the number, and UTC.';
+comment on constraint warehouses_time_zone_check on inventory.warehouses is
+  'The time zone is one that PostgreSQL knows: pg_timezone_names.';
+comment on column inventory.warehouses.to_identifier is
+  'The warehouse, as receipts.to_identifier has it. Example: 1352';
+comment on column inventory.warehouses.name is
+  'What the company calls it. Example: Louisville';
+comment on column inventory.warehouses.time_zone is
+  'Its time zone, by its name in pg_timezone_names. Example: America/Kentucky/Louisville';
+comment on table inventory.condition_codes is
+  'What the codes in receipts.initial_condition mean, for the company to fill in: the vendor does not publish it.';
+comment on column inventory.condition_codes.initial_condition is
+  'The code, as receipts.initial_condition has it. Example: A';
+comment on column inventory.condition_codes.meaning is
+  'What the company and its warehouse have agreed that it means. Example: opened, complete';
+
+create schema reporting;
+revoke all on schema reporting from public;
+grant usage on schema reporting to receiptd_analyst, receiptd_reader;
+comment on schema reporting is
+  'Views for reports: no personal data (who received a unit, fields that the vendor has not specified), no bookkeeping, no JSON. Members of receiptd_analyst read these and nothing else.';
+
+-- gtin: what is left of leading zeros decides nothing. Weights 3 and 1 in turn, the check digit included, make a multiple
+-- of ten (GS1 General Specifications, section 7.9).
+create view reporting.receipts as
+select
+  r.program_identifier,
+  r.asn_number,
+  r.unit_identifier,
+  r.shipment_identifier,
+  r.carton_identifier,
+  r.reference_type,
+  r.reference_identifier,
+  r.reference_alternate_identifier,
+  r.reference_line_identifier,
+  r.line_identifier,
+  r.from_identifier,
+  r.from_type,
+  r.to_identifier,
+  coalesce(w.name, r.to_identifier::text) as warehouse,
+  r.to_type,
+  r.to_original_identifier,
+  r.sku,
+  r.upc,
+  case
+    when r.upc ~ '^[0-9]{7,14}$'
+      and (
+        select sum(digit * case when place % 2 = 1 then 3 else 1 end) % 10 = 0
+        from (
+          select place, substr(lpad(r.upc, 14, '0'), place, 1)::integer as digit
+          from generate_series(1, 14) as place
+        ) as digits
+      )
+    then lpad(r.upc, 14, '0')
+  end as gtin,
+  r.asin,
+  r.serial_number,
+  r.merchant,
+  r.concept,
+  r.initial_condition,
+  c.meaning as condition_meaning,
+  r.initial_channel,
+  r.return_reason,
+  r.reject_reason,
+  r.tracking_number,
+  r.location_identifier,
+  r.client_unit_identifier,
+  r.received_at,
+  (r.received_at at time zone coalesce(w.time_zone, 'UTC'))::date as received_on,
+  r.revised_at
+from inventory.receipts as r
+left join inventory.warehouses as w on w.to_identifier = r.to_identifier
+left join inventory.condition_codes as c on c.initial_condition = r.initial_condition;
+
+create view reporting.asns as
+select
+  r.program_identifier,
+  r.asn_number,
+  count(*) as units,
+  count(distinct r.carton_identifier) as cartons,
+  min(r.received_at) as first_received_at,
+  max(r.received_at) as last_received_at
+from inventory.receipts as r
+group by r.program_identifier, r.asn_number;
+
+create view reporting.receipts_by_day as
+select
+  r.received_on as day,
+  r.program_identifier,
+  r.to_identifier,
+  r.warehouse,
+  r.initial_condition,
+  r.condition_meaning,
+  r.initial_channel,
+  r.return_reason,
+  count(*) as units
+from reporting.receipts as r
+group by
+  r.received_on,
+  r.program_identifier,
+  r.to_identifier,
+  r.warehouse,
+  r.initial_condition,
+  r.condition_meaning,
+  r.initial_channel,
+  r.return_reason;
+
+-- The version that came next is a row of receipt_revisions, or else the present one. Fields are taken from the rows as a
+-- whole, so that a field which is added later is here too.
+create view reporting.receipt_changes as
+select
+  past.program_identifier,
+  past.asn_number,
+  past.unit_identifier,
+  past.revision + 1 as revision,
+  past.replaced_at as changed_at,
+  case
+    when later.revision is not null then later.request_id
+    else present.revised_request_id
+  end as request_id,
+  field.name as field,
+  field.value as old_value,
+  coalesce(to_jsonb(later), to_jsonb(present)) ->> field.name as new_value
+from inventory.receipt_revisions as past
+join inventory.receipts as present using (program_identifier, asn_number, unit_identifier)
+left join inventory.receipt_revisions as later
+  on (later.program_identifier, later.asn_number, later.unit_identifier, later.revision)
+    = (past.program_identifier, past.asn_number, past.unit_identifier, past.revision + 1)
+cross join lateral jsonb_each_text(to_jsonb(past)) as field (name, value)
+where field.name not in (
+    'ot_user_login',
+    'extra',
+    'revision',
+    'request_id',
+    'api_key_name',
+    'received_at',
+    'replaced_at'
+  )
+  and field.value is distinct from coalesce(to_jsonb(later), to_jsonb(present)) ->> field.name;
+
+create view reporting.rejections as
+select
+  r.program_identifier,
+  r.status,
+  coalesce(error ->> 'field', 'body') as field,
+  coalesce(error ->> 'code', regexp_replace(r.message, ' at line \d+, column \d+', '')) as reason,
+  count(*) as rejections,
+  count(*) filter (where r.resolved_at is null) as unresolved,
+  min(r.received_at) as first_received_at,
+  max(r.received_at) as last_received_at
+from inventory.rejected_receipts as r
+left join lateral jsonb_array_elements(r.errors) as error on true
+group by 1, 2, 3, 4;
+
+-- Measured by itself: the same span of time in each of the four weeks before. A night, a Sunday or the end of a shift was
+-- silent then too.
+create view reporting.silences as
+select
+  last.program_identifier,
+  last.to_identifier,
+  coalesce(w.name, last.to_identifier::text) as warehouse,
+  last.received_at as silent_since,
+  now() - last.received_at as silent_for,
+  round(
+    (
+      select count(*)
+      from generate_series(1, 4) as week
+      join inventory.receipts as r
+        on r.received_at > last.received_at - week * interval '7 days'
+        and r.received_at <= now() - week * interval '7 days'
+        and r.received_at > now() - interval '35 days'
+        and r.program_identifier = last.program_identifier
+        and r.to_identifier = last.to_identifier
+    ) / 4.0,
+    1
+  ) as usual_units
+from (
+  select r.program_identifier, r.to_identifier, max(r.received_at) as received_at
+  from inventory.receipts as r
+  where r.received_at > now() - interval '28 days'
+  group by r.program_identifier, r.to_identifier
+) as last
+left join inventory.warehouses as w on w.to_identifier = last.to_identifier;
+
+grant select on all tables in schema reporting to receiptd_analyst, receiptd_reader;
+
+comment on view reporting.receipts is
+  'One row for each unit received, as reported last. Text is as it was sent. The key is program_identifier, asn_number, unit_identifier.';
+comment on view reporting.asns is
+  'One row for each advance ship notice (ASN) against which a unit was received: what has come so far. What was announced is not known here. For those with a receipt lately: where (program_identifier, asn_number) in (select program_identifier, asn_number from reporting.receipts where received_at > ...).';
+comment on view reporting.receipts_by_day is
+  'Units received by day, in the time zone of the warehouse (inventory.warehouses; else UTC), and by condition, channel and reason. A unit counts on the day it was first received, under what was reported of it last.';
+comment on view reporting.receipt_changes is
+  'One row for each field that a later delivery, or a correction by hand, has changed. Not of who received the unit, nor of fields that the vendor has not specified.';
+comment on view reporting.rejections is
+  'Deliveries that were refused for good, by field and reason. One with several wrong fields counts under each of them.';
+comment on view reporting.silences is
+  'One row for each warehouse and program with a receipt in the last 28 days: since when it has been silent, and how much came in the same span of time in the four weeks before, on average. Worth a question where usual_units is high: at night it is not.';
+
+-- A column that is one of receipts means the same, without its last sentence's reference to the service.
+do $$
+declare
+  field record;
+begin
+  for field in
+    select viewed.attrelid::regclass as view, viewed.attname as name, col_description(kept.attrelid, kept.attnum) as meaning
+    from pg_attribute as viewed
+    join pg_attribute as kept on kept.attrelid = 'inventory.receipts'::regclass and kept.attname = viewed.attname
+    where viewed.attrelid in (
+        select oid from pg_class where relnamespace = 'reporting'::regnamespace
+      )
+      and kept.attnum > 0
+      and viewed.attname not in ('revision', 'request_id')
+  loop
+    execute format('comment on column %s.%I is %L', field.view, field.name, field.meaning);
+  end loop;
+  for field in
+    select view, name, meaning
+    from unnest(
+      array['receipts', 'receipts_by_day', 'silences']
+    ) as view
+    cross join (
+      values ('warehouse', 'The warehouse by the name in inventory.warehouses; else its number. Example: Louisville')
+    ) as named (name, meaning)
+    union all
+    select view, 'condition_meaning', 'What the condition means, from inventory.condition_codes; null where the company has not filled that in. Example: opened, complete'
+    from unnest(array['receipts', 'receipts_by_day']) as view
+    union all
+    select view, 'first_received_at', 'When the first of them was received. Example: 2026-11-23 12:00:00.123456+00'
+    from unnest(array['asns', 'rejections']) as view
+    union all
+    select view, 'last_received_at', 'When the last of them was received. Example: 2026-11-24 08:30:00.654321+00'
+    from unnest(array['asns', 'rejections']) as view
+  loop
+    execute format('comment on column reporting.%I.%I is %L', field.view, field.name, field.meaning);
+  end loop;
+end
+$$;
+comment on column reporting.receipts.gtin is
+  'The upc as a Global Trade Item Number of 14 digits, with the leading zeros that get lost on the way; null where its digits and its check digit do not make one. Example: 00012345678905';
+comment on column reporting.receipts.received_on is
+  'The day of received_at in the time zone of the warehouse (inventory.warehouses; else UTC). Example: 2026-11-23';
+comment on column reporting.asns.units is
+  'How many units have been received against it. Example: 12';
+comment on column reporting.asns.cartons is
+  'How many cartons these were in, as far as that was reported. Example: 2';
+comment on column reporting.receipts_by_day.day is
+  'The day, in the time zone of the warehouse. For a span of days of a large table: sum up reporting.receipts, with received_at between two times. Example: 2026-11-23';
+comment on column reporting.receipts_by_day.units is
+  'How many units were received. Example: 42';
+comment on column reporting.receipt_changes.revision is
+  'The version that has the new value: 1, 2, ... Example: 1';
+comment on column reporting.receipt_changes.changed_at is
+  'When that version arrived. Example: 2026-11-24 08:30:00.654321+00';
+comment on column reporting.receipt_changes.request_id is
+  'The delivery that brought it, as answered in X-Request-Id; null for a correction by hand. Example: 0b8e6a4c-93d1-4f27-8e5a-6c7d8e9f0a1b';
+comment on column reporting.receipt_changes.field is
+  'Which column of reporting.receipts. Example: sku';
+comment on column reporting.receipt_changes.old_value is
+  'What it said before; null: nothing. Example: S123456';
+comment on column reporting.receipt_changes.new_value is
+  'What it has said since; null: nothing. Example: S654321';
+comment on column reporting.rejections.status is
+  'Why, as an HTTP status: 400 no JSON object, 422 missing or invalid fields. Example: 422';
+comment on column reporting.rejections.field is
+  'The field that was wrong, as the sender names it; body: it was no JSON object. Example: from.identifier';
+comment on column reporting.rejections.reason is
+  'What was wrong with it. Example: missing_field';
+comment on column reporting.rejections.rejections is
+  'How many deliveries. Example: 7';
+comment on column reporting.rejections.unresolved is
+  'How many of them nobody has dealt with yet. Example: 3';
+comment on column reporting.silences.silent_since is
+  'When the last unit was received there. Example: 2026-11-24 08:30:00.654321+00';
+comment on column reporting.silences.silent_for is
+  'How long ago that is. Example: 02:15:00';
+comment on column reporting.silences.usual_units is
+  'How many units came in the same span of time of the week, on average of the four weeks before. Example: 31.5';
+
+commit;

@@ -1,0 +1,146 @@
+-- The views of the schema reporting, as a member of receiptd_analyst sees them.
+
+begin;
+set local search_path = inventory, tap;
+set local test.program = 'reports';
+\ir include/deliver.psql
+
+grant usage on schema tap to receiptd_analyst;
+
+select plan(24);
+
+insert into warehouses values (7, 'Louisville', 'America/Kentucky/Louisville');
+insert into condition_codes values ('A', 'opened');
+select throws_ok(
+  $$ insert into warehouses values (8, 'Nowhere', 'Nowhere/At All') $$, '22023', null, 'a time zone has to be one'
+);
+
+select from pg_temp.deliver(
+  '{"request": 1, "unit_identifier": "U1", "to_identifier": 7, "carton_identifier": "C1", "initial_condition": "A"}',
+  '{"request": 2, "unit_identifier": "U2", "to_identifier": 7, "carton_identifier": "C1", "upc": "12345678905"}',
+  '{"request": 3, "unit_identifier": "U3", "to_identifier": 8, "carton_identifier": "C2", "upc": null}'
+);
+select from pg_temp.deliver('{"request": 4, "unit_identifier": "U1", "to_identifier": 7, "carton_identifier": "C1",
+  "initial_condition": "B", "upc": null, "ot_user_login": "someone@example.com"}');
+select from pg_temp.deliver('{"request": 5, "unit_identifier": "U1", "to_identifier": 7, "carton_identifier": "C1",
+  "initial_condition": "B", "upc": null, "sku": "S2", "ot_user_login": "someone@example.com"}');
+-- By hand; 3 o'clock at night in UTC is the day before in Louisville.
+update receipts set sku = 'S3', received_at = '2026-03-02 03:00:00+00'
+where program_identifier = 'reports' and unit_identifier = 'U1';
+insert into rejected_receipts (request_id, api_key_name, status, message, errors, body, program_identifier, resolved_at, resolution)
+values
+  (pg_temp.request(6), 'test', 422, 'Validation Failed',
+    '[{"field": "sku", "code": "missing_field"}, {"field": "from.type", "code": "empty"}]', '{}', 'reports', null, null),
+  (pg_temp.request(7), 'test', 422, 'Validation Failed', '[{"field": "sku", "code": "missing_field"}]', '{}', 'reports',
+    now(), 'seen'),
+  (pg_temp.request(8), 'test', 400, 'A comma is missing at line 3, column 14', null, '{', null, null, null);
+
+set local role receiptd_analyst;
+set local search_path = reporting, tap;
+
+select results_eq(
+  $$ select unit_identifier collate "default", warehouse, received_on, initial_condition, condition_meaning, sku
+     from receipts where program_identifier = 'reports' and to_identifier = 7 order by unit_identifier $$,
+  $$ select 'U1', 'Louisville', '2026-03-01'::date, 'B', null::text, 'S3'
+     union all
+     select 'U2', 'Louisville', (now() at time zone 'America/Kentucky/Louisville')::date, initial_condition, null, 'S123456'
+     from receipts where program_identifier = 'reports' and unit_identifier = 'U3' $$,
+  'receipts has units as reported last, by the day of their warehouse'
+);
+select is(
+  (select warehouse from receipts where program_identifier = 'reports' and unit_identifier = 'U3'), '8',
+  'a warehouse that is not filled in has its number'
+);
+select results_eq(
+  $$ select units, cartons, first_received_at < last_received_at from asns where program_identifier = 'reports' $$,
+  $$ values (3::bigint, 2::bigint, true) $$,
+  'asns counts units and cartons'
+);
+select results_eq(
+  $$ select warehouse, day < current_date - 2, units from receipts_by_day where program_identifier = 'reports' order by 1, 2 $$,
+  $$ values ('8', false, 1::bigint), ('Louisville', false, 1), ('Louisville', true, 1) $$,
+  'receipts_by_day'
+);
+select results_eq(
+  $$ select revision, field, old_value, new_value, right(request_id::text, 2) from receipt_changes
+     where program_identifier = 'reports' order by revision, field $$,
+  $$ values
+      (1, 'initial_condition', 'A', 'B', '04'),
+      (1, 'upc', '12345678905', null, '04'),
+      (2, 'sku', 'S123456', 'S2', '05'),
+      (3, 'sku', 'S2', 'S3', null) $$,
+  'receipt_changes has each field that changed, and by which delivery; not who received it'
+);
+select results_eq(
+  $$ select field, reason, status::integer, rejections, unresolved from rejections order by field $$,
+  $$ values
+      ('body', 'A comma is missing', 400, 1::bigint, 1::bigint),
+      ('from.type', 'empty', 422, 1, 1),
+      ('sku', 'missing_field', 422, 2, 1) $$,
+  'rejections by field and reason'
+);
+
+-- gtin
+
+reset role;
+set local search_path = inventory, tap;
+create temp table example (n integer, upc text, expected text);
+insert into example values
+  (101, '12345678905', '00012345678905'),
+  (102, '00012345678905', '00012345678905'),
+  (103, '4006381333931', '04006381333931'),
+  (104, '96385074', '00000096385074'),
+  (105, '12345678906', null),
+  (106, '012345678905 ', null),
+  (107, '123456', null),
+  (108, '123456789012345', null),
+  (109, null, null);
+select from example
+where pg_temp.deliver(jsonb_build_object('request', n, 'unit_identifier', 'U' || n, 'upc', upc)) = array['created'];
+select is(
+  (select gtin from reporting.receipts where program_identifier = 'reports' and unit_identifier = 'U' || n),
+  expected, 'gtin of ' || coalesce(upc, 'nothing')
+)
+from example;
+
+-- silences: at the same time of the week 40 units came in each of the two weeks before last week.
+
+insert into receipts
+select (jsonb_populate_record(r, jsonb_build_object(
+  'program_identifier', 'silent', 'unit_identifier', n, 'request_id', gen_random_uuid(),
+  'received_at', case when n = 0 then now() - interval '1 hour' else now() - (n % 2 + 2) * interval '7 days' - interval '30 minutes' end
+))).*
+from receipts as r
+cross join generate_series(0, 80) as n
+where r.program_identifier = 'reports' and r.unit_identifier = 'U2';
+select results_eq(
+  $$ select warehouse, silent_for, usual_units from reporting.silences where program_identifier = 'silent' $$,
+  $$ values ('Louisville', interval '1 hour', 20.0) $$,
+  'silences: since when, and what is usual then'
+);
+update receipts set received_at = received_at - interval '1 hour' where program_identifier = 'silent' and unit_identifier <> '0';
+select results_eq(
+  $$ select usual_units from reporting.silences where program_identifier = 'silent' $$,
+  $$ values (0.0) $$,
+  'a span that is silent every week is no alarm'
+);
+
+-- Nobody sees who received a unit, nor reads anything else.
+
+select is_empty(
+  $$ select attrelid::regclass, attname from pg_attribute join pg_class on pg_class.oid = attrelid
+     where relnamespace = 'reporting'::regnamespace and attname ~ 'login|extra|body|key_name' $$,
+  'no view has personal data'
+);
+set local role receiptd_analyst;
+select throws_ok(statement, '42501', null, 'an analyst may not: ' || statement)
+from unnest(array[
+  'select from inventory.receipts',
+  'select from inventory.receipt_revisions',
+  'select from inventory.rejected_receipts',
+  'update inventory.warehouses set name = name',
+  'create view reporting.more as select 1'
+]) as statement;
+
+select * from finish();
+rollback;
