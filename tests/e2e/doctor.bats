@@ -257,7 +257,7 @@ no column merchant|alter table inventory.receipts rename column merchant to deal
 no column body of type bytea|alter table inventory.rejected_receipts rename column body to bytes
 rejected_receipts are not all granted|revoke insert on inventory.rejected_receipts from receiptd_writer
 no unique constraint on request_id|alter table inventory.rejected_receipts drop constraint rejected_receipts_request_id_key
-no table inventory.rejected_receipts|drop table inventory.rejected_receipts
+no table inventory.rejected_receipts|drop table inventory.rejected_receipts cascade
 no unique constraint on (program|alter table inventory.receipts drop constraint receipts_pkey cascade
 inventory.receipts are not all granted|revoke update on inventory.receipts from receiptd_writer
 no table inventory.receipts|drop table inventory.receipts cascade
