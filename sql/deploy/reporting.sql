@@ -164,6 +164,8 @@ where field.name not in (
     'received_at',
     'replaced_at'
   )
+  -- What both tables have: the rest is about the version and not its content.
+  and to_jsonb(present) ? field.name
   and field.value is distinct from coalesce(to_jsonb(later), to_jsonb(present)) ->> field.name;
 
 create view reporting.rejections as

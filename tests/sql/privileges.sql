@@ -69,7 +69,11 @@ select set_eq(
       ('rejected_receipts.resolution', 'receiptd_writer', 'update'),
       ('rejected_receipts', 'receiptd_reader', 'select'),
       ('warehouses', 'receiptd_reader', 'select'),
-      ('condition_codes', 'receiptd_reader', 'select')
+      ('condition_codes', 'receiptd_reader', 'select'),
+      ('feed_events', 'receiptd_reader', 'select'),
+      ('feed_cluster()', 'receiptd_reader', 'execute'),
+      ('changes_begin()', 'receiptd_reader', 'execute'),
+      ('changes_since()', 'receiptd_reader', 'execute')
   $$,
   'all that is granted is what writer and reader need'
 );

@@ -33,7 +33,7 @@ select is(pg_temp.deliver('{"request": 5, "unit_identifier": "U1", "api_key_name
 
 prepare history as
   select
-    to_jsonb(receipt_revisions) - 'replaced_at' as version
+    to_jsonb(receipt_revisions) - 'replaced_at' - 'replaced_in' as version
   from receipt_revisions
   where program_identifier = 'revisions' and unit_identifier = 'U1'
   order by revision;
@@ -41,7 +41,7 @@ select results_eq(
   'history',
   $$
     select
-      to_jsonb(seen) - 'revised_request_id' - 'revised_at'
+      to_jsonb(seen) - 'revised_request_id' - 'revised_at' - 'created_in'
       || jsonb_build_object(
         'request_id', coalesce(revised_request_id, request_id),
         'received_at', coalesce(revised_at, received_at)

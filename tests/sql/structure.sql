@@ -7,7 +7,7 @@ set local test.program = 'structure';
 
 select plan(39);
 
-select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes']);
+select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes', 'feed_events']);
 
 prepare columns_of (name) as
   select
@@ -34,7 +34,8 @@ select set_eq(
       ('revised_request_id uuid'),
       ('api_key_name text not null'),
       ('received_at timestamp with time zone not null'),
-      ('revised_at timestamp with time zone')
+      ('revised_at timestamp with time zone'),
+      ('created_in bigint')
   $$,
   'receipts has a column for each of the worker''s fields, and those of the service'
 );
@@ -48,7 +49,8 @@ select set_eq(
       ('request_id uuid'),
       ('api_key_name text not null'),
       ('received_at timestamp with time zone not null'),
-      ('replaced_at timestamp with time zone not null')
+      ('replaced_at timestamp with time zone not null'),
+      ('replaced_in bigint')
   $$,
   'receipt_revisions has the same content, and when it was received and replaced'
 );
@@ -161,7 +163,7 @@ select has_index('inventory', 'receipts', 'receipts_received_at_idx', 'received_
 select has_index('inventory', 'receipts', 'receipts_unit_identifier_idx', 'unit_identifier', 'one unit is found at once');
 select indexes_are(
   'receipts',
-  array['receipts_pkey', 'receipts_received_at_idx', 'receipts_unit_identifier_idx'],
+  array['receipts_pkey', 'receipts_received_at_idx', 'receipts_unit_identifier_idx', 'receipts_created_in_idx'],
   'no other index makes deliveries slower'
 );
 
@@ -178,7 +180,15 @@ select has_index(
 -- Triggers
 
 select triggers_are(
-  'receipts', array['receipts_number_revision', 'receipts_keep_revision', 'receipts_apply_once']
+  'receipts',
+  array[
+    'receipts_number_revision',
+    'receipts_keep_revision',
+    'receipts_apply_once',
+    'receipts_tell_deleted',
+    'receipts_tell_written',
+    'receipts_tell_truncated'
+  ]
 );
 select ok(
   array_agg(tgname order by tgname) filter (where tgtype & 2 = 2)
@@ -196,7 +206,22 @@ from pg_trigger
 where tgname = 'receipts_apply_once';
 select triggers_are('receipt_revisions', '{}'::name[]);
 select triggers_are('rejected_receipts', '{}'::name[]);
-select functions_are('inventory', array['number_revision', 'keep_revision', 'has_revised', 'apply_once', 'schema_version']);
+select functions_are(
+  'inventory',
+  array[
+    'number_revision',
+    'keep_revision',
+    'has_revised',
+    'apply_once',
+    'schema_version',
+    'feed_cluster',
+    'changes_begin',
+    'changes_since',
+    'tell_deleted',
+    'tell_written',
+    'tell_truncated'
+  ]
+);
 select is_definer('keep_revision', 'the history is written with the rights of its owner');
 select is_definer('has_revised', 'and looked up with them');
 select is_empty(

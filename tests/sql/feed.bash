@@ -1,0 +1,151 @@
+# Readers of the feed beside those who write; sourced by run, after sessions.bash.
+# shellcheck shell=bash disable=SC2154 # here and scratch are run's
+
+# follow [MOST]: a reader that keeps a copy: takes pages until there are no more.
+follow() {
+    sql -v most="${1:-1000}" <<'END'
+select set_config('feed.most', :'most', false) \g /dev/null
+do $$
+declare
+  change record;
+  got boolean = true;
+begin
+  while got loop
+    got := false;
+    for change in select f.* from reader.cursor as c cross join lateral inventory.changes_since(c.cursor, current_setting('feed.most')::integer) as f loop
+      got := true;
+      delete from reader.copy
+      where change.change = 'truncated'
+        or (program_identifier, asn_number, unit_identifier)
+          = (change.program_identifier, change.asn_number, change.unit_identifier);
+      if change.receipt is distinct from null then
+        insert into reader.copy select (change.receipt).*;
+      end if;
+      update reader.cursor set cursor = change.cursor;
+    end loop;
+  end loop;
+end
+$$;
+END
+}
+
+# The copy has exactly what the table has.
+is_exact() {
+    local differing
+    differing=$(sql -c "
+        (select r::text from inventory.receipts as r except all select c::text from reader.copy as c)
+        union all
+        (select c::text from reader.copy as c except all select r::text from inventory.receipts as r)")
+    [[ -z $differing ]] || { echo "$differing" | head -n 5; return 1; }
+}
+
+begin_copy() {
+    sql -c 'drop schema if exists reader cascade' -c 'create schema reader' \
+        -c 'create table reader.cursor as select inventory.changes_begin() as cursor' \
+        -c 'create table reader.copy (like inventory.receipts)' 2>/dev/null
+    sql -c 'insert into reader.copy select * from inventory.receipts'
+}
+
+newest() {
+    sql -c "select coalesce(max(received_at), '-infinity') from inventory.receipts where program_identifier = 'concurrency'"
+}
+
+# A transaction that began earlier is committed later: who loads what is newer than the newest that he has never sees it.
+test_watermark() {
+    local watermark loaded
+    open early receiptd_writer
+    open late receiptd_writer
+    begin_copy
+    tell early 'begin;' "$(deliver '{"request": 101, "unit_identifier": "early"}')"
+    check 'one transaction is open' hears early '{created}'
+    tell late "$(deliver '{"request": 102, "unit_identifier": "late"}')"
+    check 'one that began later is committed' hears late '{created}'
+    watermark=$(newest)
+    follow
+    check 'the feed does not yet tell what is not certain' test -z \
+        "$(sql -c "select unit_identifier from reader.copy where unit_identifier in ('early', 'late')")"
+    tell early 'commit;' '\echo done'
+    check 'now the first one is committed' hears early 'done'
+    loaded=$(sql -c "select unit_identifier from inventory.receipts
+        where program_identifier = 'concurrency' and received_at > '$watermark'")
+    check 'a load by received_at never sees it' test -z "$loaded"
+    follow 1
+    check 'the feed tells both' is_exact
+}
+
+test_feed_under_load() {
+    local session batch end pids=() request
+    begin_copy
+    for session in 1 2 3; do
+        {
+            echo "set lock_timeout = '10s';"
+            echo "set test.program = 'fed';"
+            echo "\\i $here/include/deliver.psql"
+            for ((batch = 0; batch < 60; batch++)); do
+                request=$((10000 * session + 2 * batch))
+                # Some are transactions that stay open for a while, some are undone.
+                ((batch % 5)) || echo 'begin;'
+                echo "select from pg_temp.deliver(
+                    '{\"request\": $request, \"unit_identifier\": \"U$((batch % 20))\", \"sku\": \"$request\"}',
+                    '{\"request\": $((request + 1)), \"unit_identifier\": \"$request\"}');"
+                end=commit
+                ((batch % 10)) || end=rollback
+                ((batch % 5)) || echo "select pg_sleep(0.02); $end;"
+            done
+        } >"$scratch/fed-$session.sql"
+        sql -U receiptd_writer -f "$scratch/fed-$session.sql" >"$scratch/fed-$session.out" 2>&1 &
+        pids+=($!)
+    done
+    while [[ $(jobs -pr) ]] && kill -0 "${pids[@]}" 2>/dev/null; do
+        follow 7
+        sql -c "delete from inventory.receipts where ctid = any (array(select ctid from inventory.receipts
+            where program_identifier = 'fed' order by random() limit 2))" >/dev/null
+        sql -c "update inventory.receipts set sku = 'by hand' where program_identifier = 'fed' and unit_identifier = 'U3'"
+    done
+    for session in 1 2 3; do
+        check "session $session beside the feed has no error" wait "${pids[session - 1]}"
+    done
+    follow 7
+    check 'after three writers, deletions and corrections the copy is exact' is_exact
+    check 'and there is something in it' test "$(sql -c "select count(*) > 100 from reader.copy where program_identifier = 'fed'")" == t
+}
+
+# A crash takes what was not committed, and no cursor; truncation is told.
+test_feed_crash() {
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/data" -s -w -m immediate stop
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/data" -l "$scratch/postgresql.log" -s -w start
+    sql -c "update inventory.receipts set sku = 'after the crash' where program_identifier = 'fed' and unit_identifier = 'U3'"
+    follow
+    check 'after a crash the copy is exact' is_exact
+    sql -c 'truncate inventory.receipts cascade' 2>/dev/null
+    follow
+    check 'a truncation is told' is_exact
+}
+
+# What a cursor of this cluster says in another one.
+elsewhere() {
+    local said
+    ! said=$(PGHOST=$scratch/other sql -c "select from inventory.changes_since('$(sql -c 'select cursor from reader.cursor')')" 2>&1) || return 1
+    [[ $said == *'is of another cluster'* ]] || { echo "$said"; return 1; }
+}
+
+test_feed_restored() {
+    mkdir "$scratch/other"
+    ((EUID != 0)) || chown "$server_user:" "$scratch/other"
+    cd "$scratch" || return
+    "${as_user[@]}" "$pg_bin/initdb" -D "$scratch/other/data" -U postgres -E UTF8 --locale=C.UTF-8 --no-sync >/dev/null 2>&1
+    cp "$scratch"/data/pg_{hba,ident}.conf "$scratch/other/data/"
+    printf "listen_addresses = ''\nunix_socket_directories = '%s'\nfsync = off\nshared_buffers = 16MB\n" "$scratch/other" \
+        >>"$scratch/other/data/postgresql.conf"
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/other/data" -l "$scratch/other/log" -s -w start
+    cd "$here" || return
+    PGHOST=$scratch/other sql -d postgres -f "$project/roles.sql"
+    pg_dump --create --exclude-schema=reader --exclude-schema=tap --exclude-extension=pgtap 2>/dev/null >"$scratch/dump" ||
+        pg_dump --create --exclude-schema=reader --exclude-schema=tap >"$scratch/dump"
+    PGHOST=$scratch/other psql -Xq -d postgres -f "$scratch/dump" >/dev/null 2>"$scratch/restored" || :
+    check 'a dump restored into another cluster has the receipts' \
+        test "$(PGHOST=$scratch/other sql -c 'select count(*) from inventory.receipts')" == "$(sql -c 'select count(*) from inventory.receipts')"
+    check 'a cursor of the old cluster is refused there' elsewhere
+    check 'a new one is good' test -z "$(PGHOST=$scratch/other sql -c 'select inventory.changes_since(inventory.changes_begin())')"
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/other/data" -s -w -m immediate stop
+}
