@@ -73,6 +73,11 @@ test_watermark() {
     check 'the feed tells both' is_exact
 }
 
+# by_hand STATEMENT: as a DBA of a database with the usual isolation.
+by_hand() {
+    PGOPTIONS='-c default_transaction_isolation=read\ committed' sql -c "$1"
+}
+
 test_feed_under_load() {
     local session batch end pids=() request
     begin_copy
@@ -98,9 +103,9 @@ test_feed_under_load() {
     done
     while [[ $(jobs -pr) ]] && kill -0 "${pids[@]}" 2>/dev/null; do
         follow 7
-        sql -c "delete from inventory.receipts where ctid = any (array(select ctid from inventory.receipts
+        by_hand "delete from inventory.receipts where ctid = any (array(select ctid from inventory.receipts
             where program_identifier = 'fed' order by random() limit 2))" >/dev/null
-        sql -c "update inventory.receipts set sku = 'by hand' where program_identifier = 'fed' and unit_identifier = 'U3'"
+        by_hand "update inventory.receipts set sku = 'by hand' where program_identifier = 'fed' and unit_identifier = 'U3'"
     done
     for session in 1 2 3; do
         check "session $session beside the feed has no error" wait "${pids[session - 1]}"

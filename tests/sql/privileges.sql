@@ -70,6 +70,7 @@ select set_eq(
       ('rejected_receipts', 'receiptd_reader', 'select'),
       ('warehouses', 'receiptd_reader', 'select'),
       ('condition_codes', 'receiptd_reader', 'select'),
+      ('is_erased()', 'receiptd_writer', 'execute'),
       ('feed_events', 'receiptd_reader', 'select'),
       ('feed_cluster()', 'receiptd_reader', 'execute'),
       ('changes_begin()', 'receiptd_reader', 'execute'),

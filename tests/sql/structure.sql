@@ -7,7 +7,7 @@ set local test.program = 'structure';
 
 select plan(39);
 
-select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes', 'feed_events']);
+select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes', 'feed_events', 'erased_people']);
 
 prepare columns_of (name) as
   select
@@ -187,12 +187,13 @@ select triggers_are(
     'receipts_apply_once',
     'receipts_tell_deleted',
     'receipts_tell_written',
-    'receipts_tell_truncated'
+    'receipts_tell_truncated',
+    'receipts_keep_erased'
   ]
 );
 select ok(
   array_agg(tgname order by tgname) filter (where tgtype & 2 = 2)
-    = array['receipts_apply_once', 'receipts_number_revision']::name[],
+    = array['receipts_apply_once', 'receipts_keep_erased', 'receipts_number_revision']::name[],
   'those before an update go by their names: what is not applied is not counted'
 )
 from pg_trigger
@@ -219,7 +220,12 @@ select functions_are(
     'changes_since',
     'tell_deleted',
     'tell_written',
-    'tell_truncated'
+    'tell_truncated',
+    'is_erased',
+    'keep_erased',
+    'pattern_of',
+    'erase_person',
+    'purge'
   ]
 );
 select is_definer('keep_revision', 'the history is written with the rights of its owner');
@@ -229,6 +235,8 @@ select is_empty(
     select proname
     from pg_proc
     where pronamespace = 'inventory'::regnamespace
+      -- A procedure that commits cannot have one.
+      and prokind <> 'p'
       and (proconfig is null or not proconfig @> array['search_path=pg_catalog, pg_temp'])
   $$,
   'no function depends on its caller''s search_path'
