@@ -7,6 +7,7 @@
 #include "handler.h"
 #include "listener.h"
 #include "log.h"
+#include "missing.h"
 #include "rejections_pg.h"
 #include "reprocess.h"
 #include "server.h"
@@ -38,10 +39,13 @@ static int usage(FILE *out, int status) {
             "       receiptd key NAME          make a new API key\n"
             "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION]\n"
             "                                  make receipts of the rejected deliveries that are valid by now\n"
+            "       receiptd missing [--csv] [FILE...]\n"
+            "                                  which deliveries were told 503, by these logs, and have not come since\n"
             "       receiptd --version | --help\n"
             "\n"
             "Exit status: 0 done, 1 failed (reprocess: or not everything could be stored), 2 wrong usage.\n"
-            "doctor: 0 all is well, 1 there are warnings, 2 something has failed.\n"
+            "doctor: 0 all is well, 1 there are warnings, 2 something has failed. missing: 1 something is missing, 2 "
+            "failed.\n"
             "Without --listen the socket is taken from systemd or from descriptor 0.\n"
             "SIGTERM: answer what was begun, then exit; once more: exit at once. SIGHUP: read the API keys again.\n"
             "\n"
@@ -266,17 +270,15 @@ static int run_worker(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"env", required_argument, NULL, 'e'},
-                                            {"dry-run", no_argument, NULL, 'd'},
-                                            {"since", required_argument, NULL, 's'},
-                                            {"id", required_argument, NULL, 'i'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {0}};
+    static const struct option options[] = {
+        {"listen", required_argument, NULL, 'l'}, {"json", no_argument, NULL, 'j'},
+        {"csv", no_argument, NULL, 'C'},          {"env", required_argument, NULL, 'e'},
+        {"dry-run", no_argument, NULL, 'd'},      {"since", required_argument, NULL, 's'},
+        {"id", required_argument, NULL, 'i'},     {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},      {0}};
     struct reprocess_options reprocessing = {0};
     struct doctor_options examining = {0};
+    struct missing_options looking = {0};
     const char *path = NULL;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -286,6 +288,9 @@ int main(int argc, char **argv) {
             break;
         case 'j':
             examining.json = true;
+            break;
+        case 'C':
+            looking.csv = true;
             break;
         case 'e':
             examining.environment_file = optarg;
@@ -312,7 +317,11 @@ int main(int argc, char **argv) {
     int arguments = argc - optind;
     bool for_doctor = examining.json || examining.environment_file;
     bool for_reprocess = reprocessing.dry_run || reprocessing.since || reprocessing.id;
-    examining.sockets = argv + optind + 1;
+    examining.sockets = looking.files = argv + optind + 1;
+    if (strcmp(command, "missing") == 0 && !path && !for_doctor && !for_reprocess)
+        return (int)missing(&looking, stdout, stderr);
+    if (looking.csv)
+        return usage(stderr, EXIT_USAGE);
     if (strcmp(command, "doctor") == 0 && !path && !for_reprocess)
         return (int)doctor(&examining, stdout);
     if (arguments == 1 && strcmp(command, "reprocess") == 0 && !path && !for_doctor &&

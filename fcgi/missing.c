@@ -1,0 +1,319 @@
+#include "missing.h"
+
+#include "outcome.h"
+#include "pg.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK = 1000, TIME_SIZE = 40, VALUE_SIZE = 2048, LOWEST_OF_SERVER = 500 };
+
+/* The vendor tries again for 32 hours, and can be asked for 30 days to send again. */
+static const char lookup_query[] =
+    "select d.n, exists (select from inventory.receipts as r"
+    " where r.program_identifier = d.program and r.asn_number = d.asn and r.unit_identifier = d.unit),"
+    " greatest(extract(epoch from d.first + interval '32 hours' - now()), 0)::bigint,"
+    " greatest(extract(epoch from d.first + interval '30 days' - now()), 0)::bigint,"
+    " to_char((d.first + interval '32 hours') at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),"
+    " to_char((d.first + interval '30 days') at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+    " from jsonb_to_recordset($1::jsonb) as d"
+    " (n integer, program text, asn text, unit text, first timestamptz, ms double precision)"
+    " where not exists (select from inventory.receipts as r"
+    " where r.program_identifier = d.program and r.asn_number = d.asn and r.unit_identifier = d.unit"
+    " and coalesce(r.revised_at, r.received_at) >= d.first - d.ms * interval '1 ms')"
+    " order by d.n";
+enum { N, STORED, RETRY_S, RESEND_S, RETRY_UNTIL, RESEND_UNTIL };
+
+/* What nginx answered by itself. */
+struct span {
+    char first[TIME_SIZE], last[TIME_SIZE];
+    size_t count;
+};
+
+struct missing {
+    json_t *failures; /* by key, in JSON: program, asn, unit, first, last, ms, request_id, attempts, final */
+    struct span by_nginx;
+    FILE *errors;
+    bool failed; /* for want of memory, or what could not be read */
+};
+
+/* What is of interest in a line, of the service or of nginx; "" where it is not there. */
+struct line {
+    char time[TIME_SIZE], msg[16], status[8], request_id[64], ms[32];
+    char program[VALUE_SIZE], asn[VALUE_SIZE], unit[VALUE_SIZE];
+    char request[VALUE_SIZE], worker_status[64];
+};
+
+/* Takes the value at *at, as log.c writes it: up to a blank, or a JSON string. False when it is neither. */
+static bool take_value(const char **at, char *value, size_t size) {
+    size_t len = strcspn(*at, " \n");
+    if (**at != '"') {
+        snprintf(value, size, "%.*s", (int)len, *at);
+        *at += len;
+        return true;
+    }
+    json_error_t error;
+    json_t *text = json_loads(*at, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, &error);
+    if (!text)
+        return false;
+    snprintf(value, size, "%s", json_string_value(text));
+    json_decref(text);
+    *at += error.position;
+    return true;
+}
+
+static void take_line(const char *at, struct line *line) {
+    const struct {
+        const char *name;
+        char *value;
+        size_t size;
+    } fields[] = {
+        {"time", line->time, sizeof line->time},
+        {"msg", line->msg, sizeof line->msg},
+        {"status", line->status, sizeof line->status},
+        {"request_id", line->request_id, sizeof line->request_id},
+        {"ms", line->ms, sizeof line->ms},
+        {"program_identifier", line->program, sizeof line->program},
+        {"asn_number", line->asn, sizeof line->asn},
+        {"unit_identifier", line->unit, sizeof line->unit},
+        {"request", line->request, sizeof line->request},
+        {"worker_status", line->worker_status, sizeof line->worker_status},
+    };
+    char ignored[VALUE_SIZE];
+    memset(line, 0, sizeof *line);
+    at += strncmp(at, "<", 1) == 0 ? strcspn(at, ">") + 1 : 0; /* a priority for the journal */
+    while (*at != '\0' && *at != '\n') {
+        at += strspn(at, " ");
+        size_t len = strcspn(at, "= \n");
+        if (at[len] != '=') {
+            at += len;
+            continue;
+        }
+        char *value = ignored;
+        size_t size = sizeof ignored;
+        for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+            if (strlen(fields[i].name) == len && memcmp(fields[i].name, at, len) == 0) {
+                value = fields[i].value;
+                size = fields[i].size;
+            }
+        at += len + 1;
+        if (!take_value(&at, value, size))
+            return;
+    }
+}
+
+static void note_failure(struct missing *missing, const char *key, json_t *failure, const struct line *line) {
+    json_int_t attempts = failure ? json_integer_value(json_object_get(failure, "attempts")) : 0;
+    const char *first = failure ? json_string_value(json_object_get(failure, "first")) : line->time;
+    const char *last = failure ? json_string_value(json_object_get(failure, "last")) : line->time;
+    const char *final = failure ? json_string_value(json_object_get(failure, "final")) : "";
+    bool is_first = !failure || strcmp(line->time, first) < 0, is_last = !failure || strcmp(line->time, last) >= 0;
+    json_t *made =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:s, s:I, s:s}", "program", line->program, "asn", line->asn, "unit",
+                  line->unit, "first", is_first ? line->time : first, "last", is_last ? line->time : last, "ms",
+                  is_first ? strtod(line->ms, NULL) : json_number_value(json_object_get(failure, "ms")), "request_id",
+                  is_last ? line->request_id : json_string_value(json_object_get(failure, "request_id")), "attempts",
+                  attempts + 1, "final", final);
+    if (!made || json_object_set_new(missing->failures, key, made) != 0)
+        missing->failed = true;
+}
+
+/* A line of the service's about a delivery with a key. */
+static void note_delivery(struct missing *missing, const struct line *line, bool only_finals) {
+    json_t *parts = json_pack("[s, s, s]", line->program, line->asn, line->unit);
+    char *key = json_dumps(parts, JSON_COMPACT);
+    json_t *failure = key ? json_object_get(missing->failures, key) : NULL;
+    bool failed = strtol(line->status, NULL, 10) == outcome_status(OUTCOME_UNAVAILABLE);
+    bool noted = key != NULL;
+    if (key && failed && !only_finals)
+        note_failure(missing, key, failure, line);
+    else if (!failed && failure && strcmp(line->time, json_string_value(json_object_get(failure, "final"))) > 0)
+        noted = json_object_set_new(failure, "final", json_string(line->time)) == 0;
+    if (!noted)
+        missing->failed = true;
+    free(key);
+    json_decref(parts);
+}
+
+/* A line of nginx's: its own answer, where no worker gave the same. */
+static void note_nginx(struct span *span, const struct line *line) {
+    if (strncmp(line->request, "POST /inventory_receipt", 23) != 0 ||
+        strtol(line->status, NULL, 10) < LOWEST_OF_SERVER || strcmp(line->status, line->worker_status) == 0)
+        return;
+    if (span->count++ == 0 || strcmp(line->time, span->first) < 0)
+        memcpy(span->first, line->time, sizeof span->first);
+    if (strcmp(line->time, span->last) > 0)
+        memcpy(span->last, line->time, sizeof span->last);
+}
+
+static void read_lines(struct missing *missing, FILE *file, bool only_finals) {
+    char *text = NULL;
+    size_t size = 0;
+    struct line line;
+    while (getline(&text, &size, file) > 0) {
+        take_line(text, &line);
+        if (strcmp(line.msg, "delivery") == 0 && line.program[0] && line.asn[0] && line.unit[0])
+            note_delivery(missing, &line, only_finals);
+        else if (line.request[0] && !only_finals)
+            note_nginx(&missing->by_nginx, &line);
+    }
+    if (ferror(file))
+        missing->failed = true;
+    free(text);
+}
+
+/*
+ * Files are read twice, since they are in no order: the worker that took what came again may have its lines in one that
+ * was read before.
+ */
+static void read_files(struct missing *missing, char *const *files, bool only_finals) {
+    for (; *files && !missing->failed; files++) {
+        FILE *file = fopen(*files, "re");
+        if (!file) {
+            fprintf(missing->errors, "receiptd: %s: %s\n", *files, strerror(errno));
+            missing->failed = true;
+            return;
+        }
+        read_lines(missing, file, only_finals);
+        fclose(file);
+    }
+}
+
+static int compare_first(const void *a, const void *b) {
+    return strcmp(json_string_value(json_object_get(*(json_t *const *)a, "first")),
+                  json_string_value(json_object_get(*(json_t *const *)b, "first")));
+}
+
+/* RFC 4180. */
+static void write_csv(FILE *out, const char *text, char behind) {
+    fputc('"', out);
+    for (; *text; text++) {
+        if (*text == '"')
+            fputc('"', out);
+        fputc(*text, out);
+    }
+    fprintf(out, "\"%c", behind);
+}
+
+static void write_time_left(FILE *out, long long retry_s, long long resend_s) {
+    if (retry_s > 0)
+        fprintf(out, "comes again by itself for %lld h %02lld min", retry_s / 3600, retry_s / 60 % 60);
+    else if (resend_s > 0)
+        fprintf(out, "does not come by itself; can be asked for within %lld days", resend_s / 86400 + 1);
+    else
+        fprintf(out, "is too old to be asked for");
+}
+
+static void write_one(const struct missing_options *options, const json_t *failure, const PGresult *result, int row,
+                      FILE *out) {
+    const char *program, *asn, *unit, *first, *last, *request_id;
+    json_int_t attempts;
+    if (json_unpack((json_t *)failure, "{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "program", &program, "asn", &asn, "unit",
+                    &unit, "first", &first, "last", &last, "request_id", &request_id, "attempts", &attempts) != 0)
+        return;
+    bool stored = *PQgetvalue(result, row, STORED) == 't';
+    if (options->csv) {
+        write_csv(out, program, ',');
+        write_csv(out, asn, ',');
+        write_csv(out, unit, ',');
+        fprintf(out, "%s,%s,%" JSON_INTEGER_FORMAT ",%s,%s,%s,%s\r\n", first, last, attempts, request_id,
+                stored ? "older" : "no", PQgetvalue(result, row, RETRY_UNTIL), PQgetvalue(result, row, RESEND_UNTIL));
+        return;
+    }
+    fprintf(out, "%s %s %s: told 503 %" JSON_INTEGER_FORMAT " times since %s, last as %s%s; ", program, asn, unit,
+            attempts, first, request_id, stored ? "; what is stored is older" : "");
+    write_time_left(out, strtoll(PQgetvalue(result, row, RETRY_S), NULL, 10),
+                    strtoll(PQgetvalue(result, row, RESEND_S), NULL, 10));
+    fputc('\n', out);
+}
+
+/* Asks for some of them and writes those that have not come. How many, or -1. */
+static long look_up(const struct missing_options *options, PGconn *connection, json_t *const *failures, size_t count,
+                    FILE *out) {
+    long found = -1;
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_t *one = json_copy(failures[i]);
+        json_object_set_new(one, "n", json_integer((json_int_t)i));
+        json_array_append_new(list, one);
+    }
+    char *text = json_array_size(list) == count ? json_dumps(list, JSON_COMPACT) : NULL;
+    const char *const values[] = {text};
+    PGresult *result = text ? PQexecParams(connection, lookup_query, 1, NULL, values, NULL, NULL, 0) : NULL;
+    if (PQresultStatus(result) == PGRES_TUPLES_OK) {
+        found = PQntuples(result);
+        for (int row = 0; row < found; row++)
+            write_one(options, failures[strtol(PQgetvalue(result, row, N), NULL, 10)], result, row, out);
+    }
+    PQclear(result);
+    free(text);
+    json_decref(list);
+    return found;
+}
+
+/* Those whose last answer was 503, oldest first; *count of them. NULL for want of memory. */
+static json_t **collect(json_t *failures, size_t *count) {
+    json_t **list = calloc(json_object_size(failures) + 1, sizeof(json_t *));
+    const char *key;
+    json_t *failure;
+    *count = 0;
+    if (!list)
+        return NULL;
+    json_object_foreach(failures, key, failure) {
+        if (strcmp(json_string_value(json_object_get(failure, "final")),
+                   json_string_value(json_object_get(failure, "last"))) < 0)
+            list[(*count)++] = failure;
+    }
+    qsort(list, *count, sizeof(json_t *), compare_first);
+    return list;
+}
+
+static enum missing_result tell(struct missing *missing, const struct missing_options *options, FILE *out) {
+    size_t count, absent = 0;
+    json_t **list = collect(missing->failures, &count);
+    PGconn *connection = pg_connect();
+    bool ok = list && PQstatus(connection) == CONNECTION_OK;
+    if (ok && options->csv)
+        fprintf(out, "program_identifier,asn_number,unit_identifier,first_failed_at,last_failed_at,attempts,"
+                     "request_id,stored,retried_until,can_be_resent_until\r\n");
+    for (size_t first = 0; ok && first < count; first += CHUNK) {
+        long found = look_up(options, connection, list + first, count - first < CHUNK ? count - first : CHUNK, out);
+        ok = found >= 0;
+        absent += ok ? (size_t)found : 0;
+    }
+    if (!ok)
+        fprintf(missing->errors, "receiptd: PostgreSQL: %s",
+                connection ? PQerrorMessage(connection) : "out of memory\n");
+    PQfinish(connection);
+    free(list);
+    FILE *words = options->csv ? missing->errors : out;
+    if (ok)
+        fprintf(words, "Missing: %zu of %zu deliveries whose last answer was 503\n", absent, count);
+    if (ok && missing->by_nginx.count > 0)
+        fprintf(words, "nginx answered %zu by itself, between %s and %s; whose they were is not known\n",
+                missing->by_nginx.count, missing->by_nginx.first, missing->by_nginx.last);
+    if (!ok || fflush(out) != 0)
+        return MISSING_FAILED;
+    return absent > 0 ? MISSING_SOME : MISSING_NONE;
+}
+
+enum missing_result missing(const struct missing_options *options, FILE *out, FILE *errors) {
+    struct missing missing = {.failures = json_object(), .errors = errors};
+    enum missing_result result = MISSING_FAILED;
+    if (!missing.failures)
+        missing.failed = true;
+    else if (*options->files) {
+        read_files(&missing, options->files, false);
+        read_files(&missing, options->files, true);
+    } else {
+        read_lines(&missing, stdin, false);
+    }
+    if (missing.failed)
+        fprintf(errors, "receiptd: not all lines could be read\n");
+    else
+        result = tell(&missing, options, out);
+    json_decref(missing.failures);
+    return result;
+}
