@@ -6,29 +6,25 @@
 #include "doctor_pg.h"
 #include "https.h"
 #include "outcome.h"
+#include "service.h"
 #include "worker_page.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <grp.h>
-#include <libgen.h>
-#include <limits.h>
 #include <math.h>
 #include <pwd.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/timex.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SERVICE_USER "receiptd"
 #define WORKER_SOCKETS "/run/receiptd/worker-*.sock"
 
 enum {
@@ -46,86 +42,25 @@ struct doctor {
     struct findings *findings;
     struct config config;
     bool configured;
-    bool as_service; /* whether to become the user of the workers for what they do: */
-    uid_t uid;
-    gid_t gid;
+    struct service service;
     char *const *sockets;
     glob_t found;    /* of the default sockets */
     double not_post; /* deliveries answered 405, of all workers, before the request; -1: not known */
 };
 
-/* Takes the variables of a file of NAME=value lines; systemd.exec(5), EnvironmentFile=. */
-static bool take_environment(const char *path) {
-    char line[LINE_SIZE];
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return false;
-    const char *inherited = getenv("PATH");
-    char programs[LINE_SIZE];
-    snprintf(programs, sizeof programs, "%s", inherited ? inherited : "/usr/sbin:/usr/bin:/sbin:/bin");
-    clearenv();
-    setenv("PATH", programs, 1);
-    while (fgets(line, sizeof line, file)) {
-        char *name = line + strspn(line, " \t"), *value = strchr(name, '=');
-        if (*name == '#' || *name == ';' || !value)
-            continue;
-        *value++ = '\0';
-        size_t len = strlen(value);
-        while (len > 0 && strchr(" \t\n", value[len - 1]))
-            value[--len] = '\0';
-        if (len >= 2 && (*value == '"' || *value == '\'') && value[len - 1] == *value) {
-            value[len - 1] = '\0';
-            value++;
-        }
-        setenv(name, value, 1);
-    }
-    fclose(file);
-    return true;
-}
-
-/*
- * The workers get the password file from systemd, which reads it as root. The service's user gets a copy in memory
- * here: libpq wants a file that is its own.
- */
-static void take_passwords(const struct doctor *doctor, const char *environment_file) {
-    char folder[PATH_MAX], path[PATH_MAX + 8];
-    struct stat file;
-    snprintf(folder, sizeof folder, "%s", environment_file);
-    snprintf(path, sizeof path, "%s/pgpass", dirname(folder));
-    int from = getenv("PGPASSFILE") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-    if (from < 0)
-        return;
-    int to = memfd_create("pgpass", MFD_CLOEXEC);
-    if (to >= 0 && fstat(from, &file) == 0 && sendfile(to, from, NULL, (size_t)file.st_size) == file.st_size &&
-        fchmod(to, S_IRUSR) == 0 && (!doctor->as_service || fchown(to, doctor->uid, doctor->gid) == 0)) {
-        snprintf(path, sizeof path, "/proc/self/fd/%d", to);
-        setenv("PGPASSFILE", path, 1);
-    }
-    close(from);
-}
-
-static void find_service(struct doctor *doctor) {
-    const struct passwd *user = geteuid() == 0 ? getpwnam(SERVICE_USER) : NULL;
-    if (!user)
-        return;
-    doctor->as_service = true;
-    doctor->uid = user->pw_uid;
-    doctor->gid = user->pw_gid;
-}
-
 /* Where root looks, it looks as the workers would. */
 static void become_service(const struct doctor *doctor) {
-    if (doctor->as_service && (setegid(doctor->gid) != 0 || seteuid(doctor->uid) != 0))
+    if (!service_become(&doctor->service))
         findings_add(doctor->findings, FINDING_WARN, "user", NULL, "cannot become " SERVICE_USER ": %s",
                      strerror(errno));
 }
 
 static void become_root(const struct doctor *doctor) {
-    if (doctor->as_service && (seteuid(0) != 0 || setegid(0) != 0))
+    if (!service_become_root(&doctor->service))
         findings_add(doctor->findings, FINDING_WARN, "user", NULL, "cannot become root again: %s", strerror(errno));
 }
 
-static void examine_configuration(struct doctor *doctor, const char *environment_file) {
+static void examine_configuration(struct doctor *doctor) {
     char *text = NULL, *rest = NULL;
     size_t size = 0;
     FILE *errors = open_memstream(&text, &size);
@@ -146,7 +81,7 @@ static void examine_configuration(struct doctor *doctor, const char *environment
                      NGINX_READ_MS);
     else
         findings_add(doctor->findings, FINDING_OK, "configuration", NULL, "of %s",
-                     environment_file ? environment_file : "the environment");
+                     doctor->service.file ? doctor->service.file : "the environment");
 }
 
 static void examine_keys(const struct doctor *doctor) {
@@ -429,21 +364,14 @@ static void examine_clock(const struct doctor *doctor, const struct doctor_pg_fa
 
 enum finding doctor(const struct doctor_options *options, FILE *out) {
     struct doctor doctor = {.findings = findings_new(out, options->json), .sockets = options->sockets, .not_post = -1};
-    const char *file = options->environment_file;
     struct doctor_pg_facts facts;
     if (!doctor.findings)
         return FINDING_FAIL;
     signal(SIGPIPE, SIG_IGN);
-    if (!file && !getenv("RECEIPTD_KEYS_FILE") && !getenv("RECEIPTD_AUTH"))
-        file = DOCTOR_ENVIRONMENT;
-    if (file && !take_environment(file))
-        findings_add(doctor.findings, FINDING_FAIL, "configuration", "--env FILE names another one", "%s: %s", file,
-                     strerror(errno));
-    if (file) {
-        find_service(&doctor);
-        take_passwords(&doctor, file);
-    }
-    examine_configuration(&doctor, file);
+    if (!service_take_environment(&doctor.service, options->environment_file))
+        findings_add(doctor.findings, FINDING_FAIL, "configuration", "--env FILE names another one", "%s: %s",
+                     doctor.service.file, strerror(errno));
+    examine_configuration(&doctor);
     if (doctor.configured)
         examine_keys(&doctor);
     examine_workers(&doctor);

@@ -10,15 +10,9 @@
 
 struct doctor_options {
     bool json;
-    /*
-     * The workers' environment, as in systemd's EnvironmentFile=. NULL: DOCTOR_ENVIRONMENT, where the process's own has
-     * neither RECEIPTD_KEYS_FILE nor RECEIPTD_AUTH; else that one as it is.
-     */
-    const char *environment_file;
-    char *const *sockets; /* the workers', up to a NULL; none: those in /run/receiptd */
+    const char *environment_file; /* of the workers; NULL: see service_take_environment */
+    char *const *sockets;         /* the workers', up to a NULL; none: those in /run/receiptd */
 };
-
-#define DOCTOR_ENVIRONMENT "/etc/receiptd/receiptd.env"
 
 /* Writes what it finds to `out`. Returns the worst of it. */
 enum finding doctor(const struct doctor_options *options, FILE *out);

@@ -11,6 +11,7 @@
 #include "rejections_pg.h"
 #include "reprocess.h"
 #include "server.h"
+#include "service.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -37,9 +38,9 @@ static int usage(FILE *out, int status) {
             "       receiptd doctor [--json] [--env FILE] [SOCKET...]\n"
             "                                  examine everything between the sender and the disk\n"
             "       receiptd key NAME          make a new API key\n"
-            "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION]\n"
+            "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION] [--env FILE]\n"
             "                                  make receipts of the rejected deliveries that are valid by now\n"
-            "       receiptd missing [--csv] [FILE...]\n"
+            "       receiptd missing [--csv] [--env FILE] [FILE...]\n"
             "                                  which deliveries were told 503, by these logs, and have not come since\n"
             "       receiptd --version | --help\n"
             "\n"
@@ -81,8 +82,31 @@ static struct handler make_handler(const struct config *config, struct api_keys 
                             .accept_invalid = config->accept_invalid};
 }
 
-static int reprocess_rejections(struct reprocess_options options) {
+/* For a command of an operator's: the workers' environment, or the process's own where there is none. */
+static bool take_environment(struct service *service, const char *file) {
+    if (service_take_environment(service, file) || (!file && errno == ENOENT))
+        return true;
+    fprintf(stderr, "receiptd: %s: %s\n", service->file, strerror(errno));
+    return false;
+}
+
+static int look_for_missing(struct missing_options options, const char *environment_file) {
+    struct service service;
+    if (!take_environment(&service, environment_file))
+        return MISSING_FAILED;
+    options.service = &service;
+    return (int)missing(&options, stdout, stderr);
+}
+
+static int reprocess_rejections(struct reprocess_options options, const char *environment_file) {
     struct config config;
+    struct service service;
+    if (!take_environment(&service, environment_file))
+        return EXIT_FAILURE;
+    if (!service_become(&service)) {
+        fprintf(stderr, "receiptd: cannot become " SERVICE_USER ": %s\n", strerror(errno));
+        return EXIT_FAILURE;
+    }
     if (!config_load(&config, environ, stderr))
         return EXIT_FAILURE;
     log_set_level(LOG_WARNING);
@@ -315,21 +339,23 @@ int main(int argc, char **argv) {
     }
     const char *command = optind < argc ? argv[optind] : "";
     int arguments = argc - optind;
-    bool for_doctor = examining.json || examining.environment_file;
+    bool has_environment = examining.environment_file != NULL;
     bool for_reprocess = reprocessing.dry_run || reprocessing.since || reprocessing.id;
     examining.sockets = looking.files = argv + optind + 1;
-    if (strcmp(command, "missing") == 0 && !path && !for_doctor && !for_reprocess)
-        return (int)missing(&looking, stdout, stderr);
+    if (strcmp(command, "missing") == 0 && !path && !examining.json && !for_reprocess)
+        return look_for_missing(looking, examining.environment_file);
     if (looking.csv)
         return usage(stderr, EXIT_USAGE);
     if (strcmp(command, "doctor") == 0 && !path && !for_reprocess)
         return (int)doctor(&examining, stdout);
-    if (arguments == 1 && strcmp(command, "reprocess") == 0 && !path && !for_doctor &&
+    if (arguments == 1 && strcmp(command, "reprocess") == 0 && !path && !examining.json &&
         !(reprocessing.since && reprocessing.id))
-        return reprocess_rejections(reprocessing);
-    if (arguments == 2 && strcmp(command, "key") == 0 && !path && !for_doctor && !for_reprocess)
+        return reprocess_rejections(reprocessing, examining.environment_file);
+    if (examining.json || has_environment)
+        return usage(stderr, EXIT_USAGE);
+    if (arguments == 2 && strcmp(command, "key") == 0 && !path && !for_reprocess)
         return make_key(argv[optind + 1]);
-    if (arguments > 0 || for_doctor || for_reprocess)
+    if (arguments > 0 || for_reprocess)
         return usage(stderr, EXIT_USAGE);
     return run_worker(path);
 }

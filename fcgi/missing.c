@@ -273,7 +273,8 @@ static json_t **collect(json_t *failures, size_t *count) {
 static enum missing_result tell(struct missing *missing, const struct missing_options *options, FILE *out) {
     size_t count, absent = 0;
     json_t **list = collect(missing->failures, &count);
-    PGconn *connection = pg_connect();
+    /* Only now: the service's user may not be allowed to read nginx's log. */
+    PGconn *connection = service_become(options->service) ? pg_connect() : NULL;
     bool ok = list && PQstatus(connection) == CONNECTION_OK;
     if (ok && options->csv)
         fprintf(out, "program_identifier,asn_number,unit_identifier,first_failed_at,last_failed_at,attempts,"
@@ -285,7 +286,7 @@ static enum missing_result tell(struct missing *missing, const struct missing_op
     }
     if (!ok)
         fprintf(missing->errors, "receiptd: PostgreSQL: %s",
-                connection ? PQerrorMessage(connection) : "out of memory\n");
+                connection ? PQerrorMessage(connection) : "no connection as " SERVICE_USER "\n");
     PQfinish(connection);
     free(list);
     FILE *words = options->csv ? missing->errors : out;

@@ -6,12 +6,15 @@
 #ifndef RECEIPTD_MISSING_H
 #define RECEIPTD_MISSING_H
 
+#include "service.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 
 struct missing_options {
     char *const *files; /* of log lines, up to a NULL; none: standard input */
     bool csv;
+    const struct service *service; /* as whom to ask the database, once the files were read */
 };
 
 enum missing_result {

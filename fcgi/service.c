@@ -1,0 +1,92 @@
+#include "service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { LINE_SIZE = 4096 };
+
+/* The variables of a file of NAME=value lines; systemd.exec(5), EnvironmentFile=. */
+static bool take_environment(const char *path) {
+    char line[LINE_SIZE];
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    const char *inherited = getenv("PATH");
+    char programs[LINE_SIZE];
+    snprintf(programs, sizeof programs, "%s", inherited ? inherited : "/usr/sbin:/usr/bin:/sbin:/bin");
+    clearenv();
+    setenv("PATH", programs, 1);
+    while (fgets(line, sizeof line, file)) {
+        char *name = line + strspn(line, " \t"), *value = strchr(name, '=');
+        if (*name == '#' || *name == ';' || !value)
+            continue;
+        *value++ = '\0';
+        size_t len = strlen(value);
+        while (len > 0 && strchr(" \t\n", value[len - 1]))
+            value[--len] = '\0';
+        if (len >= 2 && (*value == '"' || *value == '\'') && value[len - 1] == *value) {
+            value[len - 1] = '\0';
+            value++;
+        }
+        setenv(name, value, 1);
+    }
+    fclose(file);
+    return true;
+}
+
+/*
+ * The workers get the password file from systemd, which reads it as root. The service's user gets a copy in memory
+ * here: libpq wants a file that is its own.
+ */
+static void take_passwords(const struct service *service) {
+    char folder[PATH_MAX], path[PATH_MAX + 8];
+    struct stat file;
+    snprintf(folder, sizeof folder, "%s", service->file);
+    snprintf(path, sizeof path, "%s/pgpass", dirname(folder));
+    int from = getenv("PGPASSFILE") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    if (from < 0)
+        return;
+    int to = memfd_create("pgpass", MFD_CLOEXEC);
+    if (to >= 0 && fstat(from, &file) == 0 && sendfile(to, from, NULL, (size_t)file.st_size) == file.st_size &&
+        fchmod(to, S_IRUSR) == 0 && (!service->has_user || fchown(to, service->uid, service->gid) == 0)) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", to);
+        setenv("PGPASSFILE", path, 1);
+    }
+    close(from);
+}
+
+bool service_take_environment(struct service *service, const char *file) {
+    *service = (struct service){.file = file};
+    if (!file && !getenv("RECEIPTD_KEYS_FILE") && !getenv("RECEIPTD_AUTH"))
+        service->file = SERVICE_ENVIRONMENT;
+    if (!service->file)
+        return true;
+    if (!take_environment(service->file))
+        return false;
+    const struct passwd *user = geteuid() == 0 ? getpwnam(SERVICE_USER) : NULL;
+    if (user) {
+        service->has_user = true;
+        service->uid = user->pw_uid;
+        service->gid = user->pw_gid;
+    }
+    take_passwords(service);
+    return true;
+}
+
+bool service_become(const struct service *service) {
+    return !service->has_user || (setegid(service->gid) == 0 && seteuid(service->uid) == 0);
+}
+
+bool service_become_root(const struct service *service) {
+    return !service->has_user || (seteuid(0) == 0 && setegid(0) == 0);
+}
