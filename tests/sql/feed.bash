@@ -154,3 +154,43 @@ test_feed_restored() {
     check 'a new one is good' test -z "$(PGHOST=$scratch/other sql -c 'select inventory.changes_since(inventory.changes_begin())')"
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/other/data" -s -w -m immediate stop
 }
+
+# A subscriber, which is another database of the same cluster, so its slot is made by hand.
+test_publication() {
+    local columns
+    if ((pg_version < 15)); then
+        echo 'skipped: the publication, which takes PostgreSQL 15'
+        return
+    fi
+    sql -d postgres -c 'create database subscriber'
+    columns=$(sql -c "select string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' order by attnum)
+        from pg_attribute where attrelid = 'inventory.receipts'::regclass and attnum > 0 and not attisdropped
+        and attname not in ('ot_user_login', 'extra')")
+    sql -d subscriber -c 'create schema inventory' -c "create table inventory.receipts ($columns,
+        primary key (program_identifier, asn_number, unit_identifier))"
+    open published receiptd_writer
+    tell published "$(deliver '{"request": 201, "unit_identifier": "before"}')"
+    check 'a receipt from before the subscription' hears published '{created}'
+    sql -c "select pg_create_logical_replication_slot('reader', 'pgoutput')" >/dev/null
+    sql -d subscriber -c "create subscription reader connection 'host=$scratch dbname=inventory user=postgres'
+        publication receiptd_receipts with (create_slot = false, slot_name = 'reader')" 2>/dev/null
+    check 'the subscriber copies what is there' await 20 is_replicated
+    tell published "$(deliver '{"request": 202, "unit_identifier": "after"}')" \
+        "$(deliver '{"request": 203, "unit_identifier": "before", "sku": "S2"}')"
+    check 'a new receipt' hears published '{created}'
+    check 'and a revision' hears published '{revised}'
+    check 'both are replicated' await 20 is_replicated
+    sql -c "delete from inventory.receipts where unit_identifier = 'after'"
+    check 'a deletion is replicated' await 20 is_replicated
+    check 'there is something to compare' test "$(sql -d subscriber -c "select string_agg(unit_identifier || sku, ' ')
+        from inventory.receipts where program_identifier = 'concurrency' and unit_identifier in ('before', 'after')")" == beforeS2
+    sql -d subscriber -c 'drop subscription reader' 2>/dev/null
+    sql -d postgres -c 'drop database subscriber'
+}
+
+is_replicated() {
+    local published
+    published=$(sql -c "select unit_identifier, sku, revision, received_at from inventory.receipts order by 1, 2, 4")
+    [[ $published && $published == "$(sql -d subscriber -c "select unit_identifier, sku, revision, received_at
+        from inventory.receipts order by 1, 2, 4")" ]]
+}
