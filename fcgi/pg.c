@@ -14,7 +14,7 @@ PGconn *pg_connect(void) {
     const char *session = getenv("PGTARGETSESSIONATTRS");
     const char *const names[] = {"fallback_application_name", "client_encoding", "connect_timeout",
                                  "target_session_attrs", NULL};
-    const char *const values[] = {"receiptd", "UTF8", timeout ? timeout : CONNECT_TIMEOUT_S,
+    const char *const values[] = {"receiptd " RECEIPTD_VERSION, "UTF8", timeout ? timeout : CONNECT_TIMEOUT_S,
                                   session ? session : "read-write", NULL};
     PGconn *connection = PQconnectdbParams(names, values, 0);
     /* Without DETAIL, which can show a whole row, and that names people. Harmless on NULL. */
