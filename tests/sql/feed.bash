@@ -194,3 +194,29 @@ is_replicated() {
     [[ $published && $published == "$(sql -d subscriber -c "select unit_identifier, sku, revision, received_at
         from inventory.receipts order by 1, 2, 4")" ]]
 }
+
+# Nothing of a person who was erased is in a dump.
+test_erased() {
+    open person receiptd_writer
+    tell person "$(deliver '{"request": 301, "unit_identifier": "P1", "ot_user_login": "Jane.Doe@example.org"}')" \
+        "$(deliver '{"request": 302, "unit_identifier": "P1", "sku": "S2", "extra": {"a": "jane.doe@EXAMPLE.org"}}')"
+    check 'a receipt of a person' hears person '{created}'
+    check 'with a history' hears person '{revised}'
+    sql -c "insert into inventory.rejected_receipts (request_id, api_key_name, status, message, body)
+        values (gen_random_uuid(), 'test', 400, 'test', convert_to('{\"by\": \"JANE.doe@example.org\"}', 'UTF8'))"
+    check 'a dump has them, in texts and in bytes' test "$(mentions)" == 3
+    sql -c "select inventory.erase_person('jane.doe@example.org')" >/dev/null
+    check 'erased, a dump has nothing of them' test "$(mentions)" == 0
+    tell person "$(deliver '{"request": 301, "unit_identifier": "P1", "ot_user_login": "Jane.Doe@example.org"}')" \
+        "$(deliver '{"request": 303, "unit_identifier": "P2", "ot_user_login": "Jane.Doe@example.org"}')"
+    check 'the same delivery again' hears person '{"created before"}'
+    check 'and another one' hears person '{created}'
+    check 'bring nothing back' test "$(mentions)" == 0
+    sql -c 'delete from inventory.erased_people' -c 'delete from inventory.rejected_receipts' \
+        -c 'alter table inventory.receipts disable trigger receipts_keep_erased'
+}
+
+# How many lines of a dump have that login, as text or as the hexadecimal digits of a bytea.
+mentions() {
+    pg_dump --data-only --schema=inventory | grep -ciE 'jane[.]doe@example|6a616e652e646f65|4a414e452e646f65' || :
+}
