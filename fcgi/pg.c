@@ -8,13 +8,15 @@
 
 enum { LOCK_TIMEOUT_MAX_MS = 1000 };
 
+static const char application[] = "receiptd " RECEIPTD_VERSION;
+
 PGconn *pg_connect(void) {
     /* The environment has the last word, except where only one value is right. */
     const char *timeout = getenv("PGCONNECT_TIMEOUT");
     const char *session = getenv("PGTARGETSESSIONATTRS");
     const char *const names[] = {"fallback_application_name", "client_encoding", "connect_timeout",
                                  "target_session_attrs", NULL};
-    const char *const values[] = {"receiptd " RECEIPTD_VERSION, "UTF8", timeout ? timeout : CONNECT_TIMEOUT_S,
+    const char *const values[] = {application, "UTF8", timeout ? timeout : CONNECT_TIMEOUT_S,
                                   session ? session : "read-write", NULL};
     PGconn *connection = PQconnectdbParams(names, values, 0);
     /* Without DETAIL, which can show a whole row, and that names people. Harmless on NULL. */
