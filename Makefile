@@ -116,7 +116,7 @@ test:
 	@deploy/install-packages test
 	@tests/run
 
-## make check          what takes about a minute, three at a time: for the loop while changing something
+## make check          what takes about a minute, two at a time: for the loop while changing something
 check:
 	@tests/run sql static unit shell layers format
 
