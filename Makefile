@@ -78,9 +78,9 @@ install: all man
 	install -D -m 644 deploy/systemd/receiptd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/receiptd.conf
 	install -D -m 644 deploy/systemd/receiptd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/receiptd.conf
 	install -m 644 nginx/*.conf $(DESTDIR)$(PREFIX)/share/receiptd/nginx
-	cd sql && find . -type f ! -name README.md -exec install -D -m 644 {} $(abspath $(or $(DESTDIR),/))$(PREFIX)/share/receiptd/sql/{} \;
+	cd sql && find . -type f ! -name '*.md' -exec install -D -m 644 {} $(abspath $(or $(DESTDIR),/))$(PREFIX)/share/receiptd/sql/{} \;
 	install -m 644 deploy/sample.json $(DESTDIR)$(PREFIX)/share/receiptd/
-	for file in *.md deploy/*.md nginx/README.md sql/README.md; do \
+	for file in *.md deploy/*.md nginx/*.md sql/*.md; do \
 	    install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/doc/receiptd/$$file || exit; done
 	for folder in alerts grafana; do \
 	    [ ! -d deploy/$$folder ] || { install -d $(DESTDIR)$(PREFIX)/share/receiptd/$$folder && \
