@@ -29,6 +29,9 @@ takes_receipts() {
     request -u "anything:$RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" \
         "$RECEIPTD_URL"
     [[ $code == 200 && $result == unchanged ]]
+    request -H "api_key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" \
+        "$RECEIPTD_URL"
+    [[ $code == 200 && $result == unchanged ]]
     request -H 'REMOTE_USER: local' -H 'RECEIPTD_PAGE: metrics' -H 'Content-Type: application/json' \
         --data-binary "$(receipt "$unit")" "$RECEIPTD_URL"
     [[ $code == 401 && ! -s $body ]]
@@ -44,7 +47,7 @@ takes_receipts() {
     [[ $code == 413 ]]
     request "$RECEIPTD_URL"
     [[ $code == 405 ]]
-    for name in receiptd/metrics receiptd/ready other; do
+    for name in receiptd/metrics receiptd/ready other inventory_receipt/other; do
         request "http://127.0.0.1:$port/$name"
         [[ $code == 404 ]]
     done
@@ -69,7 +72,7 @@ listens() {
     local modules=/usr/lib/apache2/modules name
     [[ -d $modules ]] || skip 'Apache is not here (Debian: apache2-bin)'
     {
-        for name in mpm_event authz_core proxy proxy_fcgi proxy_balancer lbmethod_byrequests slotmem_shm; do
+        for name in mpm_event authz_core proxy proxy_fcgi proxy_balancer lbmethod_byrequests slotmem_shm setenvif; do
             echo "LoadModule ${name}_module $modules/mod_$name.so"
         done
         ((EUID != 0)) || printf 'User %s\nGroup %s\n' "$user" "$group"
