@@ -155,6 +155,54 @@ test_feed_restored() {
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/other/data" -s -w -m immediate stop
 }
 
+# What the feed tells on a standby, behind the reader's cursor.
+on_standby() {
+    PGHOST=$scratch/standby sql -c "select f.change, f.unit_identifier
+        from inventory.changes_since('$(sql -c 'select cursor from reader.cursor')') as f"
+}
+
+told_on_standby() {
+    local told
+    told=$(on_standby) || return 1
+    [[ $told == "$1" ]] || { echo "told: $told" && return 1; }
+}
+
+has_replayed() {
+    PGHOST=$scratch/standby sql -c "select pg_last_wal_replay_lsn() >= '$1'" | grep -qx t
+}
+
+is_refused_on_standby() {
+    ! on_standby >"$scratch/refused" 2>&1 && grep -q 'is of another cluster' "$scratch/refused"
+}
+
+# A standby tells what is certain on the primary, and not before; promoted, it refuses the cursor.
+test_feed_standby() {
+    sql -c 'delete from inventory.receipts'
+    begin_copy
+    echo 'local replication postgres peer map=tests' >>"$scratch/data/pg_hba.conf"
+    sql -c 'select from pg_reload_conf()'
+    cd "$scratch" || return
+    "${as_user[@]}" "$pg_bin/pg_basebackup" -h "$scratch" -U postgres -D "$scratch/standby" -R --checkpoint=fast --no-sync
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/standby" -l "$scratch/standby.log" -s -w \
+        -o "-c unix_socket_directories=$scratch/standby" start
+    cd "$here" || return
+    open first receiptd_writer
+    open second receiptd_writer
+    tell first 'begin;' "$(deliver '{"request": 401, "unit_identifier": "first"}')"
+    check 'one transaction is open' hears first '{created}'
+    tell second "$(deliver '{"request": 402, "unit_identifier": "second"}')"
+    check 'a later one is committed' hears second '{created}'
+    check 'the standby has that' await 20 has_replayed "$(sql -c 'select pg_current_wal_lsn()')"
+    check 'and does not tell it yet' told_on_standby ''
+    tell first 'commit;'
+    check 'both are told when the first has been committed' await 20 told_on_standby $'written|first\nwritten|second'
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/standby" -s -w promote
+    PGHOST=$scratch/standby sql -c checkpoint
+    check 'promoted, it refuses the cursor' await 20 is_refused_on_standby
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/standby" -s -w -m immediate stop
+    sql -c 'delete from inventory.receipts'
+}
+
 # A subscriber, which is another database of the same cluster, so its slot is made by hand.
 test_publication() {
     local columns
