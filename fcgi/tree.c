@@ -178,6 +178,9 @@ static struct survey survey_body(const char *body, size_t len) {
             p += number_skip_chars(p, end);
             if (number_read(token, p, &number) && number.len == (size_t)(p - token) && !jansson_takes(&number))
                 survey.safe = false;
+            /* With what is glued to it: of "1e1EEx", "EEx" is a token. */
+            while (p < end && is_letter(*p))
+                p++;
             survey.bytes += NUMBER_BYTES;
             break;
         default:

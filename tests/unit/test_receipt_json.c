@@ -1074,7 +1074,7 @@ static void growing_is_counted(void **state) {
         expect_row(decode_bytes(text, size) == RECEIPT_JSON_OK, "%u: %s", count, error.message);
         free(text);
         char *x = repeat("x", count);
-        const char *const bodies[] = {"[\"%s\"]", "{\"%s\":0}", "[%s", "[\"%s", "[1%s]", "%s"};
+        const char *const bodies[] = {"[\"%s\"]", "{\"%s\":0}", "[%s", "[\"%s", "[1%s]", "[1e1EEEE%s", "%s"};
         for (size_t i = 0; i < COUNT_OF(bodies); i++) {
             const char *place = strstr(bodies[i], "%s");
             char *longer = format_text("%.*s%s%s", (int)(place - bodies[i]), bodies[i], x, place + 2);
