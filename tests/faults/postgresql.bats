@@ -323,12 +323,12 @@ to_one_that_waits() {
 @test "deadlocks: the batch is tried again, and no request fails" {
     set_postgresql deadlock_timeout 10ms
     stay_flawless --connections 16 --keys 8 --new 1 --again 1 --revise 9 --malformed 0 --invalid 0
-    # Locks the same rows in the opposite order, and is never the one that gives up.
+    # Locks the same rows in the opposite order, and is never the one that gives up; for longer than is waited below.
     in_background sql "set deadlock_timeout = '1min';
         do \$\$
         declare unit text;
         begin
-            for i in 1 .. 100 loop
+            for i in 1 .. 1000 loop
                 for unit in select unit_identifier from inventory.receipts order by received_at desc limit 8 loop
                     perform from inventory.receipts where unit_identifier = unit for update;
                     perform pg_sleep(0.001);
