@@ -8,6 +8,8 @@ Uses RECEIPTD_URL, RECEIPTD_API_KEY, RECEIPTD_CACERT and psql with libpq's PG...
 
 import json
 import os
+import pathlib
+import re
 import secrets
 import sys
 
@@ -212,8 +214,26 @@ def refused_text(name, digits):
     return name, (fresh(), digits), [{"field": "sku", "code": "invalid_type"}]
 
 
+def malformed():
+    """A body that is no JSON object, which is answered with the line and column where the parser stopped."""
+    lines = (pathlib.Path(__file__).parent.parent / "malformed.txt").read_bytes().splitlines()
+    for line in lines:
+        if not line.startswith(b"#"):
+            row, column, data = line.split(b"\t", 2)
+            where = "" if row == b"0" else f"line {row.decode()}, column {column.decode()}"
+            yield line, re.sub(rb"\\(x..|[\\nrt])", unescaped, data), where
+
+
+def unescaped(match):
+    """What printf's %b makes of an escape."""
+    escape = match[1]
+    return bytes([int(escape[1:], 16)]) if len(escape) > 1 else {b"n": b"\n", b"r": b"\r", b"t": b"\t"}.get(escape, escape)
+
+
 def body_of(receipt):
     """The bytes of a case, and the receipt that is to be stored."""
+    if isinstance(receipt, bytes):
+        return receipt, None
     if isinstance(receipt, tuple):
         receipt, digits = receipt
         body = contract.to_json({**receipt, "sku": "@@@"}).replace(b'"@@@"', digits.encode())
@@ -234,11 +254,17 @@ GROUPS = {
     "unknown": unknown,
     "every-error": every_error,
     "numbers-as-written": numbers_as_written,
+    "malformed": malformed,
 }
 
 
 def judge_refusal(answer, errors):
-    """What is wrong with the answer to a case that has to be refused, or None."""
+    """What is wrong with the answer to a case that has to be refused, or None. errors: where, for one that is malformed."""
+    if isinstance(errors, str):
+        told = answer.json()
+        if answer.status == 400 and [*told] == ["message", "request_id"] and errors in told["message"]:
+            return None
+        return f"answered {answer.status} {answer.body!r}, not 400 with {errors!r}"
     wanted = {"message": "Validation Failed", "errors": errors, "request_id": answer.headers.get("x-request-id")}
     if answer.status != 422 or answer.json() != wanted:
         return f"answered {answer.status} {answer.body!r}, not 422 with {errors}"

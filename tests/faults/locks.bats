@@ -114,7 +114,7 @@ end_waiting() {
 
 @test "receipt_revisions locked: new and unchanged ones are stored as ever, revisions wait" {
     local others
-    load_in_background --seconds 1000 --connections 16 --new 3 --again 2 --p99-ms 1000
+    load_in_background --seconds 1000 --connections 16 --new 3 --again 2 --p99-ms 1400
     others="$load $record"
     program=revisions-$EPOCHREALTIME
     begin_row_load "$program" 12 40 "$deadline_ms"
