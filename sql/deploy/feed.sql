@@ -27,6 +27,7 @@ create table inventory.feed_events (
   program_identifier text collate "C",
   asn_number text collate "C",
   unit_identifier text collate "C",
+  received_at timestamptz,
   written_in bigint not null default pg_current_xact_id()::text::bigint,
   constraint feed_events_pkey primary key (event_id),
   constraint feed_events_change_check check (change in ('deleted', 'written', 'truncated'))
@@ -42,8 +43,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into inventory.feed_events (change, program_identifier, asn_number, unit_identifier)
-  select 'deleted', program_identifier, asn_number, unit_identifier
+  insert into inventory.feed_events (change, program_identifier, asn_number, unit_identifier, received_at)
+  select 'deleted', program_identifier, asn_number, unit_identifier, received_at
   from gone;
   return null;
 end
@@ -56,8 +57,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into inventory.feed_events (change, program_identifier, asn_number, unit_identifier)
-  values ('written', new.program_identifier, new.asn_number, new.unit_identifier);
+  insert into inventory.feed_events (change, program_identifier, asn_number, unit_identifier, received_at)
+  values ('written', old.program_identifier, old.asn_number, old.unit_identifier, old.received_at);
   return null;
 end
 $$;
@@ -84,7 +85,7 @@ execute function inventory.tell_deleted();
 create trigger receipts_tell_written
 after update on inventory.receipts
 for each row
-when (new.revision = old.revision)
+when (new.revision = old.revision or new.received_at <> old.received_at)
 execute function inventory.tell_written();
 
 create trigger receipts_tell_truncated
@@ -241,7 +242,7 @@ comment on column inventory.receipt_revisions.replaced_in is
 comment on index inventory.receipts_created_in_idx is 'For inventory.changes_since.';
 comment on index inventory.receipt_revisions_replaced_in_idx is 'For inventory.changes_since.';
 comment on table inventory.feed_events is
-  'What inventory.changes_since has to tell and no other table does: receipts that were deleted, and those that were written without a new version. Written by triggers on receipts. Old rows may be deleted, once every reader of the feed has gone past them.';
+  'What inventory.changes_since has to tell and no other table does: receipts that were deleted, and those that were written without a new version. Written by triggers on receipts. Old rows may be deleted, once every reader of the feed, and inventory.totals_state, has gone past them.';
 comment on index inventory.feed_events_written_in_idx is 'For inventory.changes_since.';
 comment on constraint feed_events_change_check on inventory.feed_events is 'What can happen to a receipt.';
 comment on column inventory.feed_events.event_id is 'The number of this row. Example: 1';
@@ -253,6 +254,8 @@ comment on column inventory.feed_events.asn_number is
   'The receipt''s asn_number; null when all are meant. Example: SO00001234';
 comment on column inventory.feed_events.unit_identifier is
   'The receipt''s unit_identifier; null when all are meant. Example: 123456891011';
+comment on column inventory.feed_events.received_at is
+  'When the receipt had been received, before that; for inventory.totals_by_day. Example: 2026-11-23 12:00:00.123456+00';
 comment on column inventory.feed_events.written_in is
   'The number of the transaction that did it. Example: 123456';
 comment on function inventory.tell_deleted() is 'After a deletion of receipts: keeps for the feed which ones.';

@@ -100,39 +100,6 @@ from inventory.receipts as r
 left join inventory.warehouses as w on w.to_identifier = r.to_identifier
 left join inventory.condition_codes as c on c.initial_condition = r.initial_condition;
 
-create view reporting.asns as
-select
-  r.program_identifier,
-  r.asn_number,
-  count(*) as units,
-  count(distinct r.carton_identifier) as cartons,
-  min(r.received_at) as first_received_at,
-  max(r.received_at) as last_received_at
-from inventory.receipts as r
-group by r.program_identifier, r.asn_number;
-
-create view reporting.receipts_by_day as
-select
-  r.received_on as day,
-  r.program_identifier,
-  r.to_identifier,
-  r.warehouse,
-  r.initial_condition,
-  r.condition_meaning,
-  r.initial_channel,
-  r.return_reason,
-  count(*) as units
-from reporting.receipts as r
-group by
-  r.received_on,
-  r.program_identifier,
-  r.to_identifier,
-  r.warehouse,
-  r.initial_condition,
-  r.condition_meaning,
-  r.initial_channel,
-  r.return_reason;
-
 -- The version that came next is a row of receipt_revisions, or else the present one. Fields are taken from the rows as a
 -- whole, so that a field which is added later is here too.
 create view reporting.receipt_changes as
@@ -216,10 +183,6 @@ grant select on all tables in schema reporting to receiptd_analyst, receiptd_rea
 
 comment on view reporting.receipts is
   'One row for each unit received, as reported last. Text is as it was sent. The key is program_identifier, asn_number, unit_identifier.';
-comment on view reporting.asns is
-  'One row for each advance ship notice (ASN) against which a unit was received: what has come so far. What was announced is not known here. For those with a receipt lately: where (program_identifier, asn_number) in (select program_identifier, asn_number from reporting.receipts where received_at > ...).';
-comment on view reporting.receipts_by_day is
-  'Units received by day, in the time zone of the warehouse (inventory.warehouses; else UTC), and by condition, channel and reason. A unit counts on the day it was first received, under what was reported of it last.';
 comment on view reporting.receipt_changes is
   'One row for each field that a later delivery, or a correction by hand, has changed. Not of who received the unit, nor of fields that the vendor has not specified.';
 comment on view reporting.rejections is
@@ -244,40 +207,16 @@ begin
   loop
     execute format('comment on column %s.%I is %L', field.view, field.name, field.meaning);
   end loop;
-  for field in
-    select view, name, meaning
-    from unnest(
-      array['receipts', 'receipts_by_day', 'silences']
-    ) as view
-    cross join (
-      values ('warehouse', 'The warehouse by the name in inventory.warehouses; else its number. Example: Louisville')
-    ) as named (name, meaning)
-    union all
-    select view, 'condition_meaning', 'What the condition means, from inventory.condition_codes; null where the company has not filled that in. Example: opened, complete'
-    from unnest(array['receipts', 'receipts_by_day']) as view
-    union all
-    select view, 'first_received_at', 'When the first of them was received. Example: 2026-11-23 12:00:00.123456+00'
-    from unnest(array['asns', 'rejections']) as view
-    union all
-    select view, 'last_received_at', 'When the last of them was received. Example: 2026-11-24 08:30:00.654321+00'
-    from unnest(array['asns', 'rejections']) as view
-  loop
-    execute format('comment on column reporting.%I.%I is %L', field.view, field.name, field.meaning);
-  end loop;
 end
 $$;
+comment on column reporting.receipts.warehouse is
+  'The warehouse by the name in inventory.warehouses; else its number. Example: Louisville';
+comment on column reporting.receipts.condition_meaning is
+  'What the condition means, from inventory.condition_codes; null where the company has not filled that in. Example: opened, complete';
 comment on column reporting.receipts.gtin is
   'The upc as a Global Trade Item Number of 14 digits, with the leading zeros that get lost on the way; null where its digits and its check digit do not make one. Example: 00012345678905';
 comment on column reporting.receipts.received_on is
   'The day of received_at in the time zone of the warehouse (inventory.warehouses; else UTC). Example: 2026-11-23';
-comment on column reporting.asns.units is
-  'How many units have been received against it. Example: 12';
-comment on column reporting.asns.cartons is
-  'How many cartons these were in, as far as that was reported. Example: 2';
-comment on column reporting.receipts_by_day.day is
-  'The day, in the time zone of the warehouse. For a span of days of a large table: sum up reporting.receipts, with received_at between two times. Example: 2026-11-23';
-comment on column reporting.receipts_by_day.units is
-  'How many units were received. Example: 42';
 comment on column reporting.receipt_changes.revision is
   'The version that has the new value: 1, 2, ... Example: 1';
 comment on column reporting.receipt_changes.changed_at is
@@ -300,6 +239,12 @@ comment on column reporting.rejections.rejections is
   'How many deliveries. Example: 7';
 comment on column reporting.rejections.unresolved is
   'How many of them nobody has dealt with yet. Example: 3';
+comment on column reporting.rejections.first_received_at is
+  'When the first of them was received. Example: 2026-11-23 12:00:00.123456+00';
+comment on column reporting.rejections.last_received_at is
+  'When the last of them was received. Example: 2026-11-24 08:30:00.654321+00';
+comment on column reporting.silences.warehouse is
+  'The warehouse by the name in inventory.warehouses; else its number. Example: Louisville';
 comment on column reporting.silences.silent_since is
   'When the last unit was received there. Example: 2026-11-24 08:30:00.654321+00';
 comment on column reporting.silences.silent_for is

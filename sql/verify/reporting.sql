@@ -12,7 +12,7 @@ begin
   into problems
   from (
     select format('the view reporting.%s is missing, or belongs to somebody else', name)
-    from unnest(array['receipts', 'asns', 'receipts_by_day', 'receipt_changes', 'rejections', 'silences']) as name
+    from unnest(array['receipts', 'receipt_changes', 'rejections', 'silences']) as name
     where not exists (
       select
       from pg_class

@@ -74,7 +74,20 @@ select set_eq(
       ('feed_events', 'receiptd_reader', 'select'),
       ('feed_cluster()', 'receiptd_reader', 'execute'),
       ('changes_begin()', 'receiptd_reader', 'execute'),
-      ('changes_since()', 'receiptd_reader', 'execute')
+      ('changes_since()', 'receiptd_reader', 'execute'),
+      ('totals_state', 'receiptd_reader', 'select'),
+      ('totals_by_day', 'receiptd_reader', 'select'),
+      ('totals_by_asn', 'receiptd_reader', 'select'),
+      ('totals_by_number', 'receiptd_reader', 'select'),
+      ('totals_counted_in()', 'receiptd_analyst', 'execute'),
+      ('totals_counted_in()', 'receiptd_reader', 'execute'),
+      ('fresh_by_day()', 'receiptd_analyst', 'execute'),
+      ('fresh_by_day()', 'receiptd_reader', 'execute'),
+      ('fresh_by_asn()', 'receiptd_analyst', 'execute'),
+      ('fresh_by_asn()', 'receiptd_reader', 'execute'),
+      ('fresh_by_number()', 'receiptd_analyst', 'execute'),
+      ('fresh_by_number()', 'receiptd_reader', 'execute'),
+      ('refresh_totals()', 'receiptd_writer', 'execute')
   $$,
   'all that is granted is what writer and reader need'
 );

@@ -7,7 +7,8 @@ set local test.program = 'structure';
 
 select plan(39);
 
-select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes', 'feed_events', 'erased_people']);
+select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes', 'feed_events', 'erased_people', 'totals_state',
+  'totals_by_day', 'totals_by_asn', 'totals_by_number']);
 
 prepare columns_of (name) as
   select
@@ -225,7 +226,14 @@ select functions_are(
     'keep_erased',
     'pattern_of',
     'erase_person',
-    'purge'
+    'purge',
+    'time_zones',
+    'totals_counted_in',
+    'written_since',
+    'fresh_by_day',
+    'fresh_by_asn',
+    'fresh_by_number',
+    'refresh_totals'
   ]
 );
 select is_definer('keep_revision', 'the history is written with the rights of its owner');
