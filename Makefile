@@ -73,13 +73,14 @@ install: all man
 	for page in $(pages); do \
 	    install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit; done
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/share/receiptd/nginx
-	for unit in deploy/systemd/receiptd@.service deploy/systemd/receiptd@.socket deploy/systemd/receiptd.target; do \
-	    sed 's,/usr/bin/receiptd,$(PREFIX)/bin/receiptd,' $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/} || exit; done
+	for unit in deploy/systemd/receiptd*.service deploy/systemd/receiptd*.timer deploy/systemd/receiptd@.socket \
+	    deploy/systemd/receiptd.target; do \
+	    sed 's,/usr/bin/receiptd,$(PREFIX)/bin/receiptd,; s,/usr/share/receiptd,$(PREFIX)/share/receiptd,' $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/} || exit; done
 	install -D -m 644 deploy/systemd/receiptd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/receiptd.conf
 	install -D -m 644 deploy/systemd/receiptd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/receiptd.conf
 	install -m 644 nginx/*.conf $(DESTDIR)$(PREFIX)/share/receiptd/nginx
 	cd sql && find . -type f ! -name '*.md' -exec install -D -m 644 {} $(abspath $(or $(DESTDIR),/))$(PREFIX)/share/receiptd/sql/{} \;
-	install -m 644 deploy/sample.json $(DESTDIR)$(PREFIX)/share/receiptd/
+	install -m 644 deploy/sample.json deploy/purge.sql $(DESTDIR)$(PREFIX)/share/receiptd/
 	for file in *.md deploy/*.md nginx/*.md sql/*.md; do \
 	    install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/doc/receiptd/$$file || exit; done
 	for folder in alerts grafana; do \
@@ -87,10 +88,10 @@ install: all man
 	        install -m 644 deploy/$$folder/* $(DESTDIR)$(PREFIX)/share/receiptd/$$folder; } || exit; done
 	@# What an operator has changed stays.
 	install -d $(DESTDIR)$(SYSCONFDIR)/receiptd
-	for file in receiptd.env keys pgpass; do \
+	for file in receiptd.env purge.env keys pgpass; do \
 	    [ -e $(DESTDIR)$(SYSCONFDIR)/receiptd/$$file ] || \
 	        install -m 600 deploy/systemd/$$file $(DESTDIR)$(SYSCONFDIR)/receiptd/$$file || exit; done
-	chmod 644 $(DESTDIR)$(SYSCONFDIR)/receiptd/receiptd.env
+	chmod 644 $(DESTDIR)$(SYSCONFDIR)/receiptd/receiptd.env $(DESTDIR)$(SYSCONFDIR)/receiptd/purge.env
 
 # The man pages, by scdoc (Debian: scdoc).
 pages := $(BUILD)/man/receiptd.8 $(BUILD)/man/receiptd.env.5

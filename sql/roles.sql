@@ -10,9 +10,10 @@
 --   receiptd_writer    what the service logs in as: may read, insert and update receipts, keep refused deliveries and
 --                      mark them as resolved, and nothing else
 --   receiptd_reader    no login; reads everything, personal data too: grant receiptd_reader to NAME
+--   receiptd_purger    logs in to delete what is old (inventory.purge), and may do nothing else
 --   receiptd_analyst   no login; grant it to whoever reports: it reads the schema reporting, without personal data
 --
--- No password is set here. How the two that log in prove who they are is for pg_hba.conf to say; where that is a
+-- No password is set here. How those that log in prove who they are is for pg_hba.conf to say; where that is a
 -- password, set it with \password receiptd_writer, which keeps it out of the server's log.
 --
 -- A setting of a role holds for sessions that log in as that very role; neither its members nor "set role" get it, so
@@ -27,7 +28,8 @@ begin;
 
 -- "create role" has no "if not exists".
 select format('create role %I', name)
-from unnest(array['receiptd_owner', 'receiptd_migrator', 'receiptd_writer', 'receiptd_reader', 'receiptd_analyst']) as wanted (name)
+from unnest(array['receiptd_owner', 'receiptd_migrator', 'receiptd_writer', 'receiptd_reader', 'receiptd_analyst',
+  'receiptd_purger']) as wanted (name)
 where not exists (select from pg_catalog.pg_roles where rolname = name)
 \gexec
 
@@ -38,6 +40,7 @@ alter role receiptd_migrator login inherit;
 alter role receiptd_writer login connection limit 64;
 alter role receiptd_reader nologin;
 alter role receiptd_analyst nologin;
+alter role receiptd_purger login;
 
 -- Only where it is missing: granting it again is a notice.
 select 'grant receiptd_owner to receiptd_migrator'

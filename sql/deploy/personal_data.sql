@@ -1,6 +1,8 @@
 -- Deploy receiptd:personal_data to pg
 -- requires: reporting
 -- requires: feed
+--
+-- Needs the role receiptd_purger of roles.sql.
 
 begin;
 
@@ -191,49 +193,60 @@ begin
 end
 $$;
 
--- In portions, each committed by itself, so that no delivery waits for long; it leaves what somebody has locked for the
--- next portion. (A procedure that commits cannot have a search_path of its own: hence every name in full.)
-create procedure inventory.purge(receipts_older_than interval, rejections_older_than interval, portion integer default 500)
+-- As its owner: receiptd_purger may delete what is old and nothing else. It leaves what somebody has locked for the next
+-- portion.
+create function inventory.purge_portion(
+  receipts_older_than interval,
+  rejections_older_than interval,
+  portion integer
+)
+returns bigint
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 declare
-  purged bigint;
+  receipts bigint;
+  rejections bigint;
 begin
-  if receipts_older_than < pg_catalog.make_interval(days => 1) or rejections_older_than < pg_catalog.make_interval(days => 1)
-    or portion < 1
-  then
+  if receipts_older_than < interval '1 day' or rejections_older_than < interval '1 day' or portion < 1 then
     raise exception 'nothing younger than a day is purged, and no portion is smaller than 1'
       using errcode = 'invalid_parameter_value';
   end if;
   -- An age that is null keeps everything.
-  loop
-    delete from inventory.receipts
-    where ctid = any (
-      array(
-        select r.ctid
-        from inventory.receipts as r
-        where r.received_at < pg_catalog.now() - receipts_older_than
-          and (r.revised_at is null or r.revised_at < pg_catalog.now() - receipts_older_than)
-        limit portion
-        for update skip locked
-      )
-    );
-    get diagnostics purged = row_count;
-    commit;
-    exit when purged = 0;
-  end loop;
-  loop
-    delete from inventory.rejected_receipts
-    where rejection_id in (
-      select r.rejection_id
-      from inventory.rejected_receipts as r
-      where r.resolved_at < pg_catalog.now() - rejections_older_than
+  delete from inventory.receipts
+  where ctid = any (
+    array(
+      select r.ctid
+      from inventory.receipts as r
+      where r.received_at < now() - receipts_older_than
+        and (r.revised_at is null or r.revised_at < now() - receipts_older_than)
       limit portion
       for update skip locked
-    );
-    get diagnostics purged = row_count;
+    )
+  );
+  get diagnostics receipts = row_count;
+  delete from inventory.rejected_receipts
+  where rejection_id in (
+    select r.rejection_id
+    from inventory.rejected_receipts as r
+    where r.resolved_at < now() - rejections_older_than
+    limit portion
+    for update skip locked
+  );
+  get diagnostics rejections = row_count;
+  return receipts + rejections;
+end
+$$;
+
+-- Each portion committed by itself, so that no delivery waits for long. (A procedure that commits cannot have a
+-- search_path of its own, nor be security definer: hence the function.)
+create procedure inventory.purge(receipts_older_than interval, rejections_older_than interval, portion integer default 500)
+language plpgsql
+as $$
+begin
+  while inventory.purge_portion(receipts_older_than, rejections_older_than, portion) operator(pg_catalog.>) 0 loop
     commit;
-    exit when purged = 0;
   end loop;
 end
 $$;
@@ -242,9 +255,13 @@ revoke all on function
   inventory.is_erased(text),
   inventory.keep_erased(),
   inventory.pattern_of(text, boolean),
-  inventory.erase_person(text)
+  inventory.erase_person(text),
+  inventory.purge_portion(interval, interval, integer)
 from public;
 revoke all on procedure inventory.purge(interval, interval, integer) from public;
+grant usage on schema inventory to receiptd_purger;
+grant execute on function inventory.purge_portion(interval, interval, integer) to receiptd_purger;
+grant execute on procedure inventory.purge(interval, interval, integer) to receiptd_purger;
 grant execute on function inventory.is_erased(text) to receiptd_writer;
 
 comment on table inventory.erased_people is
@@ -262,6 +279,8 @@ comment on function inventory.pattern_of(text, boolean) is
   'A regular expression for a text as it can stand in JSON: in upper or lower case, with escapes.';
 comment on function inventory.erase_person(text) is
   'Erases a person, by login (ot_user_login) in whatever case: in receipts, their history, fields that the vendor has not specified, and bodies of rejected deliveries, in which it becomes "erased". Rows and their versions stay. Says how many rows it has changed. It reads all of the tables, and what is delivered meanwhile may escape it: call it again until it says 0. What is delivered later under that login is stored as "erased" too. The first call of all holds up deliveries until it ends, unless the trigger receipts_keep_erased was enabled before.';
+comment on function inventory.purge_portion(interval, interval, integer) is
+  'One portion of inventory.purge; how many rows it deleted.';
 comment on procedure inventory.purge(interval, interval, integer) is
   'Deletes receipts that were last written longer ago than an age, with their history, and resolved rejections that were resolved longer ago than another; null: none. In portions that are committed one by one, beside the service.';
 

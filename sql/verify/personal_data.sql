@@ -18,6 +18,7 @@ begin
         'inventory.keep_erased()',
         'inventory.pattern_of(text,boolean)',
         'inventory.erase_person(text)',
+        'inventory.purge_portion(interval,interval,integer)',
         'inventory.purge(interval,interval,integer)'
       ]
     ) as signature
@@ -31,6 +32,17 @@ begin
         and prosecdef
         and has_function_privilege('receiptd_writer', oid, 'execute')
     )
+    union all
+    select 'receiptd_purger may not purge, or more than that'
+    where not exists (
+        select
+        from pg_proc
+        where oid = to_regprocedure('inventory.purge_portion(interval,interval,integer)')
+          and prosecdef
+          and has_function_privilege('receiptd_purger', oid, 'execute')
+          and has_function_privilege('receiptd_purger', to_regprocedure('inventory.purge(interval,interval,integer)'), 'execute')
+      )
+      or has_table_privilege('receiptd_purger', 'inventory.receipts', 'select, insert, update, delete')
     union all
     select 'the trigger receipts_keep_erased is missing, or off though somebody was erased'
     where not exists (

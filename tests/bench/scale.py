@@ -57,6 +57,15 @@ class Filled(Instance):
         os.sync()
         return time.monotonic() - begun
 
+    def count_totals(self, anew):
+        """Counts what reports ask, all of it or what was written since; in how many seconds."""
+        if anew:
+            self.sql("update totals_state set counted_in = null")
+        begun = time.monotonic()
+        self.sql("select refresh_totals()")
+        self.sql("vacuum (analyze) totals_by_day, totals_by_asn, totals_by_number")
+        return time.monotonic() - begun
+
     def sizes(self):
         """Bytes by table and index, and the number of rows."""
         lines = self.sql("""select 'table', pg_table_size('receipts') union all
@@ -66,7 +75,8 @@ class Filled(Instance):
 
     def questions(self):
         """What DBAs ask, about a unit in the middle and the last days of what was filled."""
-        program, asn, unit = self.sql("""select program_identifier, asn_number, unit_identifier from receipts
+        program, asn, unit, carton, reference = self.sql("""
+            select program_identifier, asn_number, unit_identifier, carton_identifier, reference_identifier from receipts
             where ctid = (select format('(%s,1)', relpages / 2)::tid from pg_class
             where oid = 'receipts'::regclass)""").split("|")
         until = f"timestamptz 'epoch' + interval '{self.until - 730 * 86400 * (1 - self.last_asn / self.asns):.0f} s'"
@@ -77,6 +87,18 @@ class Filled(Instance):
             "one ASN": f"select * from receipts where program_identifier = '{program}' and asn_number = '{asn}'",
             "one day at one warehouse": f"select * from receipts where to_identifier = 1305 and {day}",
             "a month by condition": f"select initial_condition, count(*) from receipts where {month} group by 1",
+            "the units in one carton": "select r.* from reporting.cartons join reporting.receipts as r"
+            f" using (program_identifier, asn_number, carton_identifier) where carton_identifier = '{carton}'",
+            "the units of one RMA": "select r.* from reporting.reference_numbers as n join reporting.receipts as r"
+            " on (r.program_identifier, r.asn_number) = (n.program_identifier, n.asn_number)"
+            " and n.reference_number in (r.reference_identifier, r.reference_alternate_identifier)"
+            f" where n.reference_number = '{reference}'",
+            "the day by condition, counted": "select initial_condition, sum(units) from reporting.receipts_by_day"
+            f" where to_identifier = 1305 and day = date({until} - interval '3 days') group by 1",
+            "a year by month, warehouse and condition": "select date_trunc('month', day), warehouse, initial_condition,"
+            f" sum(units) from reporting.receipts_by_day where day > date({until} - interval '1 year') group by 1, 2, 3",
+            "the ASNs with a receipt in 7 days": "select * from reporting.asns"
+            f" where last_received_at > {until} - interval '7 days'",
         }
 
     def explain(self, question):
@@ -124,7 +146,7 @@ def main(empty, filled, rows, rounds, seconds, file):
         instance.load(CONNECTIONS, 2)  # every batch size is prepared
         instance.make_empty()
 
-    sizes, loads, times, plans = [], [], [], ""
+    sizes, loads, times, counting, plans = [], [], [], [], ""
     for step in sorted({step for step in STEPS if step < rows} | {rows}):
         took = filled.fill(step)
         size = filled.sizes()
@@ -132,6 +154,7 @@ def main(empty, filled, rows, rounds, seconds, file):
         print(f"{count:,} rows after {took:.0f} s", flush=True)
         sizes.append([f"{count:,}", *(f"{size[name] / count:.1f}" for name in sorted(size)),
                       f"{sum(size.values()) / MB / 1024:.1f}"])
+        counting.append([f"{count:,}", f"{filled.count_totals(True):.0f}"])
         for what, question in filled.questions().items():
             first, second, plan = filled.explain(question)
             times.append([what, f"{count:,}", first, second])
@@ -143,6 +166,9 @@ def main(empty, filled, rows, rounds, seconds, file):
             results["empty"].append(load(empty, seconds, f"0-{filled.last_asn}"))
             results["new ASNs"].append(load(filled, seconds, f"{filled.last_asn + 1}-{filled.last_asn + 5000}"))
             results["any ASNs"].append(load(filled, seconds, f"0-{filled.last_asn}"))
+        written = sum(figures["requests"] for figures in results["new ASNs"] + results["any ASNs"])
+        counting[-1] += [f"{written:,}", f"{filled.count_totals(False):.1f}"]
+        print(f"totals: {counting[-1]}", flush=True)
         for what, figures in results.items():
             def median(get, figures=figures):
                 return statistics.median(map(get, figures))
@@ -160,6 +186,7 @@ def main(empty, filled, rows, rounds, seconds, file):
                    "misses", "WAL B", "images B"], loads)
     sizes = table(["rows", *(f"{name} B" for name in names), "GB"], sizes)
     times = table(["", "rows", "first ms", "second ms"], times)
+    counting = table(["rows", "all of them, s", "receipts written since", "these, s"], counting)
     settings = "".join(f"- {name}: {filled.sql(f'show {name}')}\n" for name in SETTINGS)
     pathlib.Path(file).write_text(f"""# How the cost grows
 
@@ -180,12 +207,17 @@ be in the system's cache. WAL: bytes a receipt without full-page images, and tho
 ## Size, bytes a receipt
 
 {sizes}
+## Totals
+
+How long `select refresh_totals()` takes: to count everything, and to count what the loads above have written.
+
+{counting}
 ## Usual questions
 
 Time of a first and a second run; the plan is the second's.
 
 {times}{plans}""")
-    print("\n" + loads + "\n" + sizes + "\n" + times)
+    print("\n" + loads + "\n" + sizes + "\n" + counting + "\n" + times)
 
 
 try:

@@ -4,7 +4,7 @@ set test.program = 'people';
 \ir include/deliver.psql
 set search_path = inventory, tap;
 
-select plan(29);
+select plan(31);
 
 -- Everywhere, in all spellings.
 select from pg_temp.deliver('{"request": 1, "unit_identifier": "U1", "ot_user_login": "Jane.Doe@Example.com"}');
@@ -106,7 +106,9 @@ select throws_ok('call inventory.purge(interval ''1 hour'', null)', '22023', nul
 select throws_ok('call inventory.purge(null, null, 0)', '22023', null, 'no empty portions');
 call inventory.purge(null, null);
 select is(count(*)::integer, 4, 'without an age everything stays') from receipts where program_identifier = 'people';
+set role receiptd_purger;
 call inventory.purge(interval '90 days', interval '90 days', 1);
+reset role;
 select results_eq(
   $$ select unit_identifier collate "default" from receipts where program_identifier = 'people' order by 1 $$,
   $$ values ('U3'), ('U4') $$, 'what was last written before that is gone'
@@ -120,6 +122,8 @@ select results_eq(
 );
 select throws_ok(format('set role receiptd_writer; %s', statement), '42501', null, 'the service may not: ' || statement)
 from unnest(array['select inventory.erase_person(''x@y'')', 'select from inventory.erased_people']) as statement;
+select throws_ok(format('set role receiptd_purger; %s', statement), '42501', null, 'who purges may not: ' || statement)
+from unnest(array['delete from inventory.receipts', 'select from inventory.receipts']) as statement;
 
 delete from receipts where program_identifier = 'people';
 delete from rejected_receipts;

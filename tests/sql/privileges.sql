@@ -54,6 +54,7 @@ select set_eq(
     values
       ('schema', 'receiptd_writer', 'usage'),
       ('schema', 'receiptd_reader', 'usage'),
+      ('schema', 'receiptd_purger', 'usage'),
       ('receipts', 'receiptd_writer', 'select'),
       ('receipts', 'receiptd_writer', 'insert'),
       ('receipts', 'receiptd_writer', 'update'),
@@ -87,7 +88,9 @@ select set_eq(
       ('fresh_by_asn()', 'receiptd_reader', 'execute'),
       ('fresh_by_number()', 'receiptd_analyst', 'execute'),
       ('fresh_by_number()', 'receiptd_reader', 'execute'),
-      ('refresh_totals()', 'receiptd_writer', 'execute')
+      ('refresh_totals()', 'receiptd_writer', 'execute'),
+      ('purge()', 'receiptd_purger', 'execute'),
+      ('purge_portion()', 'receiptd_purger', 'execute')
   $$,
   'all that is granted is what writer and reader need'
 );
@@ -108,6 +111,7 @@ select results_eq(
       ('receiptd_analyst', false, false, -1),
       ('receiptd_migrator', true, false, -1),
       ('receiptd_owner', false, false, -1),
+      ('receiptd_purger', true, false, -1),
       ('receiptd_reader', false, false, -1),
       ('receiptd_writer', true, false, 64)
   $$,
@@ -121,7 +125,7 @@ select is_empty(
   $$
     select member::regrole, roleid::regrole
     from pg_auth_members
-    where member::regrole::text in ('receiptd_writer', 'receiptd_reader', 'receiptd_analyst', 'receiptd_owner')
+    where member::regrole::text in ('receiptd_writer', 'receiptd_reader', 'receiptd_analyst', 'receiptd_purger', 'receiptd_owner')
       or roleid = 'receiptd_writer'::regrole
   $$,
   'writer, reader, analyst and owner are members of nothing, and nobody is a member of the writer'

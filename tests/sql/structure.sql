@@ -227,6 +227,7 @@ select functions_are(
     'pattern_of',
     'erase_person',
     'purge',
+    'purge_portion',
     'time_zones',
     'totals_counted_in',
     'written_since',
