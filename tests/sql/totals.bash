@@ -163,7 +163,7 @@ test_totals() {
     for seed in 0.1 "0.$RANDOM"; do
         check "views are exact after whatever happens (seed $seed)" sql -c "call counted.play(100, $seed)"
     done
-    by_hand 'update inventory.warehouses set time_zone = $$UTC$$'
+    by_hand "update inventory.warehouses set time_zone = 'UTC'"
     check 'refreshed, as the service may' test -n "$(refresh)"
     check 'what was counted is used' uses_totals yes
     check 'and exact' count_is_exact
@@ -171,7 +171,7 @@ test_totals() {
     open unended receiptd_writer
     tell unended 'begin;' "$(deliver '{"request": 301, "unit_identifier": "open"}')"
     check 'a transaction is open' hears unended '{created}'
-    by_hand 'update inventory.warehouses set name = $$another$$'
+    by_hand "update inventory.warehouses set name = 'another'"
     check 'refreshed beside it' test -n "$(refresh)"
     tell unended 'commit;' '\echo done'
     check 'it is committed' hears unended 'done'
