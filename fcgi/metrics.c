@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 enum {
-    LABELS_MAX = 32,      /* keys, and programs: those beyond that are counted together */
-    LABEL_MAX_BYTES = 64, /* and those with longer names */
+    LABELS_MAX = METRICS_LABELS_MAX,
+    LABEL_MAX_BYTES = METRICS_LABEL_MAX_BYTES,
     ANSWER_COUNT = OUTCOME_QUARANTINED + 1,
     CLASS_COUNT = 36 * 36, /* of SQLSTATEs: two digits or capital letters */
 };
@@ -147,8 +147,8 @@ static void write_counter(struct buffer *out, const char *name, const char *help
 }
 
 /* A label's value: escaped as the format wants it. */
-static void write_label(struct buffer *out, const struct labels *labels, size_t at) {
-    for (const char *c = at < LABELS_MAX ? labels->names[at] : "others"; *c; c++) {
+static void write_value(struct buffer *out, const char *value) {
+    for (const char *c = value; *c; c++) {
         if (*c == '\\' || *c == '"')
             buffer_append_text(out, "\\");
         if (*c == '\n')
@@ -156,6 +156,10 @@ static void write_label(struct buffer *out, const struct labels *labels, size_t 
         else
             buffer_append(out, c, 1);
     }
+}
+
+static void write_label(struct buffer *out, const struct labels *labels, size_t at) {
+    write_value(out, at < LABELS_MAX ? labels->names[at] : "others");
 }
 
 /* `label`, if any, as "stage=\"read\"". */
@@ -235,6 +239,17 @@ static void write_backlog(struct buffer *out, const struct metrics_gauges *gauge
                 (double)gauges->backlog_max_bytes);
 }
 
+static void write_silences(struct buffer *out, const struct metrics_silences *silences) {
+    write_head(out, "receiptd_silence_usual_units", "gauge",
+               "Units that usually come in the time that nothing has come for, by warehouse and program.");
+    for (size_t i = 0; i < silences->count; i++) {
+        buffer_append_text(out, "receiptd_silence_usual_units{program=\"");
+        write_value(out, silences->of[i].program);
+        buffer_append_format(out, "\",warehouse=\"%lld\"} %.16g\n", (long long)silences->of[i].warehouse,
+                             silences->of[i].usual_units);
+    }
+}
+
 static double resident_bytes(void) {
     char text[128] = "";
     FILE *file = fopen("/proc/self/statm", "re"); /* proc(5): size resident … */
@@ -265,6 +280,7 @@ void metrics_write(struct buffer *out, const struct metrics_gauges *gauges) {
     if (gauges->unresolved_rejections >= 0)
         write_gauge(out, "receiptd_unresolved_rejections", "Rows of rejected_receipts that are not resolved.",
                     (double)gauges->unresolved_rejections);
+    write_silences(out, &gauges->silences);
     write_gauge(out, "receiptd_ready", "1 while /receiptd/ready says yes.", gauges->ready ? 1 : 0);
     write_gauge(out, "process_resident_memory_bytes", "Resident memory size in bytes.", resident_bytes());
     write_head(out, "receiptd_info", "gauge", "1; what runs, and which schema it found and needs at the least.");

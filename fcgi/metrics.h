@@ -15,6 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum {
+    METRICS_LABELS_MAX = 32,      /* keys, and programs: those beyond that are counted together */
+    METRICS_LABEL_MAX_BYTES = 64, /* and those with longer names */
+};
+
 /* A delivery that was answered just now: by answer and key, and how long it took. */
 void metrics_count_answer(const struct delivery *delivery);
 
@@ -33,6 +38,17 @@ void metrics_count_database_connect(void);
 /* Lines that the log had no room for. */
 void metrics_count_dropped_lines(size_t lines);
 
+/* Where nothing comes though it usually does: rows of inventory.silences(), those with the most units first; not of
+ * programs with longer names. */
+struct metrics_silences {
+    size_t count;
+    struct metrics_silence {
+        char program[METRICS_LABEL_MAX_BYTES + 1];
+        int64_t warehouse;  /* to_identifier */
+        double usual_units; /* since the last one, in the four weeks before, on average */
+    } of[METRICS_LABELS_MAX];
+};
+
 /* What is not counted but looked at. */
 struct metrics_gauges {
     size_t connections;
@@ -42,6 +58,7 @@ struct metrics_gauges {
     bool ready;
     int schema, schema_needed;     /* schema: -1 while it is not known */
     int64_t unresolved_rejections; /* -1 while they are not known */
+    struct metrics_silences silences;
 };
 
 /* Appends all figures. */

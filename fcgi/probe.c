@@ -11,8 +11,8 @@
 
 enum {
     INTERVAL_US = 5 * US_PER_S,
-    ANSWER_US = 5 * US_PER_S,      /* how long it waits for an answer */
-    UNRESOLVED_US = 60 * US_PER_S, /* how often they are counted */
+    ANSWER_US = 5 * US_PER_S,  /* how long it waits for an answer */
+    REPORT_US = 60 * US_PER_S, /* how often it asks for figures */
 };
 
 struct probe {
@@ -21,12 +21,15 @@ struct probe {
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t stopped;
     bool stopping;
+    bool has_silences; /* the schema can tell them */
     struct probe_findings findings;
 };
 
-static const char look_query[] = "select " PROBE_SCHEMA_VERSION
-                                 ", not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean";
+static const char look_query[] =
+    "select " PROBE_SCHEMA_VERSION ", not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean"
+    ", to_regprocedure('inventory.silences()') is not null";
 static const char unresolved_query[] = "select count(*) from inventory.rejected_receipts where resolved_at is null";
+static const char silences_query[] = "select program_identifier, to_identifier, usual_units from inventory.silences()";
 
 static bool run(struct probe *probe, const char *sql, PGresult **result) {
     static const struct session_parameters none = {0};
@@ -46,32 +49,60 @@ static void look(struct probe *probe) {
     probe->findings.answered_us = clock_now_us();
     probe->findings.schema = (int)be32toh(schema);
     probe->findings.takes_writes = *PQgetvalue(result, 0, 1);
+    probe->has_silences = *PQgetvalue(result, 0, 2);
     pthread_mutex_unlock(&probe->lock);
     PQclear(result);
 }
 
+static uint64_t binary_of(const PGresult *result, int row, int column) {
+    uint64_t value;
+    memcpy(&value, PQgetvalue(result, row, column), sizeof value);
+    return be64toh(value);
+}
+
 static void count_unresolved(struct probe *probe) {
     PGresult *result;
-    uint64_t count;
     if (!run(probe, unresolved_query, &result))
         return;
-    memcpy(&count, PQgetvalue(result, 0, 0), sizeof count);
     pthread_mutex_lock(&probe->lock);
-    probe->findings.unresolved = (int64_t)be64toh(count);
+    probe->findings.unresolved = (int64_t)binary_of(result, 0, 0);
+    pthread_mutex_unlock(&probe->lock);
+    PQclear(result);
+}
+
+static void find_silences(struct probe *probe) {
+    struct metrics_silences found = {0};
+    PGresult *result;
+    if (!probe->has_silences || !run(probe, silences_query, &result))
+        return;
+    for (int row = 0; row < PQntuples(result) && row < METRICS_LABELS_MAX; row++) {
+        struct metrics_silence *silence = &found.of[found.count];
+        size_t len = (size_t)PQgetlength(result, row, 0);
+        uint64_t units = binary_of(result, row, 2); /* the bits of a double */
+        if (len > METRICS_LABEL_MAX_BYTES)
+            continue;
+        memcpy(silence->program, PQgetvalue(result, row, 0), len);
+        silence->warehouse = (int64_t)binary_of(result, row, 1);
+        memcpy(&silence->usual_units, &units, sizeof units);
+        found.count++;
+    }
+    pthread_mutex_lock(&probe->lock);
+    probe->findings.silences = found;
     pthread_mutex_unlock(&probe->lock);
     PQclear(result);
 }
 
 static void *run_probe(void *argument) {
     struct probe *probe = argument;
-    int64_t count_us = 0;
+    int64_t report_us = 0;
     pthread_mutex_lock(&probe->lock);
     while (!probe->stopping) {
         pthread_mutex_unlock(&probe->lock);
         look(probe);
-        if (clock_now_us() >= count_us) {
+        if (clock_now_us() >= report_us) {
             count_unresolved(probe);
-            count_us = clock_now_us() + UNRESOLVED_US;
+            find_silences(probe);
+            report_us = clock_now_us() + REPORT_US;
         }
         const struct timespec until = clock_timespec(clock_now_us() + INTERVAL_US);
         pthread_mutex_lock(&probe->lock);

@@ -1,11 +1,14 @@
 /*
  * Looks at the database every few seconds, over a connection of its own: whether it answers and takes writes, which
- * schema it has, and how many rejected deliveries are not resolved. No delivery waits for it.
+ * schema it has, how many rejected deliveries are not resolved, and where nothing comes though it usually does. No
+ * delivery waits for it.
  *
  * Threads: it has one of its own; probe_read from any.
  */
 #ifndef RECEIPTD_PROBE_H
 #define RECEIPTD_PROBE_H
+
+#include "metrics.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,6 +26,7 @@ struct probe_findings {
     bool takes_writes;
     int schema;         /* 0: one without a version; -1: not known yet */
     int64_t unresolved; /* rejected deliveries; -1: not known yet */
+    struct metrics_silences silences;
 };
 
 struct probe;

@@ -326,7 +326,8 @@ void server_look(struct server *server, struct page_state *state) {
                                             .backlog_max_bytes = limit.bytes,
                                             .schema = found.schema,
                                             .schema_needed = PROBE_SCHEMA_NEEDED,
-                                            .unresolved_rejections = found.unresolved},
+                                            .unresolved_rejections = found.unresolved,
+                                            .silences = found.silences},
                                  .draining = atomic_load(&server->connections.draining),
                                  .database_answers = answered_us != 0 && now_us - answered_us < ANSWERED_WITHIN_US,
                                  .database_takes_writes = found.takes_writes || answered_us > found.answered_us};

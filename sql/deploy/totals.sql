@@ -60,17 +60,26 @@ create table inventory.totals_by_number (
 create index totals_by_number_number_idx on inventory.totals_by_number using hash (number);
 create index totals_by_number_asn_idx on inventory.totals_by_number (program_identifier, asn_number);
 
+-- reporting.silences as refresh_totals has found it: looked at once a minute by each worker, for its metrics.
+create table inventory.totals_silences (
+  program_identifier text collate "C" not null,
+  to_identifier bigint not null,
+  usual_units double precision not null
+);
+
 revoke all on
   inventory.totals_state,
   inventory.totals_by_day,
   inventory.totals_by_asn,
-  inventory.totals_by_number
+  inventory.totals_by_number,
+  inventory.totals_silences
 from public;
 grant select on
   inventory.totals_state,
   inventory.totals_by_day,
   inventory.totals_by_asn,
-  inventory.totals_by_number
+  inventory.totals_by_number,
+  inventory.totals_silences
 to receiptd_reader;
 
 create function inventory.time_zones()
@@ -391,6 +400,11 @@ begin
           end
       );
   end if;
+  delete from inventory.totals_silences;
+  insert into inventory.totals_silences
+  select program_identifier, to_identifier, usual_units
+  from reporting.silences
+  where usual_units > 0;
   update inventory.totals_state
   set
     counted_in = certain,
@@ -401,7 +415,23 @@ begin
 end
 $$;
 
+-- For the metrics: none where they are not of now.
+create function inventory.silences()
+returns setof inventory.totals_silences
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select t.*
+  from inventory.totals_silences as t
+  where exists (select from inventory.totals_state where counted_at > now() - interval '1 hour')
+  order by t.usual_units desc
+  limit 32
+$$;
+
 revoke all on function
+  inventory.silences(),
   inventory.time_zones(),
   inventory.totals_counted_in(),
   inventory.written_since(bigint),
@@ -417,7 +447,7 @@ grant execute on function
   inventory.fresh_by_asn(),
   inventory.fresh_by_number()
 to receiptd_analyst, receiptd_reader;
-grant execute on function inventory.refresh_totals() to receiptd_writer;
+grant execute on function inventory.refresh_totals(), inventory.silences() to receiptd_writer;
 
 create view reporting.asns as
 with fresh as materialized (
@@ -547,6 +577,12 @@ comment on constraint totals_by_number_kind_check on inventory.totals_by_number 
 comment on column inventory.totals_by_number.number is 'The number. Example: CT0C3AC5201';
 comment on index inventory.totals_by_number_number_idx is 'For one carton or reference.';
 comment on index inventory.totals_by_number_asn_idx is 'For inventory.refresh_totals.';
+comment on table inventory.totals_silences is
+  'reporting.silences when inventory.refresh_totals ran last, where something usually comes in that time.';
+comment on column inventory.totals_silences.usual_units is
+  'How many units came in the same span of time of the week, on average of the four weeks before. Example: 31.5';
+comment on function inventory.silences() is
+  'For the metrics of the service: inventory.totals_silences, the largest first, unless that is older than an hour.';
 comment on function inventory.time_zones() is 'The time zones of inventory.warehouses, as one text.';
 comment on function inventory.totals_counted_in() is
   'The transaction up to which the tables totals_... are counted. Null: they are not to be used, since nothing was counted, or in another cluster or other time zones, or receipts was truncated since; inventory.refresh_totals puts that right.';
@@ -585,7 +621,8 @@ begin
         'reporting.reference_numbers',
         'inventory.totals_by_day',
         'inventory.totals_by_asn',
-        'inventory.totals_by_number'
+        'inventory.totals_by_number',
+        'inventory.totals_silences'
       ]::regclass[]
     ) as relation on relation = viewed.attrelid
     left join pg_attribute as kept on kept.attrelid = 'inventory.receipts'::regclass and kept.attname = viewed.attname

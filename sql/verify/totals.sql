@@ -20,7 +20,7 @@ begin
     )
     union all
     select format('the table inventory.%s is missing, belongs to somebody else, or has no comment', name)
-    from unnest(array['totals_state', 'totals_by_day', 'totals_by_asn', 'totals_by_number']) as name
+    from unnest(array['totals_state', 'totals_by_day', 'totals_by_asn', 'totals_by_number', 'totals_silences']) as name
     where not exists (
       select
       from pg_class
@@ -31,7 +31,7 @@ begin
     )
     union all
     select format('%s has more than it should on inventory.%s, or receiptd_reader may not read it', role, name)
-    from unnest(array['totals_state', 'totals_by_day', 'totals_by_asn', 'totals_by_number']) as name
+    from unnest(array['totals_state', 'totals_by_day', 'totals_by_asn', 'totals_by_number', 'totals_silences']) as name
     cross join unnest(array['receiptd_reader', 'receiptd_analyst', 'receiptd_writer', 'public']) as role
     where to_regclass('inventory.' || name) is not null
       and (
@@ -59,7 +59,8 @@ begin
         'inventory.fresh_by_day()',
         'inventory.fresh_by_asn()',
         'inventory.fresh_by_number()',
-        'inventory.refresh_totals()'
+        'inventory.refresh_totals()',
+        'inventory.silences()'
       ]
     ) as signature
     where not exists (
@@ -77,7 +78,8 @@ begin
         ('inventory.fresh_by_day()', array['receiptd_analyst', 'receiptd_reader']),
         ('inventory.fresh_by_asn()', array['receiptd_analyst', 'receiptd_reader']),
         ('inventory.fresh_by_number()', array['receiptd_analyst', 'receiptd_reader']),
-        ('inventory.refresh_totals()', array['receiptd_writer'])
+        ('inventory.refresh_totals()', array['receiptd_writer']),
+        ('inventory.silences()', array['receiptd_writer'])
     ) as granted (signature, roles)
     cross join unnest(array['receiptd_analyst', 'receiptd_reader', 'receiptd_writer', 'public']) as role
     where to_regprocedure(signature) is not null

@@ -18,7 +18,7 @@ get() {
 # figure NAME: prints what that metric of worker 1 is now, with all labels of NAME; 0 when it is not there.
 figure() {
     get 1/metrics
-    awk -v name="$1" '$1 == name { print $2; found = 1 } END { if (!found) print 0 }' "$body"
+    name=$1 awk 'index($0, ENVIRON["name"] " ") == 1 { print $NF; found = 1 } END { if (!found) print 0 }' "$body"
 }
 
 @test "each worker is alive and ready, and so is the one that serves" {
@@ -77,6 +77,30 @@ post_to_page() {
     diff <(sed -n 's/^# TYPE \([a-z_]*\) .*/\1/p' "$body" | sort) \
         <(sed -n 's/^| `\([a-z_]*\)`.*/\1/p' "$root/deploy/METRICS.md" | sort)
     ! command -v promtool >/dev/null || promtool check metrics <"$body"
+}
+
+@test "a warehouse from which nothing comes though it usually does" {
+    local pid silent='receiptd_silence_usual_units{program="quiet \"s\"",warehouse="77"}'
+    unit=quiet-$BATS_TEST_NUMBER
+    post "$(receipt "$unit" '.program_identifier = "quiet \"s\"" | .to.identifier = 77')"
+    expect 201 created
+    # The last one an hour ago; in that hour of each of the four weeks before, 50 came.
+    sql "update receipts set received_at = now() - interval '1 hour' where unit_identifier = :'unit';
+        insert into receipts select (jsonb_populate_record(r, jsonb_build_object('unit_identifier', :'unit' || '-' || n,
+            'request_id', gen_random_uuid(), 'received_at', now() - interval '30 minutes' - (1 + n % 4) * interval '7 days'))).*
+        from receipts as r, generate_series(1, 200) as n where unit_identifier = :'unit'" unit="$unit"
+    sql 'select refresh_totals()' >/dev/null
+    # A new worker asks at once.
+    pid=$(worker_pid 1)
+    kill "$pid"
+    eventually 10 new_worker 1 "$pid"
+    eventually 10 is_figure "$silent" 50
+    python3 "$e2e/metrics.py" "$body"
+    sql 'delete from receipts where to_identifier = 77; select refresh_totals()' >/dev/null
+}
+
+is_figure() {
+    [[ $(figure "$1") == "$2" ]]
 }
 
 @test "deliveries are counted by answer and key, batches by rows, and every stage has its time" {

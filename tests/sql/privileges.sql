@@ -89,6 +89,8 @@ select set_eq(
       ('fresh_by_number()', 'receiptd_analyst', 'execute'),
       ('fresh_by_number()', 'receiptd_reader', 'execute'),
       ('refresh_totals()', 'receiptd_writer', 'execute'),
+      ('silences()', 'receiptd_writer', 'execute'),
+      ('totals_silences', 'receiptd_reader', 'select'),
       ('purge()', 'receiptd_purger', 'execute'),
       ('purge_portion()', 'receiptd_purger', 'execute')
   $$,
