@@ -40,7 +40,7 @@ class Filled(Instance):
                         *(word for item in arguments.items() for word in ("-v", "%s=%s" % item)))
 
     def fill(self, rows):
-        """Until there are about that many rows, the last ASN being whole. Returns how many seconds it took."""
+        """Until there are about that many rows, the last ASN being whole. How many seconds that took, and vacuum."""
         begun, first, upto = time.monotonic(), self.last_asn + 1, min(self.asns, int(rows / MEAN_UNITS))
         for setting in LOADING:
             self.sql(f"alter system set {setting}")
@@ -49,12 +49,18 @@ class Filled(Instance):
             for part in [pool.submit(self.fill_part, n, upto) for n in range(first, upto + 1, ASNS_AT_ONCE)]:
                 part.result()
         self.last_asn = upto
-        self.sql("vacuum (analyze) receipts")
+        filled, vacuumed = time.monotonic() - begun, self.vacuum()
         for setting in LOADING:
             self.sql(f"alter system reset {setting.split()[0]}")
         self.sql("select pg_reload_conf()")
         self.sql("checkpoint")
         os.sync()
+        return filled, vacuumed
+
+    def vacuum(self):
+        """As autovacuum does it after insertions; in how many seconds."""
+        begun = time.monotonic()
+        self.sql("vacuum (analyze) receipts")
         return time.monotonic() - begun
 
     def count_totals(self, anew):
@@ -148,13 +154,13 @@ def main(empty, filled, rows, rounds, seconds, file):
 
     sizes, loads, times, counting, plans = [], [], [], [], ""
     for step in sorted({step for step in STEPS if step < rows} | {rows}):
-        took = filled.fill(step)
+        took, vacuumed = filled.fill(step)
         size = filled.sizes()
         count = size.pop("rows")
         print(f"{count:,} rows after {took:.0f} s", flush=True)
         sizes.append([f"{count:,}", *(f"{size[name] / count:.1f}" for name in sorted(size)),
                       f"{sum(size.values()) / MB / 1024:.1f}"])
-        counting.append([f"{count:,}", f"{filled.count_totals(True):.0f}"])
+        counting.append([f"{count:,}", f"{vacuumed:.0f}", f"{filled.count_totals(True):.0f}"])
         for what, question in filled.questions().items():
             first, second, plan = filled.explain(question)
             times.append([what, f"{count:,}", first, second])
@@ -167,7 +173,7 @@ def main(empty, filled, rows, rounds, seconds, file):
             results["new ASNs"].append(load(filled, seconds, f"{filled.last_asn + 1}-{filled.last_asn + 5000}"))
             results["any ASNs"].append(load(filled, seconds, f"0-{filled.last_asn}"))
         written = sum(figures["requests"] for figures in results["new ASNs"] + results["any ASNs"])
-        counting[-1] += [f"{written:,}", f"{filled.count_totals(False):.1f}"]
+        counting[-1] += [f"{written:,}", f"{filled.vacuum():.1f}", f"{filled.count_totals(False):.1f}"]
         print(f"totals: {counting[-1]}", flush=True)
         for what, figures in results.items():
             def median(get, figures=figures):
@@ -186,7 +192,7 @@ def main(empty, filled, rows, rounds, seconds, file):
                    "misses", "WAL B", "images B"], loads)
     sizes = table(["rows", *(f"{name} B" for name in names), "GB"], sizes)
     times = table(["", "rows", "first ms", "second ms"], times)
-    counting = table(["rows", "all of them, s", "receipts written since", "these, s"], counting)
+    counting = table(["rows", "vacuum, s", "counting all, s", "receipts written since", "vacuum, s", "counting these, s"], counting)
     settings = "".join(f"- {name}: {filled.sql(f'show {name}')}\n" for name in SETTINGS)
     pathlib.Path(file).write_text(f"""# How the cost grows
 
@@ -207,9 +213,10 @@ be in the system's cache. WAL: bytes a receipt without full-page images, and tho
 ## Size, bytes a receipt
 
 {sizes}
-## Totals
+## Vacuum and totals
 
-How long `select refresh_totals()` takes: to count everything, and to count what the loads above have written.
+How long `vacuum (analyze) receipts` takes after filling, and `select refresh_totals()` to count everything; and both again
+after what the loads above have written.
 
 {counting}
 ## Usual questions
