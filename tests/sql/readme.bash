@@ -1,0 +1,146 @@
+# The statements of sql/README.md, as they stand there; sourced by run, after sessions.bash.
+# shellcheck shell=bash disable=SC2154 # here and scratch are run's
+
+# blocks: the README's blocks of code, with a NUL after each.
+blocks() {
+    awk '
+        function flush() { if (text != "") printf "%s%c", text, 0; text = "" }
+        /^    / { if (text == "") { match($0, /^ */); indent = RLENGTH } text = text substr($0, indent + 1) "\n"; next }
+        /^$/ { if (text != "") text = text "\n"; next }
+        { flush() }
+        END { flush() }
+    ' "$project/README.md"
+}
+
+# block WORDS: the one in which they stand.
+block() {
+    local text found=()
+    while IFS= read -r -d '' text; do
+        [[ $text != *"$1"* ]] || found+=("$text")
+    done < <(blocks)
+    ((${#found[@]} == 1)) || { echo "${#found[@]} blocks of sql/README.md have: $1" >&2 && return 1; }
+    printf '%s' "${found[0]}"
+}
+
+# as_operator WORDS [NAME=VALUE...]: runs that block of shell commands as the user who runs PostgreSQL.
+as_operator() {
+    local text
+    text=$(block "$1") || return 1
+    (cd "$scratch/operator" && "${as_user[@]}" env PATH="$pg_bin:$PATH" PGUSER=postgres "${@:2}" bash -ec "$text" </dev/null)
+}
+
+# Each block of SQL runs. What stands for something is put in: a cursor, an id.
+runs() {
+    local text=$1
+    text=${text//7412345678901234567\/1:123456/$(sql -c 'select inventory.changes_begin()')}
+    text=${text//…/$(sql -c 'select gen_random_uuid()')}
+    if [[ $text == call* ]]; then
+        psql -X -v ON_ERROR_STOP=1 -c "$text"
+    else
+        psql -X -v ON_ERROR_STOP=1 -f - <<<"begin; $text rollback;"
+    fi
+}
+
+test_readme() {
+    local text count=0
+    sql -c 'create extension if not exists pg_stat_statements schema public' -c 'create extension if not exists pgstattuple schema public' 2>/dev/null
+    open readme receiptd_writer
+    tell readme "$(deliver '{"request": 801, "unit_identifier": "readme", "carton_identifier": "CT0C3AC5201",
+        "reference_identifier": "10012345"}' | tr '\n' ' ')"
+    check 'a receipt in the carton that the README asks for' hears readme '{created}'
+    while IFS= read -r -d '' text; do
+        # Shell commands, and a subscription, which test_publication makes.
+        [[ $text != @(psql|sqitch|pg_|echo|'create subscription')* ]] || continue
+        check "sql/README.md: ${text%%$'\n'*}" runs "$text"
+        count=$((count + 1))
+    done < <(blocks)
+    check 'these were all of them' test "$count" -ge 12
+    check 'the carton has its unit' test "$(sql -f - <<<"$(block 'in a carton' | sed '/under an RMA/,$d')" | grep -c readme)" = 1
+    check 'and so has the RMA' test "$(sql -f - <<<"$(block 'in a carton' | sed '1,/under an RMA/d; /twelve months/,$d')" | grep -c readme)" = 1
+    sql -c "delete from inventory.receipts where unit_identifier = 'readme'"
+}
+
+# units [HOST]: of the receipts of that cluster, in the order of their names.
+units() {
+    PGHOST=${1:-$PGHOST} sql -c "select string_agg(unit_identifier, ' ' order by unit_identifier) from inventory.receipts"
+}
+
+receive() {
+    sql -U receiptd_writer -c "set test.program = 'operated'" -f "$here/include/deliver.psql" -c "
+        select from pg_temp.deliver('{\"request\": $1, \"unit_identifier\": \"U$1\"}')" >/dev/null
+}
+
+# configure FOLDER SETTING...: with a socket of its own there.
+configure() {
+    printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$1/..'" "${@:2}" |
+        "${as_user[@]}" tee -a "$1/postgresql.auto.conf" >/dev/null
+}
+
+stop_cluster() {
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$1" -s -w -m immediate stop
+}
+
+# What an operator does with the whole cluster; nothing of pgTAP's is in the database any more.
+test_operating() {
+    local time verified=(db:pg://postgres@/inventory) folder
+    mkdir "$scratch/operator"
+    for folder in operator operator/{restored,recovered,archive,upgraded}; do
+        mkdir -p "$scratch/$folder"
+        ((EUID != 0)) || chown "$server_user:" "$scratch/$folder"
+    done
+    cp "$project/roles.sql" "$scratch/operator/"
+    grep -q '^local replication' "$scratch/data/pg_hba.conf" ||
+        echo 'local replication postgres peer map=tests' >>"$scratch/data/pg_hba.conf"
+    sql -c 'select from pg_reload_conf()'
+    check 'a receipt before the backup' receive 1
+
+    initialize "$scratch/operator/restored/data"
+    check 'the dump' bash -c "cd $scratch/operator && PGUSER=postgres PATH=$pg_bin:\$PATH && $(block 'pg_dump --create' | sed -n 1p)"
+    check 'restored as the README has it' env PGHOST="$scratch/operator/restored" \
+        bash -ec "cd $scratch/operator && export PGUSER=postgres && $(block 'pg_dump --create' | sed 1d)"
+    check 'it has the receipt' test "$(units "$scratch/operator/restored")" = U1
+    check 'and all that belongs to it' env PGHOST="$scratch/operator/restored" \
+        bash -c "cd $project && SQITCH_FULLNAME=test SQITCH_EMAIL=test@localhost sqitch verify db:pg://postgres@/inventory"
+    stop_cluster "$scratch/operator/restored/data"
+
+    check 'an archive and a base backup' as_operator 'alter system set archive_mode' \
+        PGHOST="$scratch" DATA="$scratch/data" ARCHIVE="$scratch/operator/archive" BACKUP="$scratch/operator/recovered/data"
+    check 'a receipt after the backup' receive 2
+    time=$(sql -c 'select clock_timestamp()')
+    check 'one too late' receive 3
+    sql -c 'select pg_switch_wal()' >/dev/null
+    configure "$scratch/operator/recovered/data" 'archive_mode = off'
+    check 'the last segment is archived' await 20 is_archived
+    check 'recovery to a time' as_operator 'recovery_target_time' PGHOST="$scratch/operator/recovered" \
+        ARCHIVE="$scratch/operator/archive" BACKUP="$scratch/operator/recovered/data" TIME="$time"
+    check 'it ends' await 20 has_recovered
+    check 'with what was received until then' test "$(units "$scratch/operator/recovered")" = 'U1 U2'
+    check 'and takes new ones' env PGHOST="$scratch/operator/recovered" bash -c "psql -XAtqc \"update inventory.receipts set sku = 'S2'\""
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/operator/recovered/data" -s -w -m fast stop
+
+    initialize "$scratch/operator/upgraded/data" --no-start
+    check 'pg_upgrade' as_operator 'pg_upgrade --old-bindir' OLDBIN="$pg_bin" NEWBIN="$pg_bin" \
+        OLD="$scratch/operator/recovered/data" NEW="$scratch/operator/upgraded/data"
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/operator/upgraded/data" -l "$scratch/operator/upgraded/log" -s -w start
+    check 'the upgraded cluster has the receipts' test "$(units "$scratch/operator/upgraded")" = 'U1 U2'
+    check 'totals notice that it is another one' test -z \
+        "$(PGHOST=$scratch/operator/upgraded sql -c 'select inventory.totals_counted_in()')"
+    check 'and count it' test -n "$(PGHOST=$scratch/operator/upgraded sql -U receiptd_writer -c 'select inventory.refresh_totals()')"
+    stop_cluster "$scratch/operator/upgraded/data"
+}
+
+is_archived() {
+    sql -c "select last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1) from pg_stat_archiver" | grep -qx t
+}
+
+has_recovered() {
+    PGHOST=$scratch/operator/recovered sql -c 'select pg_is_in_recovery()' 2>/dev/null | grep -qx f
+}
+
+# initialize FOLDER [--no-start]: an empty cluster with a socket beside the folder.
+initialize() {
+    (cd "$scratch" && "${as_user[@]}" "$pg_bin/initdb" -D "$1" -U postgres -E UTF8 --locale=C.UTF-8 --no-sync >/dev/null 2>&1)
+    configure "$1" 'fsync = off' 'shared_buffers = 16MB' "max_prepared_transactions = 0"
+    cp "$scratch"/data/pg_{hba,ident}.conf "$1/"
+    [[ ${2-} == --no-start ]] || "${as_user[@]}" "$pg_bin/pg_ctl" -D "$1" -l "$1/../log" -s -w start
+}
