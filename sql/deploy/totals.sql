@@ -36,6 +36,18 @@ create table inventory.totals_by_day (
 );
 create index totals_by_day_day_idx on inventory.totals_by_day (day, to_identifier);
 
+-- A year of days of 50 million receipts is 3 million rows, which take 2.5 s to sum up.
+create table inventory.totals_by_month (
+  month date not null,
+  program_identifier text collate "C" not null,
+  to_identifier bigint not null,
+  initial_condition text not null,
+  initial_channel text not null,
+  return_reason text,
+  units bigint not null
+);
+create index totals_by_month_month_idx on inventory.totals_by_month (month, to_identifier);
+
 create table inventory.totals_by_asn (
   program_identifier text collate "C" not null,
   asn_number text collate "C" not null,
@@ -70,6 +82,7 @@ create table inventory.totals_silences (
 revoke all on
   inventory.totals_state,
   inventory.totals_by_day,
+  inventory.totals_by_month,
   inventory.totals_by_asn,
   inventory.totals_by_number,
   inventory.totals_silences
@@ -77,6 +90,7 @@ from public;
 grant select on
   inventory.totals_state,
   inventory.totals_by_day,
+  inventory.totals_by_month,
   inventory.totals_by_asn,
   inventory.totals_by_number,
   inventory.totals_silences
@@ -86,6 +100,7 @@ create function inventory.time_zones()
 returns text
 language sql
 stable
+parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -97,6 +112,7 @@ create function inventory.totals_counted_in()
 returns bigint
 language sql
 stable
+parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -123,12 +139,13 @@ returns table (
 )
 language plpgsql
 stable
+parallel safe
 security definer
 rows 10000
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set jit = off
-set plan_cache_mode = force_custom_plan
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -159,20 +176,55 @@ end
 $$;
 
 -- Which day it is for a receipt depends on its warehouse, which a revision may have changed: so every day that it may have
--- been is counted. A day that was written to is here with 0 units too, so that it counts also when all of it is gone.
-create function inventory.fresh_by_day()
-returns setof inventory.totals_by_day
+-- been is counted.
+create function inventory.fresh_days()
+returns date[]
 language plpgsql
 stable
+parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 set jit = off
-set plan_cache_mode = force_custom_plan
+set plan_cache_mode = force_generic_plan
 as $$
-declare
-  since constant bigint := inventory.totals_counted_in();
 begin
-  if since is null then
+  return (
+    select coalesce(array_agg(distinct (written.at at time zone zone.time_zone)::date), '{}')
+    from (
+      select distinct to_timestamp(floor(extract(epoch from received_at) / 900) * 900) as at
+      from inventory.written_since(inventory.totals_counted_in())
+    ) as written
+    cross join (
+      select 'UTC' as time_zone
+      union
+      select time_zone
+      from inventory.warehouses
+    ) as zone
+  );
+end
+$$;
+
+create function inventory.fresh_by_day()
+returns table (
+  day date,
+  program_identifier text,
+  to_identifier bigint,
+  initial_condition text,
+  initial_channel text,
+  return_reason text,
+  units bigint
+)
+language plpgsql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  if inventory.totals_counted_in() is null then
     return query
     select
       (r.received_at at time zone coalesce(w.time_zone, 'UTC'))::date,
@@ -193,19 +245,9 @@ begin
     union
     select time_zone
     from inventory.warehouses
-  ), written as (
-    select distinct to_timestamp(floor(extract(epoch from received_at) / 900) * 900) as at
-    from inventory.written_since(since)
-  ), touched as materialized (
-    select distinct (written.at at time zone zone.time_zone)::date as day
-    from written
-    cross join zone
   )
-  select touched.day, '', 0::bigint, '', '', null, 0::bigint
-  from touched
-  union all
   select touched.day, counted.*
-  from touched
+  from unnest(inventory.fresh_days()) as touched (day)
   cross join lateral (
     select
       r.program_identifier,
@@ -224,16 +266,84 @@ begin
 end
 $$;
 
--- An ASN of which nothing is left is here with 0 units.
-create function inventory.fresh_by_asn()
-returns setof inventory.totals_by_asn
+-- Months with a day that was written to: first days of these.
+create function inventory.fresh_months()
+returns date[]
+language sql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct date_trunc('month', day)::date), '{}')
+  from unnest(inventory.fresh_days()) as day
+$$;
+
+create function inventory.fresh_by_month()
+returns table (
+  month date,
+  program_identifier text,
+  to_identifier bigint,
+  initial_condition text,
+  initial_channel text,
+  return_reason text,
+  units bigint
+)
 language plpgsql
 stable
+parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 set jit = off
-set plan_cache_mode = force_custom_plan
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+declare
+  counted constant boolean := inventory.totals_counted_in() is not null;
+  days constant date[] := inventory.fresh_days();
+begin
+  return query
+  select
+    date_trunc('month', d.day)::date,
+    d.program_identifier,
+    d.to_identifier,
+    d.initial_condition,
+    d.initial_channel,
+    d.return_reason,
+    sum(d.units)::bigint
+  from (
+    select t.*
+    from unnest(inventory.fresh_months()) as touched (month)
+    join inventory.totals_by_day as t on t.day >= touched.month and t.day < touched.month + interval '1 month'
+    where counted
+      and t.day <> all (days)
+    union all
+    select *
+    from inventory.fresh_by_day()
+  ) as d
+  group by 1, 2, 3, 4, 5, 6;
+end
+$$;
+
+-- An ASN of which nothing is left is here with 0 units.
+create function inventory.fresh_by_asn()
+returns table (
+  program_identifier text,
+  asn_number text,
+  units bigint,
+  cartons bigint,
+  first_received_at timestamptz,
+  last_received_at timestamptz
+)
+language plpgsql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
 declare
   since constant bigint := inventory.totals_counted_in();
 begin
@@ -265,14 +375,16 @@ end
 $$;
 
 create function inventory.fresh_by_number()
-returns setof inventory.totals_by_number
+returns table (kind text, number text, program_identifier text, asn_number text)
 language plpgsql
 stable
+parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 set jit = off
-set plan_cache_mode = force_custom_plan
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
 declare
   since constant bigint := inventory.totals_counted_in();
 begin
@@ -317,7 +429,7 @@ set enable_mergejoin = on
 set lock_timeout = 0
 set jit = off
 set work_mem = '64MB'
-set plan_cache_mode = force_custom_plan
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   certain constant bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1;
@@ -334,23 +446,39 @@ begin
   since := inventory.totals_counted_in();
   if since is null then
     delete from inventory.totals_by_day;
+    delete from inventory.totals_by_month;
     delete from inventory.totals_by_asn;
     delete from inventory.totals_by_number;
     insert into inventory.totals_by_day select * from inventory.fresh_by_day();
+    insert into inventory.totals_by_month
+    select
+      date_trunc('month', day)::date,
+      program_identifier,
+      to_identifier,
+      initial_condition,
+      initial_channel,
+      return_reason,
+      sum(units)
+    from inventory.totals_by_day
+    group by 1, 2, 3, 4, 5, 6;
     insert into inventory.totals_by_asn select * from inventory.fresh_by_asn();
     insert into inventory.totals_by_number select * from inventory.fresh_by_number();
   else
-    with fresh as materialized (
-      select *
-      from inventory.fresh_by_day()
-    ), gone as (
+    with gone as (
+      delete from inventory.totals_by_month
+      where month = any (inventory.fresh_months())
+    )
+    insert into inventory.totals_by_month
+    select *
+    from inventory.fresh_by_month();
+
+    with gone as (
       delete from inventory.totals_by_day
-      where day in (select day from fresh)
+      where day = any (inventory.fresh_days())
     )
     insert into inventory.totals_by_day
     select *
-    from fresh
-    where units > 0;
+    from inventory.fresh_by_day();
 
     with fresh as materialized (
       select *
@@ -417,7 +545,7 @@ $$;
 
 -- For the metrics: none where they are not of now.
 create function inventory.silences()
-returns setof inventory.totals_silences
+returns table (program_identifier text, to_identifier bigint, usual_units double precision)
 language sql
 stable
 security definer
@@ -435,7 +563,10 @@ revoke all on function
   inventory.time_zones(),
   inventory.totals_counted_in(),
   inventory.written_since(bigint),
+  inventory.fresh_days(),
   inventory.fresh_by_day(),
+  inventory.fresh_months(),
+  inventory.fresh_by_month(),
   inventory.fresh_by_asn(),
   inventory.fresh_by_number(),
   inventory.refresh_totals()
@@ -443,7 +574,10 @@ from public;
 -- Whoever reads a view calls its functions.
 grant execute on function
   inventory.totals_counted_in(),
+  inventory.fresh_days(),
   inventory.fresh_by_day(),
+  inventory.fresh_months(),
+  inventory.fresh_by_month(),
   inventory.fresh_by_asn(),
   inventory.fresh_by_number()
 to receiptd_analyst, receiptd_reader;
@@ -468,10 +602,6 @@ from fresh as f
 where f.units > 0;
 
 create view reporting.receipts_by_day as
-with fresh as materialized (
-  select *
-  from inventory.fresh_by_day()
-)
 select
   c.day,
   c.program_identifier,
@@ -486,11 +616,33 @@ from (
   select t.*
   from inventory.totals_by_day as t
   where (select inventory.totals_counted_in()) is not null
-    and t.day not in (select f.day from fresh as f)
+    and t.day <> all ((select inventory.fresh_days())::date[])
   union all
   select f.*
-  from fresh as f
-  where f.units > 0
+  from inventory.fresh_by_day() as f
+) as c
+left join inventory.warehouses as w on w.to_identifier = c.to_identifier
+left join inventory.condition_codes as m on m.initial_condition = c.initial_condition;
+
+create view reporting.receipts_by_month as
+select
+  c.month,
+  c.program_identifier,
+  c.to_identifier,
+  coalesce(w.name, c.to_identifier::text) as warehouse,
+  c.initial_condition,
+  m.meaning as condition_meaning,
+  c.initial_channel,
+  c.return_reason,
+  c.units
+from (
+  select t.*
+  from inventory.totals_by_month as t
+  where (select inventory.totals_counted_in()) is not null
+    and t.month <> all ((select inventory.fresh_months())::date[])
+  union all
+  select f.*
+  from inventory.fresh_by_month() as f
 ) as c
 left join inventory.warehouses as w on w.to_identifier = c.to_identifier
 left join inventory.condition_codes as m on m.initial_condition = c.initial_condition;
@@ -544,7 +696,12 @@ join inventory.receipts as r
   and found.number in (r.reference_identifier, r.reference_alternate_identifier)
 group by found.number, r.reference_type, r.program_identifier, r.asn_number;
 
-grant select on reporting.asns, reporting.receipts_by_day, reporting.cartons, reporting.reference_numbers
+grant select on
+  reporting.asns,
+  reporting.receipts_by_day,
+  reporting.receipts_by_month,
+  reporting.cartons,
+  reporting.reference_numbers
 to receiptd_analyst, receiptd_reader;
 
 comment on table inventory.totals_state is
@@ -564,6 +721,12 @@ comment on table inventory.totals_by_day is
 comment on column inventory.totals_by_day.day is 'The day in the time zone of the warehouse. Example: 2026-11-23';
 comment on column inventory.totals_by_day.units is 'How many units. Example: 42';
 comment on index inventory.totals_by_day_day_idx is 'For a span of days.';
+comment on table inventory.totals_by_month is
+  'Counted beforehand for reporting.receipts_by_month, from inventory.totals_by_day.';
+comment on column inventory.totals_by_month.month is
+  'The first day of the month, in the time zone of the warehouse. Example: 2026-11-01';
+comment on column inventory.totals_by_month.units is 'How many units. Example: 1250';
+comment on index inventory.totals_by_month_month_idx is 'For a span of months.';
 comment on table inventory.totals_by_asn is
   'Counted beforehand for reporting.asns. What was written to since inventory.totals_state.counted_in may differ here: read the view.';
 comment on column inventory.totals_by_asn.units is 'How many units. Example: 12';
@@ -588,8 +751,14 @@ comment on function inventory.totals_counted_in() is
   'The transaction up to which the tables totals_... are counted. Null: they are not to be used, since nothing was counted, or in another cluster or other time zones, or receipts was truncated since; inventory.refresh_totals puts that right.';
 comment on function inventory.written_since(bigint) is
   'Receipts that were written to after a transaction; deleted ones with the time at which they had been received.';
+comment on function inventory.fresh_days() is
+  'The days that were written to since they were counted.';
 comment on function inventory.fresh_by_day() is
   'What takes the place of rows of inventory.totals_by_day: all of each day that was written to since it was counted; everything, where nothing is.';
+comment on function inventory.fresh_months() is
+  'The months with a day that was written to since it was counted, by their first days.';
+comment on function inventory.fresh_by_month() is
+  'What takes the place of rows of inventory.totals_by_month: all of each month that was written to since it was counted; everything, where nothing is.';
 comment on function inventory.fresh_by_asn() is
   'What takes the place of rows of inventory.totals_by_asn: each ASN that was written to since it was counted; everything, where nothing is.';
 comment on function inventory.fresh_by_number() is
@@ -600,7 +769,9 @@ comment on function inventory.refresh_totals() is
 comment on view reporting.asns is
   'One row for each advance ship notice (ASN) against which a unit was received: what has come so far. What was announced is not known here. For those with a receipt lately: where last_received_at > ....';
 comment on view reporting.receipts_by_day is
-  'Units received by day, in the time zone of the warehouse (inventory.warehouses; else UTC), and by condition, channel and reason. A unit counts on the day it was first received, under what was reported of it last. For months and years: sum(units).';
+  'Units received by day, in the time zone of the warehouse (inventory.warehouses; else UTC), and by condition, channel and reason. A unit counts on the day it was first received, under what was reported of it last. For months and years: reporting.receipts_by_month.';
+comment on view reporting.receipts_by_month is
+  'reporting.receipts_by_day by month.';
 comment on view reporting.cartons is
   'One row for each carton and ASN in which a unit was received: look for one carton here, and for its units in reporting.receipts, by program_identifier, asn_number and carton_identifier.';
 comment on view reporting.reference_numbers is
@@ -617,9 +788,11 @@ begin
       array[
         'reporting.asns',
         'reporting.receipts_by_day',
+        'reporting.receipts_by_month',
         'reporting.cartons',
         'reporting.reference_numbers',
         'inventory.totals_by_day',
+        'inventory.totals_by_month',
         'inventory.totals_by_asn',
         'inventory.totals_by_number',
         'inventory.totals_silences'
@@ -649,6 +822,10 @@ comment on column reporting.receipts_by_day.day is
   'The day, in the time zone of the warehouse. Example: 2026-11-23';
 comment on column reporting.receipts_by_day.units is
   'How many units were received. Example: 42';
+comment on column reporting.receipts_by_month.month is
+  'The first day of the month, in the time zone of the warehouse. Example: 2026-11-01';
+comment on column reporting.receipts_by_month.units is
+  'How many units were received. Example: 1250';
 comment on column reporting.cartons.units is
   'How many units were received in it. Example: 12';
 comment on column reporting.reference_numbers.units is

@@ -12,7 +12,7 @@ begin
   into problems
   from (
     select format('the view reporting.%s is missing, or belongs to somebody else', name)
-    from unnest(array['asns', 'receipts_by_day', 'cartons', 'reference_numbers']) as name
+    from unnest(array['asns', 'receipts_by_day', 'receipts_by_month', 'cartons', 'reference_numbers']) as name
     where not exists (
       select
       from pg_class
@@ -20,7 +20,7 @@ begin
     )
     union all
     select format('the table inventory.%s is missing, belongs to somebody else, or has no comment', name)
-    from unnest(array['totals_state', 'totals_by_day', 'totals_by_asn', 'totals_by_number', 'totals_silences']) as name
+    from unnest(array['totals_state', 'totals_by_day', 'totals_by_month', 'totals_by_asn', 'totals_by_number', 'totals_silences']) as name
     where not exists (
       select
       from pg_class
@@ -31,7 +31,7 @@ begin
     )
     union all
     select format('%s has more than it should on inventory.%s, or receiptd_reader may not read it', role, name)
-    from unnest(array['totals_state', 'totals_by_day', 'totals_by_asn', 'totals_by_number', 'totals_silences']) as name
+    from unnest(array['totals_state', 'totals_by_day', 'totals_by_month', 'totals_by_asn', 'totals_by_number', 'totals_silences']) as name
     cross join unnest(array['receiptd_reader', 'receiptd_analyst', 'receiptd_writer', 'public']) as role
     where to_regclass('inventory.' || name) is not null
       and (
@@ -43,6 +43,7 @@ begin
     from unnest(
       array[
         'totals_by_day_day_idx',
+        'totals_by_month_month_idx',
         'totals_by_asn_last_received_at_idx',
         'totals_by_number_number_idx',
         'totals_by_number_asn_idx'
@@ -56,7 +57,10 @@ begin
         'inventory.time_zones()',
         'inventory.totals_counted_in()',
         'inventory.written_since(bigint)',
+        'inventory.fresh_days()',
         'inventory.fresh_by_day()',
+        'inventory.fresh_months()',
+        'inventory.fresh_by_month()',
         'inventory.fresh_by_asn()',
         'inventory.fresh_by_number()',
         'inventory.refresh_totals()',
@@ -75,7 +79,10 @@ begin
         ('inventory.time_zones()', array[]::text[]),
         ('inventory.totals_counted_in()', array['receiptd_analyst', 'receiptd_reader']),
         ('inventory.written_since(bigint)', array[]::text[]),
+        ('inventory.fresh_days()', array['receiptd_analyst', 'receiptd_reader']),
         ('inventory.fresh_by_day()', array['receiptd_analyst', 'receiptd_reader']),
+        ('inventory.fresh_months()', array['receiptd_analyst', 'receiptd_reader']),
+        ('inventory.fresh_by_month()', array['receiptd_analyst', 'receiptd_reader']),
         ('inventory.fresh_by_asn()', array['receiptd_analyst', 'receiptd_reader']),
         ('inventory.fresh_by_number()', array['receiptd_analyst', 'receiptd_reader']),
         ('inventory.refresh_totals()', array['receiptd_writer']),

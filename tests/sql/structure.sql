@@ -8,7 +8,7 @@ set local test.program = 'structure';
 select plan(39);
 
 select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes', 'feed_events', 'erased_people', 'totals_state',
-  'totals_by_day', 'totals_by_asn', 'totals_by_number', 'totals_silences']);
+  'totals_by_day', 'totals_by_month', 'totals_by_asn', 'totals_by_number', 'totals_silences']);
 
 prepare columns_of (name) as
   select
@@ -231,7 +231,10 @@ select functions_are(
     'time_zones',
     'totals_counted_in',
     'written_since',
+    'fresh_days',
     'fresh_by_day',
+    'fresh_months',
+    'fresh_by_month',
     'fresh_by_asn',
     'fresh_by_number',
     'refresh_totals',

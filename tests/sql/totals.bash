@@ -11,6 +11,8 @@ with viewed as (
   union all
   select 'day', to_jsonb(v) from reporting.receipts_by_day as v
   union all
+  select 'month', to_jsonb(v) from reporting.receipts_by_month as v
+  union all
   select 'carton', to_jsonb(v) from reporting.cartons as v
   union all
   select 'reference', to_jsonb(v) from reporting.reference_numbers as v
@@ -27,6 +29,14 @@ with viewed as (
   from (
     select received_on as day, program_identifier, to_identifier, warehouse, initial_condition, condition_meaning,
       initial_channel, return_reason, count(*) as units
+    from reporting.receipts
+    group by 1, 2, 3, 4, 5, 6, 7, 8
+  ) as q
+  union all
+  select 'month', to_jsonb(q)
+  from (
+    select date_trunc('month', received_on)::date as month, program_identifier, to_identifier, warehouse,
+      initial_condition, condition_meaning, initial_channel, return_reason, count(*) as units
     from reporting.receipts
     group by 1, 2, 3, 4, 5, 6, 7, 8
   ) as q
@@ -87,7 +97,7 @@ begin
         'carton_identifier', case when random() < 0.8 then 'C' || floor(random() * 6) end,
         'reference_identifier', 'R' || floor(random() * 5),
         'reference_alternate_identifier', case when random() < 0.5 then 'R' || floor(random() * 5) end,
-        'received_at', now() - random() * interval '3 days',
+        'received_at', now() - random() * interval '3 days' - floor(random() * 2) * interval '30 days',
         'created_in', pg_current_xact_id()::text::bigint
       ))).*
       from counted.sample as s
