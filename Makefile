@@ -31,7 +31,7 @@ fuzzers := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 quietly = $(if $(V),,@echo '$(1) $@';)
 
 .PHONY: all help install man package check-package clean format run stop status psql test packages check coverage \
-    check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell check-alerts \
+    check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell check-alerts check-citus \
     check-static check-debian check-systems check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
 all: $(BUILD)/receiptd
@@ -161,6 +161,10 @@ chaos: all
 ## make soak           DELIVERIES=1000000 to one worker: memory and descriptors must not grow
 soak: all
 	@tests/faults/soak
+
+## make check-citus   that the worker runs on Citus, where that is installed
+check-citus: all
+	@tests/citus/run
 
 ## make check-fuzz     hostile input, made by libFuzzer, for decoding and for storing
 ## make fuzz           the same for SECS=600 seconds; SEED= as it was printed begins with the same input

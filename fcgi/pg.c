@@ -28,7 +28,7 @@ PGconn *pg_connect(void) {
 const char pg_settings_query[] =
     "select name, setting, source from pg_catalog.pg_settings where name in ('fsync', 'full_page_writes',"
     " 'synchronous_commit', 'synchronous_standby_names', 'default_transaction_read_only', 'server_encoding',"
-    " 'lock_timeout') union all select 'pg_is_in_recovery()', pg_catalog.pg_is_in_recovery()::text, 'standby'";
+    " 'lock_timeout', 'citus.version') union all select 'pg_is_in_recovery()', pg_catalog.pg_is_in_recovery()::text, 'standby'";
 
 enum { NAME, SETTING, SOURCE };
 
@@ -56,6 +56,10 @@ static bool commits_are_durable(const PGresult *result) {
 static bool waits_briefly(const PGresult *result) {
     long timeout_ms = strtol(setting(result, "lock_timeout"), NULL, 10);
     return timeout_ms > 0 && timeout_ms <= LOCK_TIMEOUT_MAX_MS;
+}
+
+bool pg_is_citus(const PGresult *result) {
+    return find_row(result, "citus.version") >= 0;
 }
 
 enum pg_verdict pg_judge_settings(const PGresult *result, char *problem, size_t size) {

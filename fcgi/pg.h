@@ -32,4 +32,7 @@ enum pg_verdict {
  */
 enum pg_verdict pg_judge_settings(const PGresult *result, char *problem, size_t size);
 
+/* Whether the result of pg_settings_query is of a server with Citus. */
+bool pg_is_citus(const PGresult *result);
+
 #endif

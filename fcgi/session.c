@@ -17,6 +17,7 @@ enum { PROBLEM_SIZE = 256, SQLSTATE_SIZE = 6 };
 struct session {
     PGconn *connection; /* NULL while there is none */
     bool warned;
+    bool on_citus;
     const char *failure;
     char sqlstate[SQLSTATE_SIZE];
 
@@ -61,6 +62,10 @@ const char *session_failure(const struct session *session) {
 
 const char *session_sqlstate(const struct session *session) {
     return session->sqlstate;
+}
+
+bool session_on_citus(const struct session *session) {
+    return session->on_citus;
 }
 
 bool session_warned(const struct session *session) {
@@ -293,6 +298,7 @@ static bool is_fit(struct session *session, int64_t deadline_us) {
         return false;
     }
     enum pg_verdict verdict = pg_judge_settings(result, problem, sizeof problem);
+    session->on_citus = pg_is_citus(result);
     PQclear(result);
     switch (verdict) {
     case PG_FIT:

@@ -58,6 +58,9 @@ enum store_result session_run_briefly(struct session *session, unsigned lock_tim
                                       const struct session_parameters *parameters, int64_t deadline_us,
                                       PGresult **result);
 
+/* Whether the server is a node of Citus. */
+bool session_on_citus(const struct session *session);
+
 /* Whether the server has sent a warning since session_forget_warning: where a commit warns, it is not durable. */
 bool session_warned(const struct session *session);
 void session_forget_warning(struct session *session);

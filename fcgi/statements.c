@@ -80,29 +80,33 @@ static void append_insert(struct buffer *sql, size_t rows) {
     buffer_append_text(sql, " on conflict (" STATEMENTS_NATURAL_KEY ") do ");
 }
 
-#define RETURNING " returning coalesce(revised_request_id, request_id), " DURABLE ", request_id, revised_request_id"
+/* Citus takes neither a subquery nor a function there: then the settings are looked at after each connect only. */
+static void append_returning(struct buffer *sql, const struct statements_options *options) {
+    buffer_append_format(sql, " returning coalesce(revised_request_id, request_id), %s, request_id, revised_request_id",
+                         options->on_citus ? "true as durable" : DURABLE);
+}
 
 /* Nothing volatile may stand in "do update" (Citus refuses it), hence excluded.received_at, the default now(). */
-static void write_upsert(struct buffer *sql, size_t rows, const char *keep_when) {
+static void write_upsert(struct buffer *sql, size_t rows, const struct statements_options *options) {
     append_insert(sql, rows);
     buffer_append_text(sql, "update set ");
     append_assignments(sql, "excluded.", "excluded.received_at");
     buffer_append_text(sql, " where " NEITHER_BY("excluded") " and ");
     append_differs(sql, "excluded.");
-    if (keep_when)
-        buffer_append_format(sql, " and (%s) is not true", keep_when);
-    buffer_append_text(sql, RETURNING);
+    if (options->keep_when)
+        buffer_append_format(sql, " and (%s) is not true", options->keep_when);
+    append_returning(sql, options);
 }
 
-static void write_insert(struct buffer *sql, size_t rows, const char *keep_when) {
-    (void)keep_when;
+static void write_insert(struct buffer *sql, size_t rows, const struct statements_options *options) {
     append_insert(sql, rows);
-    buffer_append_text(sql, "nothing" RETURNING);
+    buffer_append_text(sql, "nothing");
+    append_returning(sql, options);
 }
 
 /* The rows that it finds it locks, also those that need no new version: so its commit makes all of them durable. */
-static void write_revise(struct buffer *sql, size_t rows, const char *keep_when) {
-    (void)keep_when;
+static void write_revise(struct buffer *sql, size_t rows, const struct statements_options *options) {
+    (void)options;
     buffer_append_text(sql, "with v as materialized (select delivery.* from (");
     append_values(sql, rows, RECEIPT_PARAMETERS);
     buffer_append_text(sql, ") as delivery (");
@@ -124,8 +128,8 @@ static void write_revise(struct buffer *sql, size_t rows, const char *keep_when)
  * when no standby has to have it too. The content is compared by the caller: as parameters it would cost PostgreSQL
  * more.
  */
-static void write_lookup(struct buffer *sql, size_t rows, const char *keep_when) {
-    (void)keep_when;
+static void write_lookup(struct buffer *sql, size_t rows, const struct statements_options *options) {
+    (void)options;
     buffer_append_text(sql, "select v.request_id, " DURABLE ", r.request_id, r.revised_request_id,"
                             " r.revision > 1 and inventory.has_revised(v.request_id, r.program_identifier,"
                             " r.asn_number, r.unit_identifier),"
@@ -143,8 +147,8 @@ static void write_lookup(struct buffer *sql, size_t rows, const char *keep_when)
  * A second try after a lost acknowledgement finds the row. It is written once more, not left alone: only a transaction
  * that has written waits for its commit to be durable, here and on a standby.
  */
-static void write_reject(struct buffer *sql, size_t rows, const char *keep_when) {
-    (void)keep_when;
+static void write_reject(struct buffer *sql, size_t rows, const struct statements_options *options) {
+    (void)options;
     buffer_append_text(sql, "insert into inventory.rejected_receipts"
                             " (request_id, api_key_name, status, message, errors, body, " STATEMENTS_NATURAL_KEY ")");
     append_values(sql, rows, REJECT_PARAMETERS);
@@ -154,7 +158,7 @@ static void write_reject(struct buffer *sql, size_t rows, const char *keep_when)
 
 static const struct {
     const char *name;
-    void (*write)(struct buffer *sql, size_t rows, const char *keep_when);
+    void (*write)(struct buffer *sql, size_t rows, const struct statements_options *options);
     size_t row_parameters;
 } statements[STATEMENT_COUNT] = {
     [STATEMENT_UPSERT] = {"upsert", write_upsert, RECEIPT_PARAMETERS},
@@ -172,6 +176,6 @@ size_t statements_row_parameters(enum statement statement) {
     return statements[statement].row_parameters;
 }
 
-void statements_write(struct buffer *sql, enum statement statement, size_t rows, const char *keep_when) {
-    statements[statement].write(sql, rows, keep_when);
+void statements_write(struct buffer *sql, enum statement statement, size_t rows, const struct statements_options *options) {
+    statements[statement].write(sql, rows, options);
 }

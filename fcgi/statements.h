@@ -55,10 +55,13 @@ const char *statements_name(enum statement statement);
 /* How many parameters a row takes. */
 size_t statements_row_parameters(enum statement statement);
 
-/*
- * Appends the statement for that many rows. keep_when is for UPSERT: SQL about r, the row there is, and excluded; when
- * it is true, r stays. NULL: never.
- */
-void statements_write(struct buffer *sql, enum statement statement, size_t rows, const char *keep_when);
+struct statements_options {
+    const char *keep_when; /* for UPSERT: SQL about r, the row there is, and excluded; where it is true, r stays */
+    bool on_citus;         /* as its planner takes it */
+};
+
+/* Appends the statement for that many rows. */
+void statements_write(struct buffer *sql, enum statement statement, size_t rows,
+                      const struct statements_options *options);
 
 #endif

@@ -130,7 +130,9 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
     struct buffer sql;
     buffer_init(&sql);
     if (unprepared || !*prepared) {
-        statements_write(&sql, statement, rows, pg->options.keep_when);
+        statements_write(&sql, statement, rows,
+                         &(struct statements_options){.keep_when = pg->options.keep_when,
+                                                      .on_citus = session_on_citus(pg->session)});
         buffer_append(&sql, "", 1);
         if (sql.failed) {
             buffer_fini(&sql);

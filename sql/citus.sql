@@ -18,8 +18,11 @@ set local citus.enable_unsafe_triggers = on;
 
 -- A statement for many receipts is split by shard, so it is planned with its values: with a generic plan the look-up fails
 -- with "could not create distributed plan". In the database, so that roles.sql does not undo it.
-select format('alter role receiptd_writer in database %I set plan_cache_mode = auto', current_database())
+select format('alter role receiptd_writer in database %I set plan_cache_mode = force_custom_plan', current_database())
 \gexec
+-- Functions that work as their owner ask the other nodes as that owner: let it in there (pg_hba.conf), and nowhere else.
+alter role receiptd_owner login;
+alter function inventory.erase_person(text) set citus.enable_unsafe_triggers = on;
 -- The feed and the totals go by the numbers of transactions of one PostgreSQL. Here each node has its own: without totals,
 -- the views for reports count the receipts themselves.
 drop trigger receipts_tell_deleted on inventory.receipts;
@@ -27,6 +30,33 @@ drop trigger receipts_tell_written on inventory.receipts;
 drop trigger receipts_tell_truncated on inventory.receipts;
 revoke execute on function inventory.changes_begin(), inventory.changes_since(text, integer) from receiptd_reader;
 revoke execute on function inventory.refresh_totals() from receiptd_writer;
+
+-- As deployed, but in PL/pgSQL: a function in SQL cannot hand its parameters to another node. The trigger calls it on a
+-- shard: what it asks is of one receipt, whose history is on the same node.
+create or replace function inventory.has_revised(
+  request_id uuid,
+  program_identifier text,
+  asn_number text,
+  unit_identifier text
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set citus.allow_nested_distributed_execution = on
+as $$
+begin
+  return exists (
+    select
+    from inventory.receipt_revisions as past
+    where past.program_identifier = $2
+      and past.asn_number = $3
+      and past.unit_identifier = $4
+      and past.request_id = $1
+  );
+end
+$$;
 
 -- What views join is on every node; what else they name is on the coordinator.
 select citus_add_local_table_to_metadata(format('inventory.%I', name)::regclass)
@@ -38,12 +68,12 @@ from unnest(
     'totals_by_asn',
     'totals_by_number',
     'totals_silences',
-    'feed_events',
-    'rejected_receipts'
+    'feed_events'
   ]
 ) as name;
 select create_reference_table('inventory.warehouses');
 select create_reference_table('inventory.condition_codes');
+select create_reference_table('inventory.erased_people');
 
 -- By unit: every key has one, no unit is large, and "what became of this unit?" asks one shard. The history of a receipt is
 -- on the same node: its foreign key and its trigger need that.

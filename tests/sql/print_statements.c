@@ -12,7 +12,7 @@ static void print(enum statement statement, const char *row_types, size_t max_ro
     for (size_t rows = 1; rows <= max_rows; rows++) {
         struct buffer sql;
         buffer_init(&sql);
-        statements_write(&sql, statement, rows, NULL);
+        statements_write(&sql, statement, rows, &(struct statements_options){0});
         if (sql.failed)
             exit(EXIT_FAILURE);
         printf("prepare %s_%zu", statements_name(statement), rows);

@@ -82,7 +82,7 @@ stop_cluster() {
 
 # What an operator does with the whole cluster; nothing of pgTAP's is in the database any more.
 test_operating() {
-    local time verified=(db:pg://postgres@/inventory) folder
+    local time folder
     mkdir "$scratch/operator"
     for folder in operator operator/{restored,recovered,archive,upgraded}; do
         mkdir -p "$scratch/$folder"

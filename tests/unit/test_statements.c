@@ -12,7 +12,7 @@ static const char keep_when[] = "r.sku = 'kept'";
 static char *write_statement(enum statement statement, size_t rows, const char *keep) {
     struct buffer sql;
     buffer_init(&sql);
-    statements_write(&sql, statement, rows, keep);
+    statements_write(&sql, statement, rows, &(struct statements_options){.keep_when = keep});
     buffer_append(&sql, "", 1);
     assert_false(sql.failed);
     assert_int_equal(strlen(sql.data), sql.len - 1);
@@ -140,13 +140,30 @@ static void every_column_is_stored_and_compared(void **state) {
     end_table();
 }
 
+static void citus_gets_what_it_takes(void **state) {
+    (void)state;
+    for (int statement = STATEMENT_UPSERT; statement <= STATEMENT_INSERT; statement++)
+        for (int on_citus = 0; on_citus < 2; on_citus++) {
+            struct buffer sql;
+            buffer_init(&sql);
+            statements_write(&sql, (enum statement)statement, 2, &(struct statements_options){.on_citus = on_citus});
+            buffer_append(&sql, "", 1);
+            assert_false(sql.failed);
+            const char *returning = strstr(sql.data, " returning ");
+            assert_non_null(returning);
+            assert_int_equal(strstr(returning, "(select current_setting") == NULL, on_citus);
+            assert_int_equal(strstr(returning, ", true as durable, ") != NULL, on_citus);
+            buffer_fini(&sql);
+        }
+}
+
 static void no_memory_is_told(void **state) {
     (void)state;
     char storage[40];
     struct buffer sql;
     for (int statement = 0; statement < STATEMENT_COUNT; statement++) {
         buffer_init_fixed(&sql, storage, sizeof storage);
-        statements_write(&sql, (enum statement)statement, 7, keep_when);
+        statements_write(&sql, (enum statement)statement, 7, &(struct statements_options){.keep_when = keep_when});
         assert_true(sql.failed);
     }
 }
@@ -159,6 +176,7 @@ int main(void) {
         cmocka_unit_test(only_the_upsert_keeps_rows),
         cmocka_unit_test(names_tell_statements_apart),
         cmocka_unit_test(every_column_is_stored_and_compared),
+        cmocka_unit_test(citus_gets_what_it_takes),
         cmocka_unit_test(no_memory_is_told),
     };
     return cmocka_run_group_tests_name("statements", tests, NULL, NULL);
