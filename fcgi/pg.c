@@ -28,7 +28,8 @@ PGconn *pg_connect(void) {
 const char pg_settings_query[] =
     "select name, setting, source from pg_catalog.pg_settings where name in ('fsync', 'full_page_writes',"
     " 'synchronous_commit', 'synchronous_standby_names', 'default_transaction_read_only', 'server_encoding',"
-    " 'lock_timeout', 'citus.version') union all select 'pg_is_in_recovery()', pg_catalog.pg_is_in_recovery()::text, 'standby'";
+    " 'lock_timeout', 'citus.version') union all select 'pg_is_in_recovery()', pg_catalog.pg_is_in_recovery()::text, "
+    "'standby'";
 
 enum { NAME, SETTING, SOURCE };
 

@@ -176,6 +176,7 @@ size_t statements_row_parameters(enum statement statement) {
     return statements[statement].row_parameters;
 }
 
-void statements_write(struct buffer *sql, enum statement statement, size_t rows, const struct statements_options *options) {
+void statements_write(struct buffer *sql, enum statement statement, size_t rows,
+                      const struct statements_options *options) {
     statements[statement].write(sql, rows, options);
 }

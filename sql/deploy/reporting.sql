@@ -150,34 +150,39 @@ left join lateral jsonb_array_elements(r.errors) as error on true
 group by 1, 2, 3, 4;
 
 -- Measured by itself: the same span of time in each of the four weeks before. A night, a Sunday or the end of a shift was
--- silent then too.
+-- silent then too. (Asked by warehouse, the planner reads the whole primary key for each of them.)
 create view reporting.silences as
 select
   last.program_identifier,
   last.to_identifier,
   coalesce(w.name, last.to_identifier::text) as warehouse,
-  last.received_at as silent_since,
-  now() - last.received_at as silent_for,
+  last.silent_since,
+  now() - last.silent_since as silent_for,
   round(
-    (
-      select count(*)
-      from generate_series(1, 4) as week
-      join inventory.receipts as r
-        on r.received_at > last.received_at - week * interval '7 days'
-        and r.received_at <= now() - week * interval '7 days'
-        and r.received_at > now() - interval '35 days'
-        and r.program_identifier = last.program_identifier
-        and r.to_identifier = last.to_identifier
-    ) / 4.0,
+    count(*) filter (where r.received_at > last.silent_since - interval '7 days') / 4.0
+      + count(*) filter (
+        where r.received_at > last.silent_since - interval '14 days' and r.received_at <= now() - interval '14 days'
+      ) / 4.0
+      + count(*) filter (
+        where r.received_at > last.silent_since - interval '21 days' and r.received_at <= now() - interval '21 days'
+      ) / 4.0
+      + count(*) filter (
+        where r.received_at > last.silent_since - interval '28 days' and r.received_at <= now() - interval '28 days'
+      ) / 4.0,
     1
   ) as usual_units
 from (
-  select r.program_identifier, r.to_identifier, max(r.received_at) as received_at
+  select r.program_identifier, r.to_identifier, max(r.received_at) as silent_since
   from inventory.receipts as r
   where r.received_at > now() - interval '28 days'
   group by r.program_identifier, r.to_identifier
 ) as last
-left join inventory.warehouses as w on w.to_identifier = last.to_identifier;
+left join inventory.receipts as r
+  on r.received_at > now() - interval '35 days'
+  and r.received_at <= now() - interval '7 days'
+  and (r.program_identifier, r.to_identifier) = (last.program_identifier, last.to_identifier)
+left join inventory.warehouses as w on w.to_identifier = last.to_identifier
+group by last.program_identifier, last.to_identifier, last.silent_since, w.name;
 
 grant select on all tables in schema reporting to receiptd_analyst, receiptd_reader;
 

@@ -1,5 +1,6 @@
 # Faults at random, from a seed, in rounds: SECS (12) seconds in all, SEED (1). After each round everything is healed,
-# the load's retries come to their end, and what was told is compared with what is stored.
+# the load's retries come to their end, and what was told is compared with what is stored. All the while a reader follows
+# the feed, and reports are counted: in the end its copy, and they, are what the table says.
 
 readonly round_s=20
 
@@ -8,7 +9,7 @@ readonly faults_to_draw=(
     kill_worker drain_worker restart_fast restart_immediately terminate_sessions cancel_statements read_only
     reload_nginx reload_keys cut_connections cut_after_commits hold_answer burst
     lock lock_revisions lock_rejections lock_some_rows fsync_off commit_unflushed commit_unflushed_for_role
-    stall_log slow_clients
+    stall_log slow_clients by_hand
 )
 
 setup() {
@@ -20,6 +21,8 @@ setup() {
     sql "alter role receiptd_writer reset synchronous_commit"
     # One that stands by would have work only while the other one is gone.
     share_requests
+    feed=$root/tests/sql/include
+    sql "$(<"$feed/begin_copy.sql")"
 }
 
 # What was found wrong can be looked into: the records and logs are kept.
@@ -32,6 +35,7 @@ teardown() {
             select to_json(r) from rejected_receipts r' || :
         say "records, logs and rows are kept in $kept"
     fi
+    rm -f "$BATS_TEST_TMPDIR/following"
     heal
     spare_worker
     log_directly
@@ -115,6 +119,46 @@ slow_clients() {
     in_background python3 "$faults/crowd.py" "$state/run/worker-$(($1 % 2 + 1)).sock" slow $(($1 % 6 + 2)) $(($1 % 4 + 2))
 }
 
+# What a DBA does: rows that come, are corrected and go.
+by_hand() {
+    local some="unit_identifier in (select unit_identifier from inventory.receipts where program_identifier = 'by hand'
+        order by md5(unit_identifier || '$1') limit 3)"
+    sql "insert into inventory.receipts select (jsonb_populate_record(null::inventory.receipts, to_jsonb(r) - 'created_in'
+            || jsonb_build_object('program_identifier', 'by hand', 'unit_identifier', '$1-' || n, 'revision', 0, 'created_in',
+            pg_current_xact_id()::text))).* from (select * from inventory.receipts limit 1) as r, generate_series(1, 5) as n;
+        update inventory.receipts set sku = 'S$1', initial_condition = 'A' where program_identifier = 'by hand' and $some;
+        delete from inventory.receipts where program_identifier = 'by hand' and $some"
+}
+
+# Whatever becomes of the database: the next time it goes on from the cursor that it has kept.
+follow() {
+    while [[ -e $BATS_TEST_TMPDIR/following ]]; do
+        psql -XAtq -v ON_ERROR_STOP=1 -v most=$((RANDOM % 50 + 1)) -f "$feed/follow.sql" || :
+        psql -XAtq -c 'select inventory.refresh_totals()' || :
+        sleep 0.1
+    done
+}
+
+# Sets nothing and prints what is wrong: with the copy, and with what is counted for reports.
+compare_readers() {
+    psql -XAtq -v ON_ERROR_STOP=1 -v most=1000 -f "$feed/follow.sql" && psql -XAtq -v ON_ERROR_STOP=1 \
+        -f "$feed/copy_differs.sql" -c "
+        select 'asns', * from (
+            (select program_identifier, asn_number, units from reporting.asns
+                except select program_identifier, asn_number, count(*) from reporting.receipts group by 1, 2)
+            union all
+            (select program_identifier, asn_number, count(*) from reporting.receipts group by 1, 2
+                except select program_identifier, asn_number, units from reporting.asns)) as asns
+        union all
+        select 'days', program_identifier, initial_condition, units from (
+            (select day, program_identifier, initial_condition, sum(units) as units from reporting.receipts_by_day group by 1, 2, 3
+                except select received_on, program_identifier, initial_condition, count(*) from reporting.receipts group by 1, 2, 3)
+            union all
+            (select received_on, program_identifier, initial_condition, count(*) from reporting.receipts group by 1, 2, 3
+                except select day, program_identifier, initial_condition, sum(units) from reporting.receipts_by_day group by 1, 2, 3)
+            ) as days"
+}
+
 cut_after_commits() {
     local n
     for ((n = 0; n < $1 % 5 + 1; n++)); do
@@ -142,9 +186,12 @@ draw() {
 
 # play SEED: one round.
 play() {
-    local ends=$((SECONDS + (SECS < round_s ? SECS : round_s))) fault argument pause
+    local ends=$((SECONDS + (SECS < round_s ? SECS : round_s))) fault argument pause follower differing
     bursts=() deck=()
     RANDOM=$1
+    : >"$BATS_TEST_TMPDIR/following"
+    in_background follow
+    follower=$pid
     begin_load --seed "$1" --connections 12
     while ((SECONDS < ends)); do
         draw
@@ -156,6 +203,7 @@ play() {
     rm -f "$proxy_folder/next"
     end_sessions
     eventually 20 serves
+    rm "$BATS_TEST_TMPDIR/following"
     kill "$load"
     for load in "$load $record" "${bursts[@]}"; do
         read -r load record <<<"$load"
@@ -163,6 +211,10 @@ play() {
         say "$(tr '\n' ' ' <"$record.result")"
     done
     [[ $fault != failed ]]
+    eventually 60 ended "$follower"
+    differing=$(compare_readers)
+    say "followed: $(sql "select count(*) || ' rows, ' || (select counted_at from inventory.totals_state) from reader.copy")"
+    [[ -z $differing ]] || { say "${differing:0:2000}" && return 1; }
     rm -f "$BATS_TEST_TMPDIR"/record.*
 }
 

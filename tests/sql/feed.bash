@@ -3,47 +3,18 @@
 
 # follow [MOST]: a reader that keeps a copy: takes pages until there are no more.
 follow() {
-    sql -v most="${1:-1000}" <<'END'
-select set_config('feed.most', :'most', false) \g /dev/null
-do $$
-declare
-  change record;
-  got boolean = true;
-begin
-  while got loop
-    got := false;
-    for change in select f.* from reader.cursor as c cross join lateral inventory.changes_since(c.cursor, current_setting('feed.most')::integer) as f loop
-      got := true;
-      delete from reader.copy
-      where change.change = 'truncated'
-        or (program_identifier, asn_number, unit_identifier)
-          = (change.program_identifier, change.asn_number, change.unit_identifier);
-      if change.receipt is distinct from null then
-        insert into reader.copy select (change.receipt).*;
-      end if;
-      update reader.cursor set cursor = change.cursor;
-    end loop;
-  end loop;
-end
-$$;
-END
+    sql -v most="${1:-1000}" -f "$here/include/follow.sql"
 }
 
 # The copy has exactly what the table has.
 is_exact() {
     local differing
-    differing=$(sql -c "
-        (select r::text from inventory.receipts as r except all select c::text from reader.copy as c)
-        union all
-        (select c::text from reader.copy as c except all select r::text from inventory.receipts as r)")
+    differing=$(sql -f "$here/include/copy_differs.sql")
     [[ -z $differing ]] || { echo "$differing" | head -n 5; return 1; }
 }
 
 begin_copy() {
-    sql -c 'drop schema if exists reader cascade' -c 'create schema reader' \
-        -c 'create table reader.cursor as select inventory.changes_begin() as cursor' \
-        -c 'create table reader.copy (like inventory.receipts)' 2>/dev/null
-    sql -c 'insert into reader.copy select * from inventory.receipts'
+    sql -f "$here/include/begin_copy.sql"
 }
 
 newest() {
