@@ -144,6 +144,7 @@ security definer
 rows 10000
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set max_parallel_workers_per_gather = 0
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -389,16 +390,19 @@ declare
   since constant bigint := inventory.totals_counted_in();
 begin
   if since is null then
+    -- One by one: of these the planner knows how many there are, and does not sort them all.
     return query
-    select distinct n.kind, n.number, r.program_identifier, r.asn_number
+    select distinct 'carton', r.carton_identifier, r.program_identifier, r.asn_number
     from inventory.receipts as r
-    cross join lateral (
-      values
-        ('carton', r.carton_identifier),
-        ('reference', r.reference_identifier),
-        ('reference', r.reference_alternate_identifier)
-    ) as n (kind, number)
-    where n.number is not null;
+    where r.carton_identifier is not null
+    union all
+    select distinct 'reference', r.reference_identifier, r.program_identifier, r.asn_number
+    from inventory.receipts as r
+    where r.reference_identifier is not null
+    union all
+    select distinct 'reference', r.reference_alternate_identifier, r.program_identifier, r.asn_number
+    from inventory.receipts as r
+    where r.reference_alternate_identifier is not null;
     return;
   end if;
   return query
@@ -449,7 +453,10 @@ begin
     delete from inventory.totals_by_month;
     delete from inventory.totals_by_asn;
     delete from inventory.totals_by_number;
-    insert into inventory.totals_by_day select * from inventory.fresh_by_day();
+    insert into inventory.totals_by_day
+    select *
+    from inventory.fresh_by_day()
+    order by day, to_identifier;
     insert into inventory.totals_by_month
     select
       date_trunc('month', day)::date,
@@ -460,7 +467,8 @@ begin
       return_reason,
       sum(units)
     from inventory.totals_by_day
-    group by 1, 2, 3, 4, 5, 6;
+    group by 1, 2, 3, 4, 5, 6
+    order by 1, 3;
     insert into inventory.totals_by_asn select * from inventory.fresh_by_asn();
     insert into inventory.totals_by_number select * from inventory.fresh_by_number();
   else

@@ -102,6 +102,8 @@ class Filled(Instance):
             f" where n.reference_number = '{reference}'",
             "the day by condition, counted": "select initial_condition, sum(units) from reporting.receipts_by_day"
             f" where to_identifier = 1305 and day = date({until} - interval '3 days') group by 1",
+            "a month by condition, counted": "select initial_condition, sum(units) from reporting.receipts_by_day"
+            f" where day >= date({until} - interval '33 days') and day < date({until} - interval '3 days') group by 1",
             "a year by month, warehouse and condition": "select month, warehouse, initial_condition, sum(units)"
             f" from reporting.receipts_by_month where month > date({until} - interval '1 year') group by 1, 2, 3",
             "the same, from its days": "select date_trunc('month', day), warehouse, initial_condition, sum(units)"
