@@ -429,7 +429,8 @@ static void who_logs_does_not_wait_for_a_reader(void **state) {
     close(ends[0]);
     assert_true(logging_ms < 10000);
     assert_int_equal(reader.found.broken, 0);
-    assert_int_equal(reader.found.notices, 1);
+    /* Two, where the pipe has room only after the first ones were dropped. */
+    assert_in_range(reader.found.notices, 1, 2);
     assert_in_range(reader.found.dropped, LINES / 2, LINES - 2 * 1024 * 1024 / 500);
     assert_int_equal(reader.found.lines + reader.found.dropped, LINES);
 }
