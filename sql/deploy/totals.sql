@@ -474,7 +474,7 @@ begin
   else
     with gone as (
       delete from inventory.totals_by_month
-      where month = any (inventory.fresh_months())
+      where month = any ((select inventory.fresh_months())::date[])
     )
     insert into inventory.totals_by_month
     select *
@@ -482,7 +482,7 @@ begin
 
     with gone as (
       delete from inventory.totals_by_day
-      where day = any (inventory.fresh_days())
+      where day = any ((select inventory.fresh_days())::date[])
     )
     insert into inventory.totals_by_day
     select *
