@@ -124,14 +124,26 @@ static void set_aside(struct lane *lane, struct delivery *const *batch, size_t c
 }
 
 /*
- * Inserts receipts one by one: among them are some whose key another session has inserted and not committed, or that
- * cannot be stored at all. As each of the former takes as long as a lock is waited for, not many are tried.
+ * One receipt: what insert finds there already is to be revised. That goes for one that is unchanged too: where others
+ * write, only the commit of who has locked the row says that it is durable.
  */
-static void insert_singly(struct lane *lane, struct delivery **batch, size_t count) {
+static enum store_result retry_alone(struct store *store, struct delivery **delivery) {
+    enum store_result result = store_insert(store, delivery, 1, delivery[0]->deadline_us);
+    if (result == STORE_OK && delivery[0]->outcome == OUTCOME_UNAVAILABLE)
+        result = store_revise(store, delivery, 1, delivery[0]->deadline_us);
+    return result;
+}
+
+/*
+ * Receipts one by one: among them are some whose key another session has inserted and not committed, whose revision
+ * waits for a lock on receipt_revisions, or that cannot be stored at all. As each of those takes as long as a lock is
+ * waited for, not many are tried.
+ */
+static void retry_singly(struct lane *lane, struct delivery **batch, size_t count) {
     struct store *store = lane->store;
     size_t locked = 0;
     while ((count = expire(lane, batch, count)) > 0 && locked < LOCKED_IN_A_ROW) {
-        switch (store_insert(store, batch, 1, batch[0]->deadline_us)) {
+        switch (retry_alone(store, batch)) {
         case STORE_OK:
             locked = 0;
             forget_failure(store);
@@ -169,11 +181,13 @@ void batch_retry(struct lane *lane, struct delivery **batch, size_t count) {
     }
     count = finish_settled(lane, batch, count);
     if (count > 0 && (result == STORE_OK || result == STORE_LOCKED)) {
-        result = store_insert(store, batch, count, earliest_deadline(batch, count));
+        enum store_result inserted = store_insert(store, batch, count, earliest_deadline(batch, count));
         count = finish_settled(lane, batch, count);
+        if (inserted != STORE_OK)
+            result = inserted;
     }
     if (count > 1 && (result == STORE_LOCKED || result == STORE_UNSTORABLE))
-        insert_singly(lane, batch, count);
+        retry_singly(lane, batch, count);
     else if (count == 1 && result == STORE_UNSTORABLE)
         finish_unavailable(lane, batch[0]);
     else
@@ -194,10 +208,11 @@ void batch_commit(struct lane *lane, struct delivery **batch, size_t count) {
     while ((count = expire(lane, batch, count)) > 0) {
         int64_t deadline_us = earliest_deadline(batch, count);
         bool wary = lane->kind == LANE_RECEIPTS && lane_is_wary(lane->group_commit);
-        switch (choose_function(lane, wary)(store, batch, count, deadline_us)) {
+        enum store_result stored = choose_function(lane, wary)(store, batch, count, deadline_us);
+        count = finish_settled(lane, batch, count);
+        switch (stored) {
         case STORE_OK:
             forget_failure(store);
-            count = finish_settled(lane, batch, count);
             set_aside(lane, batch, count, false);
             return;
         case STORE_UNSTORABLE:
@@ -218,7 +233,6 @@ void batch_commit(struct lane *lane, struct delivery **batch, size_t count) {
             lane_become_wary(lane->group_commit);
             if (!wary)
                 break;
-            count = finish_settled(lane, batch, count);
             set_aside(lane, batch, count, false);
             forget_failure(store);
             return;

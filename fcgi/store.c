@@ -31,6 +31,7 @@ struct store_pg {
     struct store_options options;
     struct session *session;
     bool prepared[STATEMENT_COUNT][SIZE_COUNT]; /* in this session */
+    bool brief;                                 /* this batch waits for no row, and for a table or a key only briefly */
     unsigned fruitless;                         /* lookups in a row that settled nothing of what was mostly known */
     int64_t lookup_again_us;                    /* until then, batches are not looked up first */
 
@@ -101,14 +102,9 @@ size_t store_fit(const struct store *store, size_t waiting) {
     return size_at(pg, index) == waiting ? waiting : size_at(pg, index - 1);
 }
 
-/* Whether it is one of those for when locks were met: they wait for no row, and for a table or a key only briefly. */
-static bool is_brief(enum statement statement) {
-    return statement == STATEMENT_INSERT || statement == STATEMENT_REVISE;
-}
-
-/* Whether a statement is prepared: the brief ones come too seldom to be worth it. */
-static bool is_prepared(const struct store_pg *pg, enum statement statement) {
-    return pg->options.prepared_statements && !is_brief(statement);
+/* Whether statements are prepared: those of brief batches come too seldom to be worth it. */
+static bool is_prepared(const struct store_pg *pg) {
+    return pg->options.prepared_statements && !pg->brief;
 }
 
 /*
@@ -122,7 +118,7 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
                                                   .values = pg->parameters.values,
                                                   .lengths = pg->parameters.lengths,
                                                   .formats = pg->parameters.formats};
-    bool unprepared = !is_prepared(pg, statement);
+    bool unprepared = !is_prepared(pg);
     bool *prepared = &pg->prepared[statement][unprepared ? 0 : index_with_room(pg, rows)];
     enum store_result ran = STORE_OK;
     char name[32];
@@ -143,7 +139,7 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
         ran = session_prepare(pg->session, name, sql.data, &parameters, deadline_us);
         *prepared = ran == STORE_OK;
     }
-    if (ran == STORE_OK && is_brief(statement))
+    if (ran == STORE_OK && pg->brief)
         ran = session_run_briefly(pg->session, LOCK_TIMEOUT_MS, sql.data, &parameters, deadline_us, result);
     else if (ran == STORE_OK)
         ran = session_run(pg->session, unprepared ? NULL : name, sql.data, &parameters, deadline_us, result);
@@ -207,7 +203,7 @@ static enum store_result settle(struct store_pg *pg, enum statement statement, s
         PGresult *result;
         piece = open - first;
         size_t rows = piece;
-        if (is_prepared(pg, statement)) {
+        if (is_prepared(pg)) {
             if (statement != STATEMENT_LOOKUP)
                 piece = store_fit(&pg->store, piece);
             rows = size_at(pg, index_with_room(pg, piece));
@@ -231,9 +227,10 @@ static enum store_result settle(struct store_pg *pg, enum statement statement, s
     return STORE_OK;
 }
 
-static bool begin_batch(struct store_pg *pg, size_t count, int64_t deadline_us) {
+static bool begin_batch(struct store_pg *pg, size_t count, bool brief, int64_t deadline_us) {
     if (!connect_session(pg, deadline_us))
         return false;
+    pg->brief = brief;
     memset(pg->outcomes, 0, count * sizeof *pg->outcomes);
     memset(pg->locked, 0, count * sizeof *pg->locked);
     return true;
@@ -269,7 +266,7 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
     struct store_pg *pg = pg_of(store);
     enum store_result stored = STORE_OK;
     bool looked_up = store->mostly_known;
-    if (!begin_batch(pg, count, deadline_us))
+    if (!begin_batch(pg, count, false, deadline_us))
         return STORE_FAILED;
     if (looked_up)
         stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
@@ -292,15 +289,20 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
     return STORE_OK;
 }
 
-/* A statement that waits for no row, and what the rows say that it did not settle: all, or those that it has locked. */
+/*
+ * A statement that waits for no row, and what the rows say that it did not settle: all, or those that it has locked.
+ * What it has settled is committed, also when the lookup fails, which may wait for a lock on receipt_revisions.
+ */
 static enum store_result store_briefly(struct store_pg *pg, enum statement statement,
                                        struct delivery *const *deliveries, size_t count, bool only_locked,
                                        int64_t deadline_us) {
-    if (!begin_batch(pg, count, deadline_us))
+    if (!begin_batch(pg, count, true, deadline_us))
         return STORE_FAILED;
     enum store_result stored = settle(pg, statement, collect_open(pg, deliveries, count, false), deadline_us);
-    if (stored == STORE_OK)
-        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, only_locked), deadline_us);
+    if (stored != STORE_OK)
+        return stored;
+    end_batch(pg, deliveries, count);
+    stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, only_locked), deadline_us);
     if (stored == STORE_OK)
         end_batch(pg, deliveries, count);
     return stored;
@@ -319,7 +321,7 @@ enum store_result store_revise(struct store *store, struct delivery *const *deli
 enum store_result store_reject(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
-    if (!connect_session(pg, deadline_us))
+    if (!begin_batch(pg, count, false, deadline_us))
         return STORE_FAILED;
     for (size_t first = 0, piece; first < count; first += piece) {
         PGresult *result;
