@@ -280,6 +280,9 @@ void metrics_write(struct buffer *out, const struct metrics_gauges *gauges) {
     if (gauges->unresolved_rejections >= 0)
         write_gauge(out, "receiptd_unresolved_rejections", "Rows of rejected_receipts that are not resolved.",
                     (double)gauges->unresolved_rejections);
+    if (gauges->totals_counted_at >= 0)
+        write_gauge(out, "receiptd_totals_counted_timestamp_seconds",
+                    "When the totals of the reports were counted last; 0: they are not.", gauges->totals_counted_at);
     write_silences(out, &gauges->silences);
     write_gauge(out, "receiptd_ready", "1 while /receiptd/ready says yes.", gauges->ready ? 1 : 0);
     write_gauge(out, "process_resident_memory_bytes", "Resident memory size in bytes.", resident_bytes());

@@ -58,6 +58,7 @@ struct metrics_gauges {
     bool ready;
     int schema, schema_needed;     /* schema: -1 while it is not known */
     int64_t unresolved_rejections; /* -1 while they are not known */
+    double totals_counted_at;      /* in seconds since 1970; 0: they are not; -1 while that is not known */
     struct metrics_silences silences;
 };
 

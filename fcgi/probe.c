@@ -21,7 +21,7 @@ struct probe {
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t stopped;
     bool stopping;
-    bool has_silences; /* the schema can tell them */
+    bool has_totals; /* the schema counts for reports, and tells of silences */
     struct probe_findings findings;
 };
 
@@ -29,6 +29,8 @@ static const char look_query[] =
     "select " PROBE_SCHEMA_VERSION ", not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean"
     ", to_regprocedure('inventory.silences()') is not null";
 static const char unresolved_query[] = "select count(*) from inventory.rejected_receipts where resolved_at is null";
+static const char counted_query[] =
+    "select coalesce(extract(epoch from inventory.totals_counted_at())::double precision, 0)";
 static const char silences_query[] = "select program_identifier, to_identifier, usual_units from inventory.silences()";
 
 static bool run(struct probe *probe, const char *sql, PGresult **result) {
@@ -49,7 +51,7 @@ static void look(struct probe *probe) {
     probe->findings.answered_us = clock_now_us();
     probe->findings.schema = (int)be32toh(schema);
     probe->findings.takes_writes = *PQgetvalue(result, 0, 1);
-    probe->has_silences = *PQgetvalue(result, 0, 2);
+    probe->has_totals = *PQgetvalue(result, 0, 2);
     pthread_mutex_unlock(&probe->lock);
     PQclear(result);
 }
@@ -70,10 +72,21 @@ static void count_unresolved(struct probe *probe) {
     PQclear(result);
 }
 
+static void find_counted(struct probe *probe) {
+    PGresult *result;
+    if (!probe->has_totals || !run(probe, counted_query, &result))
+        return;
+    uint64_t counted_at = binary_of(result, 0, 0); /* the bits of a double */
+    pthread_mutex_lock(&probe->lock);
+    memcpy(&probe->findings.totals_counted_at, &counted_at, sizeof counted_at);
+    pthread_mutex_unlock(&probe->lock);
+    PQclear(result);
+}
+
 static void find_silences(struct probe *probe) {
     struct metrics_silences found = {0};
     PGresult *result;
-    if (!probe->has_silences || !run(probe, silences_query, &result))
+    if (!probe->has_totals || !run(probe, silences_query, &result))
         return;
     for (int row = 0; row < PQntuples(result) && row < METRICS_LABELS_MAX; row++) {
         struct metrics_silence *silence = &found.of[found.count];
@@ -101,6 +114,7 @@ static void *run_probe(void *argument) {
         look(probe);
         if (clock_now_us() >= report_us) {
             count_unresolved(probe);
+            find_counted(probe);
             find_silences(probe);
             report_us = clock_now_us() + REPORT_US;
         }
@@ -117,7 +131,7 @@ struct probe *probe_start(void) {
     struct probe *probe = calloc(1, sizeof *probe);
     if (!probe)
         return NULL;
-    probe->findings = (struct probe_findings){.schema = -1, .unresolved = -1};
+    probe->findings = (struct probe_findings){.schema = -1, .unresolved = -1, .totals_counted_at = -1};
     probe->session = session_new();
     pthread_mutex_init(&probe->lock, NULL);
     clock_init_condition(&probe->stopped);

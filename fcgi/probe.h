@@ -24,8 +24,9 @@ enum { PROBE_SCHEMA_NEEDED = 1 };
 struct probe_findings {
     int64_t answered_us; /* CLOCK_MONOTONIC, when it last answered; 0: never */
     bool takes_writes;
-    int schema;         /* 0: one without a version; -1: not known yet */
-    int64_t unresolved; /* rejected deliveries; -1: not known yet */
+    int schema;               /* 0: one without a version; -1: not known yet */
+    int64_t unresolved;       /* rejected deliveries; -1: not known yet */
+    double totals_counted_at; /* inventory.totals_counted_at(), in seconds since 1970; 0: never; -1: not known yet */
     struct metrics_silences silences;
 };
 

@@ -327,6 +327,7 @@ void server_look(struct server *server, struct page_state *state) {
                                             .schema = found.schema,
                                             .schema_needed = PROBE_SCHEMA_NEEDED,
                                             .unresolved_rejections = found.unresolved,
+                                            .totals_counted_at = found.totals_counted_at,
                                             .silences = found.silences},
                                  .draining = atomic_load(&server->connections.draining),
                                  .database_answers = answered_us != 0 && now_us - answered_us < ANSWERED_WITHIN_US,

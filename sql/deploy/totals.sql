@@ -566,8 +566,22 @@ as $$
   limit 32
 $$;
 
+-- For the metrics too.
+create function inventory.totals_counted_at()
+returns timestamptz
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select counted_at
+  from inventory.totals_state
+  where inventory.totals_counted_in() is not null
+$$;
+
 revoke all on function
   inventory.silences(),
+  inventory.totals_counted_at(),
   inventory.time_zones(),
   inventory.totals_counted_in(),
   inventory.written_since(bigint),
@@ -589,7 +603,11 @@ grant execute on function
   inventory.fresh_by_asn(),
   inventory.fresh_by_number()
 to receiptd_analyst, receiptd_reader;
-grant execute on function inventory.refresh_totals(), inventory.silences() to receiptd_writer;
+grant execute on function
+  inventory.refresh_totals(),
+  inventory.silences(),
+  inventory.totals_counted_at()
+to receiptd_writer;
 
 create view reporting.asns as
 with fresh as materialized (
@@ -754,6 +772,8 @@ comment on column inventory.totals_silences.usual_units is
   'How many units came in the same span of time of the week, on average of the four weeks before. Example: 31.5';
 comment on function inventory.silences() is
   'For the metrics of the service: inventory.totals_silences, the largest first, unless that is older than an hour.';
+comment on function inventory.totals_counted_at() is
+  'For the metrics of the service: when inventory.refresh_totals ended last; null: nothing is counted, or it is not to be used.';
 comment on function inventory.time_zones() is 'The time zones of inventory.warehouses, as one text.';
 comment on function inventory.totals_counted_in() is
   'The transaction up to which the tables totals_... are counted. Null: they are not to be used, since nothing was counted, or in another cluster or other time zones, or receipts was truncated since; inventory.refresh_totals puts that right.';

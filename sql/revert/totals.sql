@@ -9,6 +9,7 @@ drop view reporting.cartons;
 drop view reporting.receipts_by_month;
 drop view reporting.receipts_by_day;
 drop view reporting.asns;
+drop function inventory.totals_counted_at();
 drop function inventory.silences();
 drop function inventory.refresh_totals();
 drop function inventory.fresh_by_number();

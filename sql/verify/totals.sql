@@ -64,7 +64,8 @@ begin
         'inventory.fresh_by_asn()',
         'inventory.fresh_by_number()',
         'inventory.refresh_totals()',
-        'inventory.silences()'
+        'inventory.silences()',
+        'inventory.totals_counted_at()'
       ]
     ) as signature
     where not exists (
@@ -86,7 +87,8 @@ begin
         ('inventory.fresh_by_asn()', array['receiptd_analyst', 'receiptd_reader']),
         ('inventory.fresh_by_number()', array['receiptd_analyst', 'receiptd_reader']),
         ('inventory.refresh_totals()', array['receiptd_writer']),
-        ('inventory.silences()', array['receiptd_writer'])
+        ('inventory.silences()', array['receiptd_writer']),
+        ('inventory.totals_counted_at()', array['receiptd_writer'])
     ) as granted (signature, roles)
     cross join unnest(array['receiptd_analyst', 'receiptd_reader', 'receiptd_writer', 'public']) as role
     where to_regprocedure(signature) is not null

@@ -96,6 +96,7 @@ post_to_page() {
     eventually 10 new_worker 1 "$pid"
     eventually 10 is_figure "$silent" 50
     python3 "$e2e/metrics.py" "$body"
+    (($(figure receiptd_totals_counted_timestamp_seconds | cut -d. -f1) > EPOCHSECONDS - 60))
     sql 'delete from receipts where to_identifier = 77; select refresh_totals()' >/dev/null
 }
 

@@ -98,6 +98,7 @@ select set_eq(
       ('refresh_totals()', 'receiptd_writer', 'execute'),
       ('silences()', 'receiptd_writer', 'execute'),
       ('totals_silences', 'receiptd_reader', 'select'),
+      ('totals_counted_at()', 'receiptd_writer', 'execute'),
       ('purge()', 'receiptd_purger', 'execute'),
       ('purge_portion()', 'receiptd_purger', 'execute')
   $$,

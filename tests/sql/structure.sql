@@ -238,7 +238,8 @@ select functions_are(
     'fresh_by_asn',
     'fresh_by_number',
     'refresh_totals',
-    'silences'
+    'silences',
+    'totals_counted_at'
   ]
 );
 select is_definer('keep_revision', 'the history is written with the rights of its owner');
