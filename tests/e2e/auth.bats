@@ -126,7 +126,7 @@ rows() {
             sed "s,/etc/nginx/receiptd.htpasswd,$state/nginx/htpasswd,"
         echo '}'
     } >>"$config"
-    kill -HUP "$(<"$state/run/nginx.pid")"
+    reload_nginx
     eventually 10 answers_401 "$url"
     request "$url" -H 'Content-Type: application/json' -u optoro:wrong --data-binary "$data"
     expect 401 # nginx's own
@@ -137,7 +137,7 @@ rows() {
     request "$url" -H 'Content-Type: application/json' -u optoro:secret --data-binary "$data"
     expect 201 created
     mv "$config.before" "$config"
-    kill -HUP "$(<"$state/run/nginx.pid")"
+    reload_nginx
     end_worker
 }
 

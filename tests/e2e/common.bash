@@ -61,18 +61,25 @@ spare_worker() {
 }
 
 # change_sharing SHARING EDIT: reloads nginx if EDIT changes its configuration, until worker 2 has a part (1) or none (0)
-# of what comes. The processes that nginx had before close their connections when they end, in the middle of what a
-# client is about to send: so until they take no more.
+# of what comes.
 change_sharing() {
-    local configuration=$state/nginx/receiptd-http.conf before master old
+    local configuration=$state/nginx/receiptd-http.conf before
     before=$(<"$configuration")
     sed -i "$2" "$configuration"
     [[ $(<"$configuration") != "$before" ]] || return 0
+    reload_nginx
+    eventually 10 shares "$1"
+}
+
+# reload_nginx: nginx of the instance in use reads its configuration anew, and none of the processes that it had before
+# takes a request any more: they would go by the former one, and close their connections when they end, in the middle of
+# what a client is about to send.
+reload_nginx() {
+    local master old
     master=$(<"$state/run/nginx.pid")
     read -ra old <"/proc/$master/task/$master/children" || : # it has no end of line
     kill -HUP "$master"
     eventually 10 take_no_more "${old[@]}"
-    eventually 10 shares "$1"
 }
 
 # take_no_more PID...: these processes of nginx have ended, or are about to.

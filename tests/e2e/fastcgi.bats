@@ -94,7 +94,7 @@ without_buffering() {
     sed -n '/^location = .inventory_receipt {/,/^}/p' "$config" |
         sed 's,/inventory_receipt {,/unbuffered {,; s/request_buffering on/request_buffering off/' >"$config.more"
     cat "$config.more" >>"$config"
-    kill -HUP "$(<"$state/run/nginx.pid")"
+    reload_nginx
     eventually 10 unbuffered
 }
 

@@ -56,7 +56,6 @@ cancel_statements() { sql "select count(pg_cancel_backend(pid)) $of_workers" >/d
 lock() { lock_table "$(($1 % 3)).$(($1 % 7 + 3))"; }
 lock_revisions() { lock_other receipt_revisions "$1"; }
 lock_rejections() { lock_other rejected_receipts "$1"; }
-reload_nginx() { kill -HUP "$(<"$state/run/nginx.pid")"; }
 reload_keys() { kill -HUP "$(worker_pid 1)" "$(worker_pid 2)"; }
 cut_connections() { kill -USR2 "$proxy"; }
 hold_answer() { spoil_next "$( (($1 % 2)) && echo hold || echo half)"; }
