@@ -217,7 +217,7 @@ check-shell:
 check-static:
 	@tests/check-static
 
-## make check-debian   make run and make test in a fresh Debian, SUITE=trixie; needs root and debootstrap
+## make check-debian   make run and make test in a fresh Debian, SUITE=trixie (or TARGETS=check-package); needs root
 check-debian:
 	@tests/check-debian $(SUITE)
 

@@ -17,10 +17,12 @@
 -- password, set it with \password receiptd_writer, which keeps it out of the server's log.
 --
 -- A setting of a role holds for sessions that log in as that very role; neither its members nor "set role" get it, so
--- receiptd_reader and receiptd_analyst have none. That reporting users can write "receipts" instead of "inventory.receipts" is a setting of
--- the database, once that is there:
+-- receiptd_reader and receiptd_analyst have none. That reporting users can write "receipts" instead of
+-- "inventory.receipts", and that their questions are not compiled for longer than they then run, are settings of the
+-- database, once that is there:
 --
 --   alter database inventory set search_path = inventory, public;
+--   alter database inventory set jit = off;
 
 \set ON_ERROR_STOP on
 

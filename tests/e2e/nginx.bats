@@ -79,7 +79,7 @@ for s in sockets: print(s.getsockname()[1])' "$1")
 
 write_configuration() {
     local part
-    find_ports 6
+    find_ports 7
     printf '%s\n' "${ports[@]}" >"$folder/ports"
     cp -r "$state/nginx" "$folder/nginx"
     sed -i "s,log/nginx-receiptd.log,$folder/log/receiptd.log," "$folder/nginx/receiptd-server.conf"
@@ -97,7 +97,9 @@ write_configuration() {
         block 'Behind a load balancer' | adapted "${ports[1]}" 's,10.0.0.0/8,127.0.0.1,'
         block 'Behind a load balancer' 2 | adapted "${ports[2]}" 's,10.0.0.0/8,127.0.0.1,'
         block 'Address lists and limits' | adapted "${ports[3]}" \
-            's,203.0.113.0/24,127.0.0.1,; s,200r/s,1r/s,; s,burst=100,burst=2,; s/connections 100/connections 3/'
+            's,203.0.113.0/24,127.0.0.1,; s,200r/s,1r/s,; s,burst=100,burst=2,'
+        block 'Address lists and limits' | adapted "${ports[6]}" \
+            's,203.0.113.0/24,127.0.0.0/8,; s/connections 100/connections 2/; /_zone /d; /limit_req/d'
         block 'A client certificate'
         echo "server { listen 127.0.0.1:${ports[4]} ssl;"
         echo "ssl_certificate $folder/tls/server.crt; ssl_certificate_key $folder/tls/server.key;"
@@ -181,6 +183,33 @@ anonymous() {
         [[ $code == 20[01] ]] || expect 503
     done
     [[ $codes == ' 201 200 200 503'* && $codes != *429* ]]
+}
+
+@test "more connections of one address than the limit are told to come again; another address is not" {
+    local n bodies=()
+    padded 100000 >"$BATS_TEST_TMPDIR/slow"
+    for n in 1 2; do
+        curl -q -sS --noproxy '*' --cacert "$company/tls/server.crt" --limit-rate 2000 --max-time 30 -o /dev/null \
+            -H "X-Api-Key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' \
+            --data-binary @"$BATS_TEST_TMPDIR/slow" "$(url 6)" 3>&- &
+        bodies+=($!)
+    done
+    eventually 10 told_to_come_again 6
+    deliver_to 6 --interface 127.0.0.2
+    expect 201 created
+    kill "${bodies[@]}"
+    wait "${bodies[@]}" || :
+    eventually 10 told_unchanged 6
+}
+
+told_to_come_again() {
+    anonymous "$1"
+    [[ $code == 503 && -n $(header Retry-After) ]]
+}
+
+told_unchanged() {
+    deliver_to "$1"
+    [[ $code == 200 && $result == unchanged ]]
 }
 
 @test "a client certificate says who a sender is; another one, or none, is told 401" {

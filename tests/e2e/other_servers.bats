@@ -18,13 +18,15 @@ piece() {
 
 # takes_receipts: what has to be true behind each.
 takes_receipts() {
-    local name n try
+    local name n try replaced pid
     export RECEIPTD_URL=http://127.0.0.1:$port/inventory_receipt
     post "$(receipt "$unit")"
     [[ $code == 201 && $result == created ]]
     [[ $(sql "select replace(request_id::text, '-', '') from receipts where unit_identifier = '$unit'") == \
         "$(header X-Request-Id)" ]]
     post "$(receipt "$unit")" -H 'Transfer-Encoding: chunked'
+    [[ $code == 200 && $result == unchanged ]]
+    RECEIPTD_URL=$RECEIPTD_URL/ post "$(receipt "$unit")"
     [[ $code == 200 && $result == unchanged ]]
     request -u "anything:$RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" \
         "$RECEIPTD_URL"
@@ -53,7 +55,11 @@ takes_receipts() {
     done
     # The other worker takes what comes while one is replaced.
     for n in {1..40}; do
-        ((n % 10)) || kill -TERM "$(worker_pid $((n / 10 % 2 + 1)))"
+        if ((n % 10 == 0)); then
+            replaced=$((n / 10 % 2 + 1)) pid=$(worker_pid $((n / 10 % 2 + 1)))
+            kill -TERM "$pid"
+        fi
+        ((n % 10 != 9 || n < 10)) || eventually 10 new_worker "$replaced" "$pid"
         for try in {1..20}; do
             post "$(receipt "$unit-$n")"
             [[ $code == 5* ]] || break
