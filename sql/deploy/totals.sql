@@ -128,13 +128,17 @@ as $$
     )
 $$;
 
--- Numbers above those that this cluster has given out are from one that the data were dumped in.
+-- One row for each time that a receipt was written, with what it says now. Numbers above those that this cluster has given
+-- out are from one that the data were dumped in.
 create function inventory.written_since(since bigint)
 returns table (
   program_identifier text,
   asn_number text,
   unit_identifier text,
   received_at timestamptz,
+  carton_identifier text,
+  reference_identifier text,
+  reference_alternate_identifier text,
   deleted boolean
 )
 language plpgsql
@@ -156,20 +160,52 @@ declare
   );
 begin
   return query
-  select r.program_identifier, r.asn_number, r.unit_identifier, r.received_at, false
+  select
+    r.program_identifier,
+    r.asn_number,
+    r.unit_identifier,
+    r.received_at,
+    r.carton_identifier,
+    r.reference_identifier,
+    r.reference_alternate_identifier,
+    false
   from inventory.receipts as r
   where r.created_in > since and r.created_in <= until
   union all
-  select r.program_identifier, r.asn_number, r.unit_identifier, r.received_at, false
+  select
+    r.program_identifier,
+    r.asn_number,
+    r.unit_identifier,
+    r.received_at,
+    r.carton_identifier,
+    r.reference_identifier,
+    r.reference_alternate_identifier,
+    false
   from inventory.receipt_revisions as v
   join inventory.receipts as r using (program_identifier, asn_number, unit_identifier)
   where v.replaced_in > since and v.replaced_in <= until
   union all
-  select e.program_identifier, e.asn_number, e.unit_identifier, e.received_at, e.change = 'deleted'
+  select
+    e.program_identifier,
+    e.asn_number,
+    e.unit_identifier,
+    e.received_at,
+    null,
+    null,
+    null,
+    e.change = 'deleted'
   from inventory.feed_events as e
   where e.written_in > since and e.written_in <= until and e.change <> 'truncated'
   union all
-  select r.program_identifier, r.asn_number, r.unit_identifier, r.received_at, false
+  select
+    r.program_identifier,
+    r.asn_number,
+    r.unit_identifier,
+    r.received_at,
+    r.carton_identifier,
+    r.reference_identifier,
+    r.reference_alternate_identifier,
+    false
   from inventory.feed_events as e
   join inventory.receipts as r using (program_identifier, asn_number, unit_identifier)
   where e.written_in > since and e.written_in <= until and e.change = 'written';
@@ -406,14 +442,13 @@ begin
     return;
   end if;
   return query
-  select distinct n.kind, n.number, r.program_identifier, r.asn_number
-  from inventory.written_since(since)
-  join inventory.receipts as r using (program_identifier, asn_number, unit_identifier)
+  select n.kind, n.number, written.program_identifier, written.asn_number
+  from inventory.written_since(since) as written
   cross join lateral (
     values
-      ('carton', r.carton_identifier),
-      ('reference', r.reference_identifier),
-      ('reference', r.reference_alternate_identifier)
+      ('carton', written.carton_identifier),
+      ('reference', written.reference_identifier),
+      ('reference', written.reference_alternate_identifier)
   ) as n (kind, number)
   where n.number is not null;
 end

@@ -15,6 +15,8 @@ from measure import HERE, MB, WORKERS, Instance, Wrong, machine, table
 STEPS = (1_000_000, 10_000_000, 50_000_000)
 MEAN_UNITS = 80.8  # of an ASN: of 500 ^ x for x evenly between 0 and 1, rounded up
 ASNS_AT_ONCE = 2000
+LATER_ASNS = 25  # some 2,000 receipts, as may come between two runs of receiptd-totals.timer
+LATER = ("the units in one carton", "the units of one RMA", "the day by condition, counted", "the ASNs with a receipt in 7 days")
 BYTES_A_ROW = 900  # at most, with all indexes and some room
 CONNECTIONS = 64
 TIMEOUT_S = 300
@@ -57,6 +59,12 @@ class Filled(Instance):
         self.sql("checkpoint")
         os.sync()
         return filled, vacuumed
+
+    def receive_more(self):
+        """Some more, which are not counted yet; how many."""
+        self.fill_part(self.last_asn + 1, self.last_asn + LATER_ASNS)
+        self.last_asn += LATER_ASNS
+        return int(self.sql("select count(*) from totals_state cross join lateral written_since(counted_in)"))
 
     def vacuum(self):
         """As autovacuum does it after insertions; in how many seconds."""
@@ -170,6 +178,11 @@ def main(empty, filled, rows, rounds, seconds, file):
             times.append([what, f"{count:,}", first, second])
             plans += f"\n### {what}, {count:,} rows\n\n```\n{question};\n\n{plan}\n```\n"
             print(f"{what}: {first} ms, {second} ms", flush=True)
+        later = filled.receive_more()
+        for what, question in filled.questions().items():
+            if what in LATER:
+                first, second, _ = filled.explain(question)
+                times.append([f"{what}, {later:,} receipts later", f"{count:,}", first, second])
         results = {"empty": [], "new ASNs": [], "any ASNs": []}
         for _ in range(rounds):
             empty.make_empty()
