@@ -168,7 +168,7 @@ check-citus: all
 
 ## make check-fuzz     hostile input, made by libFuzzer, for decoding and for storing
 ## make fuzz           the same for SECS=600 seconds; SEED= as it was printed begins with the same input
-check-fuzz: SECS = 20
+check-fuzz: SECS = 10
 fuzz: SECS = 600
 check-fuzz fuzz: all
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SANITIZE=fuzzer-no-link,address,undefined \

@@ -178,11 +178,6 @@ def main(empty, filled, rows, rounds, seconds, file):
             times.append([what, f"{count:,}", first, second])
             plans += f"\n### {what}, {count:,} rows\n\n```\n{question};\n\n{plan}\n```\n"
             print(f"{what}: {first} ms, {second} ms", flush=True)
-        later = filled.receive_more()
-        for what, question in filled.questions().items():
-            if what in LATER:
-                first, second, _ = filled.explain(question)
-                times.append([f"{what}, {later:,} receipts later", f"{count:,}", first, second])
         results = {"empty": [], "new ASNs": [], "any ASNs": []}
         for _ in range(rounds):
             empty.make_empty()
@@ -192,6 +187,12 @@ def main(empty, filled, rows, rounds, seconds, file):
         written = sum(figures["requests"] for figures in results["new ASNs"] + results["any ASNs"])
         counting[-1] += [f"{written:,}", f"{filled.vacuum():.1f}", f"{filled.count_totals(False):.1f}"]
         print(f"totals: {counting[-1]}", flush=True)
+        # The loads have used up the room that filling has left in pages all over the table.
+        later = filled.receive_more()
+        for what, question in filled.questions().items():
+            if what in LATER:
+                first, second, _ = filled.explain(question)
+                times.append([f"{what}, {later:,} receipts later", f"{count:,}", first, second])
         for what, figures in results.items():
             def median(get, figures=figures):
                 return statistics.median(map(get, figures))
