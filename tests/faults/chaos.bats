@@ -53,7 +53,7 @@ restart_fast() { stop_postgresql fast && sleep $(($1 % 3)) && start_postgresql; 
 restart_immediately() { stop_postgresql immediate && sleep $(($1 % 3)) && start_postgresql; }
 terminate_sessions() { sql "select count(pg_terminate_backend(pid)) $of_workers" >/dev/null; }
 cancel_statements() { sql "select count(pg_cancel_backend(pid)) $of_workers" >/dev/null; }
-lock() { lock_table "$(($1 % 3)).$(($1 % 7 + 3))"; }
+lock() { lock_other receipts "$1"; }
 lock_revisions() { lock_other receipt_revisions "$1"; }
 lock_rejections() { lock_other rejected_receipts "$1"; }
 reload_keys() { kill -HUP "$(worker_pid 1)" "$(worker_pid 2)"; }
