@@ -116,6 +116,7 @@ class Filled(Instance):
             f" from reporting.receipts_by_month where month > date({until} - interval '1 year') group by 1, 2, 3",
             "the same, from its days": "select date_trunc('month', day), warehouse, initial_condition, sum(units)"
             f" from reporting.receipts_by_day where day > date({until} - interval '1 year') group by 1, 2, 3",
+            "where nothing comes though it usually does": "select * from reporting.silences",
             "the ASNs with a receipt in 7 days": "select * from reporting.asns"
             f" where last_received_at > {until} - interval '7 days'",
         }
