@@ -33,10 +33,10 @@ enum {
     NGINX_READ_MS = 15000, /* fastcgi_read_timeout of nginx/receiptd-server.conf */
     COUNTED_US = US_PER_S,
     COUNT_AGAIN_US = 20 * US_PER_MS,
-    DISK_FREE_PERCENT = 15, /* below: a warning; */
-    DISK_FULL_PERCENT = 3,  /* below: soon it is full */
 };
 #define CLOCK_OFF_S 1.0
+#define DISK_FREE_PERCENT 15.0 /* below: a warning; */
+#define DISK_FULL_PERCENT 3.0  /* below: soon it is full */
 
 struct doctor {
     struct findings *findings;

@@ -166,8 +166,9 @@ bool handler_handle(const struct handler *handler, const struct request *request
         return answer_unavailable(delivery, "no randomness for a request id");
     if (strcmp(request->method, "POST") != 0)
         return conclude(delivery, OUTCOME_NOT_POST);
-    switch (handler->remote_user ? take_remote_user(request->remote_user, delivery->api_key_name)
-                                 : authenticate(handler->keys, request, delivery->api_key_name)) {
+    enum api_keys_result sender = handler->remote_user ? take_remote_user(request->remote_user, delivery->api_key_name)
+                                                       : authenticate(handler->keys, request, delivery->api_key_name);
+    switch (sender) {
     case API_KEYS_VALID:
         break;
     case API_KEYS_UNKNOWN:

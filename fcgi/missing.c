@@ -218,12 +218,12 @@ static void write_one(const struct missing_options *options, const json_t *failu
         write_csv(out, program, ',');
         write_csv(out, asn, ',');
         write_csv(out, unit, ',');
-        fprintf(out, "%s,%s,%" JSON_INTEGER_FORMAT ",%s,%s,%s,%s\r\n", first, last, attempts, request_id,
+        fprintf(out, "%s,%s,%lld,%s,%s,%s,%s\r\n", first, last, (long long)attempts, request_id,
                 stored ? "older" : "no", PQgetvalue(result, row, RETRY_UNTIL), PQgetvalue(result, row, RESEND_UNTIL));
         return;
     }
-    fprintf(out, "%s %s %s: told 503 %" JSON_INTEGER_FORMAT " times since %s, last as %s%s; ", program, asn, unit,
-            attempts, first, request_id, stored ? "; what is stored is older" : "");
+    fprintf(out, "%s %s %s: told 503 %lld times since %s, last as %s%s; ", program, asn, unit, (long long)attempts,
+            first, request_id, stored ? "; what is stored is older" : "");
     write_time_left(out, strtoll(PQgetvalue(result, row, RETRY_S), NULL, 10),
                     strtoll(PQgetvalue(result, row, RESEND_S), NULL, 10));
     fputc('\n', out);
