@@ -240,7 +240,8 @@ after what the loads above have written.
 {counting}
 ## Usual questions
 
-Time of a first run in a new session and of a second one in the same; the plan is the second's.
+Time of a first run in a new session and of a second one in the same; the plan is the second's. Receipts later: after the loads
+above, which are counted, so many came that are not; the days that these are of have the receipts of the loads too.
 
 {times}{plans}""")
     print("\n" + loads + "\n" + sizes + "\n" + counting + "\n" + times)
