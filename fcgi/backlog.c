@@ -171,6 +171,7 @@ size_t backlog_take_expired(struct backlog *backlog, int64_t now_us, struct deli
 }
 
 static void push_aside(struct backlog *backlog, struct delivery *delivery, int64_t retry_at_us) {
+    delivery->state = DELIVERY_DEFERRED;
     delivery->retry_at_us = retry_at_us;
     push_back(&backlog->aside, delivery);
     note_times(backlog, delivery);

@@ -26,8 +26,7 @@ static void forget_failure(struct store *store) {
 }
 
 /* Notes on the delivery why it is not stored, for the log: what the store says, else what was noted before. */
-static void note_unavailable(struct delivery *delivery, const struct store *store, const char *otherwise) {
-    delivery->outcome = OUTCOME_UNAVAILABLE;
+static void note_failure(struct delivery *delivery, const struct store *store, const char *otherwise) {
     if (store->failure) {
         delivery->failure = store->failure;
         memcpy(delivery->sqlstate, store->sqlstate, sizeof delivery->sqlstate);
@@ -37,7 +36,8 @@ static void note_unavailable(struct delivery *delivery, const struct store *stor
 }
 
 static void finish_unavailable(struct lane *lane, struct delivery *delivery) {
-    note_unavailable(delivery, lane->store, LANE_WAITED_TOO_LONG);
+    note_failure(delivery, lane->store, LANE_WAITED_TOO_LONG);
+    delivery_settle(delivery, OUTCOME_UNAVAILABLE);
     lane_finish(lane->group_commit, &delivery, 1);
 }
 
@@ -58,7 +58,7 @@ static size_t expire(struct lane *lane, struct delivery **batch, size_t count) {
 static size_t finish_settled(struct lane *lane, struct delivery **batch, size_t count) {
     size_t settled = 0;
     for (size_t i = 0; i < count; i++)
-        if (batch[i]->outcome != OUTCOME_UNAVAILABLE) {
+        if (batch[i]->state == DELIVERY_SETTLED) {
             struct delivery *delivery = batch[i];
             delivery->failure = NULL;
             delivery->sqlstate[0] = '\0';
@@ -113,7 +113,7 @@ static void set_aside(struct lane *lane, struct delivery *const *batch, size_t c
     pthread_mutex_lock(&group_commit->lock);
     for (size_t i = 0; i < count; i++) {
         struct delivery *delivery = batch[i];
-        note_unavailable(delivery, lane->store, "another session has locked the row");
+        note_failure(delivery, lane->store, "another session has locked the row");
         if (delivery->backoff_us == 0)
             delivery->backoff_us = BACKOFF_FIRST_US;
         else if (tried)
@@ -129,7 +129,7 @@ static void set_aside(struct lane *lane, struct delivery *const *batch, size_t c
  */
 static enum store_result retry_alone(struct store *store, struct delivery **delivery) {
     enum store_result result = store_insert(store, delivery, 1, delivery[0]->deadline_us);
-    if (result == STORE_OK && delivery[0]->outcome == OUTCOME_UNAVAILABLE)
+    if (result == STORE_OK && delivery[0]->state != DELIVERY_SETTLED)
         result = store_revise(store, delivery, 1, delivery[0]->deadline_us);
     return result;
 }

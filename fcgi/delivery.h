@@ -20,6 +20,12 @@ enum {
     API_KEY_NAME_MAX = 63,
 };
 
+enum delivery_state {
+    DELIVERY_OPEN = 0, /* nothing is decided: it is read, waits, or is in a batch */
+    DELIVERY_DEFERRED, /* another session's lock keeps it from being stored; it is retried until its deadline */
+    DELIVERY_SETTLED,  /* `outcome` is the answer */
+};
+
 struct delivery {
     unsigned char request_id[REQUEST_ID_BYTES];
     char request_id_text[REQUEST_ID_CHARS + 1];
@@ -38,9 +44,10 @@ struct delivery {
     char *body;                   /* as received; a heap block */
     size_t body_len;
 
-    enum outcome outcome;
-    const char *failure; /* for OUTCOME_UNAVAILABLE: why, for the log only; static storage */
-    char sqlstate[6];    /* of the failure, when it came from PostgreSQL; else empty */
+    enum delivery_state state;
+    enum outcome outcome; /* OUTCOME_UNAVAILABLE until it is settled */
+    const char *failure;  /* for OUTCOME_UNAVAILABLE: why, for the log only; static storage */
+    char sqlstate[6];     /* of the failure, when it came from PostgreSQL; else empty */
 
     int64_t began_us;    /* CLOCK_MONOTONIC: when its first byte was read */
     int64_t arrived_us;  /* when all of it was */
@@ -55,6 +62,12 @@ struct delivery {
     int64_t retry_at_us;                        /* while it is set aside: when it is tried again */
     int64_t backoff_us;                         /* how long it was set aside last; 0: never */
 };
+
+/* Decides the answer. */
+static inline void delivery_settle(struct delivery *delivery, enum outcome outcome) {
+    delivery->state = DELIVERY_SETTLED;
+    delivery->outcome = outcome;
+}
 
 /* Frees what the delivery holds on the heap; harmless on a zeroed one. */
 static inline void delivery_fini(struct delivery *delivery) {

@@ -124,7 +124,7 @@ static double sum_figures(const char *metrics, const char *beginning) {
 static double count_not_post(const struct doctor *doctor) {
     char beginning[64];
     double count = -1;
-    snprintf(beginning, sizeof beginning, "receiptd_deliveries_total{answer=\"%s\"", outcome_name(OUTCOME_NOT_POST));
+    snprintf(beginning, sizeof beginning, "receiptd_deliveries_total{answer=\"%s\"", outcomes[OUTCOME_NOT_POST].name);
     for (char *const *path = doctor->sockets; *path; path++) {
         struct buffer metrics;
         buffer_init(&metrics);
@@ -275,16 +275,16 @@ static bool have_been_asked(const struct doctor *doctor) {
 static void examine_answer(const struct doctor *doctor, const char *url, int status) {
     struct findings *findings = doctor->findings;
     const char *subject = "endpoint";
-    bool was_asked = doctor->not_post >= 0 && status == outcome_status(OUTCOME_NOT_POST) && have_been_asked(doctor);
+    bool was_asked = doctor->not_post >= 0 && status == outcomes[OUTCOME_NOT_POST].status && have_been_asked(doctor);
     if (was_asked)
         findings_add(findings, FINDING_OK, subject, NULL, "%s reaches a worker: GET is answered %d", url, status);
-    else if (status == outcome_status(OUTCOME_NOT_POST) && doctor->not_post < 0)
+    else if (status == outcomes[OUTCOME_NOT_POST].status && doctor->not_post < 0)
         findings_add(findings, FINDING_WARN, subject, "run this as root, with the workers running",
                      "%s answers %d as it should, but no worker says whether it was asked", url, status);
-    else if (status == outcome_status(OUTCOME_NOT_POST))
+    else if (status == outcomes[OUTCOME_NOT_POST].status)
         findings_add(findings, FINDING_FAIL, subject, "compare nginx's upstream receiptd with the sockets above",
                      "%s answers %d, but none of these workers was asked", url, status);
-    else if (status == outcome_status(OUTCOME_UNAUTHORIZED) && doctor->config.remote_user)
+    else if (status == outcomes[OUTCOME_UNAUTHORIZED].status && doctor->config.remote_user)
         findings_add(findings, FINDING_OK, subject, NULL, "%s asks who it is: the web server answers %d", url, status);
     else if (status >= 500)
         findings_add(findings, FINDING_FAIL, subject, "see nginx's error log: does it reach the workers' sockets?",

@@ -117,9 +117,11 @@ static void expire_aside(struct group_commit *group_commit) {
     while (group_commit->backlog.expiry_us <= clock_now_us()) {
         size_t count = backlog_take_expired(&group_commit->backlog, clock_now_us(), expired, EXPIRED_AT_A_TIME);
         pthread_mutex_unlock(&group_commit->lock);
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < count; i++) {
+            delivery_settle(expired[i], OUTCOME_UNAVAILABLE);
             if (!expired[i]->failure) /* it waited behind another of its key, and was never tried */
                 expired[i]->failure = LANE_WAITED_TOO_LONG;
+        }
         lane_finish(group_commit, expired, count);
         pthread_mutex_lock(&group_commit->lock);
     }

@@ -111,7 +111,7 @@ static bool is_json(const char *content_type) {
 }
 
 static bool conclude(struct delivery *delivery, enum outcome outcome) {
-    delivery->outcome = outcome;
+    delivery_settle(delivery, outcome);
     return false;
 }
 

@@ -312,20 +312,20 @@ static void append_errors(struct buffer *line, const struct receipt_errors *erro
     buffer_append_text(line, " errors=");
     for (size_t i = 0; i < errors->count; i++)
         buffer_append_format(line, "%s%s:%s", i > 0 ? "," : "", receipt_fields[errors->list[i].field].path,
-                             receipt_error_name(errors->list[i].code));
+                             receipt_error_names[errors->list[i].code]);
 }
 
 /* Whether a delivery is one of those that have a line. */
 static bool is_sampled(const struct delivery *delivery) {
     static atomic_uint count;
-    bool failed = !outcome_result(delivery->outcome) || delivery->outcome == OUTCOME_QUARANTINED;
+    bool failed = !outcomes[delivery->outcome].result || delivery->outcome == OUTCOME_QUARANTINED;
     if (failed || sampling == 1)
         return true;
     return sampling > 0 && atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) % sampling == 0;
 }
 
 void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
-    int status = outcome_status(delivery->outcome);
+    int status = outcomes[delivery->outcome].status;
     enum log_level level = delivery->outcome == OUTCOME_UNAVAILABLE ? LOG_WARNING : LOG_INFO;
     if (level > most_verbose || !is_sampled(delivery))
         return;
@@ -334,8 +334,8 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     buffer_init_fixed(&line, storage, sizeof storage);
     begin_line(&line, level);
     buffer_append_format(&line, " msg=delivery request_id=%s status=%d", delivery->request_id_text, status);
-    if (outcome_result(delivery->outcome))
-        buffer_append_format(&line, " result=%s", outcome_result(delivery->outcome));
+    if (outcomes[delivery->outcome].result)
+        buffer_append_format(&line, " result=%s", outcomes[delivery->outcome].result);
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++) {
         const struct receipt_field *field = &receipt_fields[receipt_key_fields[k]];
         const struct receipt_value *value = &delivery->receipt.values[receipt_key_fields[k]];

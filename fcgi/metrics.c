@@ -13,7 +13,6 @@
 enum {
     LABELS_MAX = METRICS_LABELS_MAX,
     LABEL_MAX_BYTES = METRICS_LABEL_MAX_BYTES,
-    ANSWER_COUNT = OUTCOME_QUARANTINED + 1,
     CLASS_COUNT = 36 * 36, /* of SQLSTATEs: two digits or capital letters */
 };
 
@@ -77,7 +76,7 @@ static size_t find_label(struct labels *labels, const char *name, size_t len) {
 
 static struct labels keys = {.lock = PTHREAD_MUTEX_INITIALIZER}, programs = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static counter answers[LABELS_MAX + 1][ANSWER_COUNT];
+static counter answers[LABELS_MAX + 1][OUTCOME_COUNT];
 static counter last_created[LABELS_MAX + 1]; /* by program, in seconds since 1970; 0: none */
 static counter database_errors[CLASS_COUNT + 1];
 static counter database_connects, dropped_lines;
@@ -184,12 +183,11 @@ static void write_answers(struct buffer *out) {
     write_head(out, "receiptd_deliveries_total", "counter", "Deliveries by answer and by the name of the API key.");
     size_t count = atomic_load(&keys.count);
     for (size_t key = 0; key <= LABELS_MAX; key++)
-        for (int outcome = 0; outcome < ANSWER_COUNT && (key < count || key == LABELS_MAX); outcome++) {
+        for (int outcome = 0; outcome < OUTCOME_COUNT && (key < count || key == LABELS_MAX); outcome++) {
             uint64_t value = value_of(&answers[key][outcome]);
             if (value == 0)
                 continue;
-            buffer_append_format(out, "receiptd_deliveries_total{answer=\"%s\",key=\"",
-                                 outcome_name((enum outcome)outcome));
+            buffer_append_format(out, "receiptd_deliveries_total{answer=\"%s\",key=\"", outcomes[outcome].name);
             write_label(out, &keys, key);
             buffer_append_format(out, "\"} %llu\n", (unsigned long long)value);
         }

@@ -125,7 +125,7 @@ static void note_delivery(struct missing *missing, const struct line *line, bool
     json_t *parts = json_pack("[s, s, s]", line->program, line->asn, line->unit);
     char *key = json_dumps(parts, JSON_COMPACT);
     json_t *failure = key ? json_object_get(missing->failures, key) : NULL;
-    bool failed = strtol(line->status, NULL, 10) == outcome_status(OUTCOME_UNAVAILABLE);
+    bool failed = strtol(line->status, NULL, 10) == outcomes[OUTCOME_UNAVAILABLE].status;
     bool noted = key != NULL;
     if (key && failed && !only_finals)
         note_failure(missing, key, failure, line);

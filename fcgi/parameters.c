@@ -115,7 +115,7 @@ bool parameters_set_rejections(struct parameters *p, struct delivery *const *del
         const char *message = outcome_message(outcome_of_rejection(delivery->rejection), delivery->message);
         size_t json_start = p->json.len;
         int16_t *status = (int16_t *)&p->integers[row];
-        *status = (int16_t)htobe16((uint16_t)outcome_status(outcome_of_rejection(delivery->rejection)));
+        *status = (int16_t)htobe16((uint16_t)outcomes[outcome_of_rejection(delivery->rejection)].status);
         set_parameter(p, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
         set_parameter(p, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
         set_parameter(p, at++, OID_INT2, status, sizeof *status);

@@ -39,27 +39,17 @@ const unsigned char receipt_key_fields[RECEIPT_KEY_COUNT] = {RECEIPT_FIELD_PROGR
                                                              RECEIPT_FIELD_UNIT_IDENTIFIER};
 _Static_assert(RECEIPT_FIELD_COUNT <= UCHAR_MAX, "unsigned char names a field");
 
-const char *receipt_error_name(enum receipt_error_code code) {
-    switch (code) {
-    case RECEIPT_MISSING_FIELD:
-        return "missing_field";
-    case RECEIPT_INVALID_TYPE:
-        return "invalid_type";
-    case RECEIPT_INVALID_VALUE:
-        return "invalid_value";
-    case RECEIPT_TOO_LONG:
-        return "too_long";
-    case RECEIPT_OUT_OF_RANGE:
-        return "out_of_range";
-    }
-    return "";
-}
+const char *const receipt_error_names[RECEIPT_ERROR_CODE_COUNT] = {
+    [RECEIPT_MISSING_FIELD] = "missing_field", [RECEIPT_INVALID_TYPE] = "invalid_type",
+    [RECEIPT_INVALID_VALUE] = "invalid_value", [RECEIPT_TOO_LONG] = "too_long",
+    [RECEIPT_OUT_OF_RANGE] = "out_of_range",
+};
 
 void receipt_write_errors(struct buffer *out, const struct receipt_errors *errors) {
     buffer_append_text(out, "[");
     for (size_t i = 0; i < errors->count; i++)
         buffer_append_format(out, "%s{\"field\":\"%s\",\"code\":\"%s\"}", i == 0 ? "" : ",",
-                             receipt_fields[errors->list[i].field].path, receipt_error_name(errors->list[i].code));
+                             receipt_fields[errors->list[i].field].path, receipt_error_names[errors->list[i].code]);
     buffer_append_text(out, "]");
 }
 

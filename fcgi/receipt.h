@@ -106,6 +106,7 @@ enum receipt_error_code {
     RECEIPT_INVALID_VALUE,
     RECEIPT_TOO_LONG,
     RECEIPT_OUT_OF_RANGE,
+    RECEIPT_ERROR_CODE_COUNT
 };
 
 struct receipt_error {
@@ -118,8 +119,8 @@ struct receipt_errors {
     struct receipt_error list[RECEIPT_FIELD_COUNT]; /* in the table's order; at most one a field */
 };
 
-/* The name of a code in the vendor's error envelope, e.g. "missing_field". Static storage. */
-const char *receipt_error_name(enum receipt_error_code code);
+/* The name of each code in the vendor's error envelope, such as "missing_field". */
+extern const char *const receipt_error_names[RECEIPT_ERROR_CODE_COUNT];
 
 /* Appends the errors as the array of the vendor's error envelope. */
 void receipt_write_errors(struct buffer *out, const struct receipt_errors *errors);

@@ -7,49 +7,6 @@ enum {
     RETRY_AFTER_SECONDS = 5, /* time for a database to come back; the sender backs off exponentially by itself */
 };
 
-static const char *reason_phrase(enum outcome outcome) {
-    switch (outcome) {
-    case OUTCOME_UNAVAILABLE:
-        return "Service Unavailable";
-    case OUTCOME_CREATED:
-        return "Created";
-    case OUTCOME_UNCHANGED:
-    case OUTCOME_REVISED:
-    case OUTCOME_QUARANTINED:
-        return "OK";
-    case OUTCOME_MALFORMED:
-        return "Bad Request";
-    case OUTCOME_UNAUTHORIZED:
-        return "Unauthorized";
-    case OUTCOME_NOT_POST:
-        return "Method Not Allowed";
-    case OUTCOME_TOO_LARGE:
-        return "Content Too Large";
-    case OUTCOME_INVALID:
-        return "Unprocessable Content";
-    }
-    return "";
-}
-
-static const char *extra_headers(enum outcome outcome) {
-    switch (outcome) {
-    case OUTCOME_UNAUTHORIZED:
-        return "WWW-Authenticate: Bearer realm=\"inventory_receipt\", Basic realm=\"inventory_receipt\"\r\n";
-    case OUTCOME_NOT_POST:
-        return "Allow: POST\r\n";
-    case OUTCOME_CREATED:
-    case OUTCOME_UNCHANGED:
-    case OUTCOME_REVISED:
-    case OUTCOME_MALFORMED:
-    case OUTCOME_TOO_LARGE:
-    case OUTCOME_INVALID:
-    case OUTCOME_QUARANTINED:
-    case OUTCOME_UNAVAILABLE:
-        return "";
-    }
-    return "";
-}
-
 static void write_body(struct buffer *body, const struct delivery *delivery) {
     const char *text = outcome_message(delivery->outcome, delivery->message);
     buffer_append_text(body, "{\"message\":");
@@ -58,7 +15,7 @@ static void write_body(struct buffer *body, const struct delivery *delivery) {
         buffer_append_text(body, ",\"errors\":");
         receipt_write_errors(body, &delivery->errors);
     }
-    const char *result = outcome_result(delivery->outcome);
+    const char *result = outcomes[delivery->outcome].result;
     if (result)
         buffer_append_format(body, ",\"result\":\"%s\"", result);
     /* CONTRACT.md: the bodies of 405 and 413 have a message only; the id stands in the header of all. */
@@ -68,6 +25,7 @@ static void write_body(struct buffer *body, const struct delivery *delivery) {
 }
 
 void reply_write(struct buffer *out, const struct delivery *delivery) {
+    const struct outcome_words *words = &outcomes[delivery->outcome];
     char storage[BODY_SIZE];
     struct buffer body;
     buffer_init_fixed(&body, storage, sizeof storage);
@@ -77,10 +35,10 @@ void reply_write(struct buffer *out, const struct delivery *delivery) {
     if (body.failed)
         out->failed = true;
 
-    buffer_append_format(out, "Status: %d %s\r\n", outcome_status(delivery->outcome), reason_phrase(delivery->outcome));
+    buffer_append_format(out, "Status: %d %s\r\n", words->status, words->reason);
     if (body.len > 0)
         buffer_append_text(out, "Content-Type: application/json\r\n");
-    buffer_append_text(out, extra_headers(delivery->outcome));
+    buffer_append_text(out, words->headers);
     if (delivery->outcome == OUTCOME_UNAVAILABLE)
         buffer_append_format(out, "Retry-After: %d\r\n", RETRY_AFTER_SECONDS);
     buffer_append_format(out, "X-Request-Id: %s\r\nContent-Length: %zu\r\n\r\n", delivery->request_id_text, body.len);

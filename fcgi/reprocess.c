@@ -16,9 +16,9 @@ enum {
 struct summary {
     size_t examined, superseded, unstorable, malformed;
     size_t valid; /* in a dry run; else see made */
-    size_t made[OUTCOME_QUARANTINED + 1];
+    size_t made[OUTCOME_COUNT];
     size_t invalid;
-    size_t errors[RECEIPT_FIELD_COUNT][RECEIPT_OUT_OF_RANGE + 1]; /* of those that are still invalid */
+    size_t errors[RECEIPT_FIELD_COUNT][RECEIPT_ERROR_CODE_COUNT]; /* of those that are still invalid */
 };
 
 static void count_rejection(struct summary *summary, const struct delivery *delivery) {
@@ -49,10 +49,10 @@ static void write_summary(const struct summary *summary, bool dry_run, FILE *out
     fprintf(out, "  still rejected: %zu (%zu malformed, %zu invalid)\n", summary->malformed + summary->invalid,
             summary->malformed, summary->invalid);
     for (int field = 0; field < RECEIPT_FIELD_COUNT; field++)
-        for (int code = 0; code <= RECEIPT_OUT_OF_RANGE; code++)
+        for (int code = 0; code < RECEIPT_ERROR_CODE_COUNT; code++)
             if (summary->errors[field][code] > 0)
-                fprintf(out, "    %s %s: %zu\n", receipt_fields[field].path,
-                        receipt_error_name((enum receipt_error_code)code), summary->errors[field][code]);
+                fprintf(out, "    %s %s: %zu\n", receipt_fields[field].path, receipt_error_names[code],
+                        summary->errors[field][code]);
 }
 
 /*
@@ -108,7 +108,7 @@ static bool make_receipt(const struct reprocess_options *options, struct rejecti
         resolution = "valid";
         summary->valid++;
     } else {
-        resolution = outcome_result(delivery->outcome);
+        resolution = outcomes[delivery->outcome].result;
         summary->made[delivery->outcome]++;
     }
     fprintf(out, "%s received %s: %s\n", rejection->id, rejection->received_at, resolution);

@@ -170,10 +170,12 @@ static void serve(struct event_thread *thread, struct connection *connection, si
             connection_close(connection);
         return;
     }
-    if (result == READER_OK)
+    if (result == READER_OK) {
         store = handler_handle(options->handler, &request, delivery);
-    else
+    } else {
         delivery->failure = "out of memory";
+        delivery_settle(delivery, OUTCOME_UNAVAILABLE);
+    }
     reader_release(thread->reader);
     if (result == READER_WRONG) {
         connection_close(connection);
@@ -181,8 +183,10 @@ static void serve(struct event_thread *thread, struct connection *connection, si
     }
     if (store && group_commit_submit(options->group_commit, delivery))
         return;
-    if (store)
+    if (store) {
         delivery->failure = "the queue is full";
+        delivery_settle(delivery, OUTCOME_UNAVAILABLE);
+    }
     server_answer(&delivery, 1);
 }
 

@@ -26,6 +26,13 @@ static const size_t sizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  10,  12,  14,  16
                                24, 28, 32, 40, 48, 56, 64, 96, 128, 256, 512, 1024};
 enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0] + 1 }; /* the last is batch_max */
 
+/* What is known of a delivery of the batch; it becomes the delivery's own only once it is durable. */
+struct progress {
+    bool settled;
+    enum outcome outcome; /* if it is settled */
+    bool locked;          /* this session has locked its row */
+};
+
 struct store_pg {
     struct store store;
     struct store_options options;
@@ -36,10 +43,9 @@ struct store_pg {
     int64_t lookup_again_us;                    /* until then, batches are not looked up first */
 
     struct parameters parameters;
-    enum outcome *outcomes; /* of the batch's deliveries; OUTCOME_UNAVAILABLE while open */
-    bool *locked;           /* whether this session has locked their rows */
-    struct delivery **open; /* those that are open, */
-    size_t *open_positions; /* and where they stand in the batch */
+    struct progress *progress; /* of each delivery of the batch */
+    struct delivery **open;    /* those that are not settled, */
+    size_t *open_positions;    /* and their positions in the batch */
 };
 
 size_t store_batch_limit(void) {
@@ -147,16 +153,21 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
     return ran == STORE_OK ? STORE_OK : failed_in_session(pg, ran);
 }
 
+static void settle_progress(struct progress *progress, enum outcome outcome) {
+    progress->settled = true;
+    progress->outcome = outcome;
+}
+
 /* What a row of a result says of the open delivery at `at`. */
 static void take_row(struct store_pg *pg, enum statement statement, const PGresult *result, int row, size_t at) {
     const struct delivery *delivery = pg->open[at];
-    size_t position = pg->open_positions[at];
+    struct progress *progress = &pg->progress[pg->open_positions[at]];
     if (statement == STATEMENT_REVISE) {
-        pg->locked[position] = true;
+        progress->locked = true;
         if (rows_is_true(result, row, STATEMENTS_WAS_REVISED))
-            pg->outcomes[position] = OUTCOME_REVISED;
-    } else if (statement != STATEMENT_LOOKUP || pg->locked[position] || rows_is_same(result, row, delivery)) {
-        pg->outcomes[position] = rows_outcome(result, row, statement, delivery);
+            settle_progress(progress, OUTCOME_REVISED);
+    } else if (statement != STATEMENT_LOOKUP || progress->locked || rows_is_same(result, row, delivery)) {
+        settle_progress(progress, rows_outcome(result, row, statement, delivery));
     }
 }
 
@@ -182,11 +193,11 @@ static bool take_rows(struct store_pg *pg, enum statement statement, const PGres
     return true;
 }
 
-/* Collects the deliveries of the batch that have no outcome yet: all, or those whose rows are locked. */
+/* Collects the deliveries of the batch that are not settled: all, or those whose rows are locked. */
 static size_t collect_open(struct store_pg *pg, struct delivery *const *deliveries, size_t count, bool only_locked) {
     size_t open = 0;
     for (size_t i = 0; i < count; i++) {
-        if (pg->outcomes[i] != OUTCOME_UNAVAILABLE || (only_locked && !pg->locked[i]))
+        if (pg->progress[i].settled || (only_locked && !pg->progress[i].locked))
             continue;
         pg->open[open] = deliveries[i];
         pg->open_positions[open++] = i;
@@ -231,15 +242,15 @@ static bool begin_batch(struct store_pg *pg, size_t count, bool brief, int64_t d
     if (!connect_session(pg, deadline_us))
         return false;
     pg->brief = brief;
-    memset(pg->outcomes, 0, count * sizeof *pg->outcomes);
-    memset(pg->locked, 0, count * sizeof *pg->locked);
+    memset(pg->progress, 0, count * sizeof *pg->progress);
     return true;
 }
 
 /* Hands the outcomes over. */
 static void end_batch(const struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
     for (size_t i = 0; i < count; i++)
-        deliveries[i]->outcome = pg->outcomes[i];
+        if (pg->progress[i].settled)
+            delivery_settle(deliveries[i], pg->progress[i].outcome);
 }
 
 /*
@@ -249,7 +260,7 @@ static void end_batch(const struct store_pg *pg, struct delivery *const *deliver
 static void judge_lookups(struct store_pg *pg, size_t count, bool looked_up, size_t settled_by_lookup) {
     size_t unchanged = 0;
     for (size_t i = 0; i < count; i++)
-        unchanged += pg->outcomes[i] == OUTCOME_UNCHANGED;
+        unchanged += pg->progress[i].outcome == OUTCOME_UNCHANGED;
     bool mostly_known = unchanged > count / 2;
     if (looked_up)
         pg->fruitless = settled_by_lookup == 0 && mostly_known ? pg->fruitless + 1 : 0;
@@ -274,7 +285,8 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
     if (stored == STORE_OK)
         stored = settle(pg, STATEMENT_UPSERT, open, deadline_us);
     /* Those that are left open were found as they are, and locked; the commit has made them durable. */
-    memset(pg->locked, true, count * sizeof *pg->locked);
+    for (size_t i = 0; i < count; i++)
+        pg->progress[i].locked = true;
     if (stored == STORE_OK)
         stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
     if (stored != STORE_OK)
@@ -342,15 +354,14 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
                                                : "committed, but not durably");
     }
     for (size_t i = 0; i < count; i++)
-        deliveries[i]->outcome = deliveries[i]->rejection_answer;
+        delivery_settle(deliveries[i], deliveries[i]->rejection_answer);
     return STORE_OK;
 }
 
 static void free_pg(struct store_pg *pg) {
     session_free(pg->session);
     parameters_fini(&pg->parameters);
-    free(pg->outcomes);
-    free(pg->locked);
+    free(pg->progress);
     free(pg->open);
     free(pg->open_positions);
     free(pg);
@@ -368,8 +379,7 @@ struct store *store_new(const struct store_options *options) {
     pg->options = *options;
     bool ok = (pg->session = session_new()) != NULL;
     ok &= parameters_init(&pg->parameters, options->batch_max);
-    ok &= (pg->outcomes = calloc(options->batch_max, sizeof *pg->outcomes)) != NULL;
-    ok &= (pg->locked = calloc(options->batch_max, sizeof *pg->locked)) != NULL;
+    ok &= (pg->progress = calloc(options->batch_max, sizeof *pg->progress)) != NULL;
     ok &= (pg->open = calloc(options->batch_max, sizeof(struct delivery *))) != NULL;
     ok &= (pg->open_positions = calloc(options->batch_max, sizeof *pg->open_positions)) != NULL;
     if (!ok) {

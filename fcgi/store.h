@@ -36,8 +36,8 @@ struct store *store_new(const struct store_options *options);
 void store_free(struct store *store);
 
 /*
- * Tries to store `count` deliveries with one transaction. Those that are settled have their outcome then, and are
- * durable; the others are OUTCOME_UNAVAILABLE still. Where the result is not STORE_OK, failure and sqlstate say why.
+ * Tries to store `count` deliveries with one transaction. Those that it settles (delivery_settle) are
+ * durable; the others stay as they were. Where the result is not STORE_OK, failure and sqlstate say why.
  * deadline_us (CLOCK_MONOTONIC) is when to give up.
  *
  * What is stored already under a delivery's request id is not stored again; its outcome is the one it had then.

@@ -28,7 +28,7 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
                                int64_t deadline_us) {
     (void)store, (void)deadline_us;
     for (size_t i = 0; i < count; i++)
-        deliveries[i]->outcome = OUTCOME_CREATED;
+        delivery_settle(deliveries[i], OUTCOME_CREATED);
     return STORE_OK;
 }
 
@@ -46,6 +46,6 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
                                int64_t deadline_us) {
     (void)store, (void)deadline_us;
     for (size_t i = 0; i < count; i++)
-        deliveries[i]->outcome = deliveries[i]->rejection_answer;
+        delivery_settle(deliveries[i], deliveries[i]->rejection_answer);
     return STORE_OK;
 }

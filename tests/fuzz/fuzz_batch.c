@@ -337,6 +337,7 @@ static void store(struct store *store, struct made *const *batch, size_t count, 
     bool refused = outcome == OUTCOME_UNAVAILABLE;
     for (size_t i = 0; i < count; i++) {
         deliveries[i] = &batch[i]->delivery;
+        deliveries[i]->state = DELIVERY_OPEN;
         deliveries[i]->outcome = OUTCOME_UNAVAILABLE;
     }
     enum store_result stored =
@@ -345,7 +346,8 @@ static void store(struct store *store, struct made *const *batch, size_t count, 
         fprintf(stderr, "not stored: %s %s\n", store->failure, store->sqlstate);
     REQUIRE(stored == STORE_OK);
     for (size_t i = 0; i < count; i++)
-        REQUIRE(deliveries[i]->outcome == (refused ? deliveries[i]->rejection_answer : outcome));
+        REQUIRE(deliveries[i]->state == DELIVERY_SETTLED &&
+                deliveries[i]->outcome == (refused ? deliveries[i]->rejection_answer : outcome));
 }
 
 static void new_requests(struct made *const *batch, size_t count) {

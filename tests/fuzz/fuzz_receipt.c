@@ -135,7 +135,7 @@ static void check_errors(const struct receipt_errors *errors) {
     for (size_t i = 0; i < errors->count; i++) {
         REQUIRE(errors->list[i].field < CONTRACT_COUNT);
         REQUIRE(i == 0 || errors->list[i].field > errors->list[i - 1].field);
-        REQUIRE(*receipt_error_name(errors->list[i].code) != '\0');
+        REQUIRE(*receipt_error_names[errors->list[i].code] != '\0');
     }
 }
 

@@ -159,7 +159,7 @@ static inline const char *errors_text(const struct receipt_errors *errors) {
     text[0] = '\0';
     for (size_t i = 0; i < errors->count; i++)
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s:%s", i > 0 ? " " : "",
-                 receipt_fields[errors->list[i].field].path, receipt_error_name(errors->list[i].code));
+                 receipt_fields[errors->list[i].field].path, receipt_error_names[errors->list[i].code]);
     return text;
 }
 

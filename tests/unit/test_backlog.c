@@ -131,7 +131,7 @@ static void run_step(const char *step, struct told *out) {
     case '.':
     case '~':
         parcel = find_parcel(step + 1);
-        parcel->delivery.outcome = step[0] == '.' ? OUTCOME_CREATED : OUTCOME_UNAVAILABLE;
+        delivery_settle(&parcel->delivery, step[0] == '.' ? OUTCOME_CREATED : OUTCOME_UNAVAILABLE);
         backlog_release(&backlog, &parcel->delivery);
         parcel->released = true;
         memset(&parcel->delivery, 0xa5, sizeof parcel->delivery); /* it is somebody else's now */

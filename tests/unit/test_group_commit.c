@@ -168,7 +168,7 @@ static bool batch_is_sound(const struct fake_store *fake, struct delivery *const
         if (deliveries[i]->deadline_us < earliest)
             earliest = deliveries[i]->deadline_us;
         if ((deliveries[i]->rejection != REJECTION_NONE) != (function == REJECT) ||
-            deliveries[i]->outcome != OUTCOME_UNAVAILABLE)
+            deliveries[i]->state == DELIVERY_SETTLED || deliveries[i]->outcome != OUTCOME_UNAVAILABLE)
             return false;
         if (function != REJECT && i > 0 &&
             receipt_compare_keys(&deliveries[i - 1]->receipt, &deliveries[i]->receipt) >= 0)
@@ -215,9 +215,9 @@ static bool settles(struct fake_store *fake, const struct delivery *delivery, en
 }
 
 static void settle(struct fake_store *fake, struct delivery *delivery, enum function function) {
-    delivery->outcome = function == REJECT   ? delivery->rejection_answer
-                        : is_there(delivery) ? OUTCOME_REVISED
-                                             : OUTCOME_CREATED;
+    delivery_settle(delivery, function == REJECT   ? delivery->rejection_answer
+                              : is_there(delivery) ? OUTCOME_REVISED
+                                                   : OUTCOME_CREATED);
     fake->stored[fake->stored_count++] = delivery;
 }
 
@@ -362,7 +362,7 @@ static struct parcel *make_parcel(const char *unit, int deadline_ms) {
 
 static void note_done(struct delivery *const *deliveries, size_t count) {
     for (size_t i = 0; i < count; i++)
-        atomic_fetch_add(&((struct parcel *)deliveries[i])->done, 1);
+        atomic_fetch_add(&((struct parcel *)deliveries[i])->done, deliveries[i]->state == DELIVERY_SETTLED ? 1 : 100);
     pthread_mutex_lock(&done_lock);
     atomic_fetch_add(&done_count, (unsigned)count);
     pthread_cond_broadcast(&done_changed);

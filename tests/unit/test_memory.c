@@ -123,11 +123,11 @@ static int answer(const char *body, size_t len, const char *authorization, bool 
     struct buffer out;
     *to_store = handler_handle(&handler, &request, &delivery);
     if (*to_store)
-        delivery.outcome = delivery.rejection == REJECTION_NONE ? OUTCOME_CREATED : delivery.rejection_answer;
+        delivery_settle(&delivery, delivery.rejection == REJECTION_NONE ? OUTCOME_CREATED : delivery.rejection_answer);
     buffer_init_fixed(&out, storage, sizeof storage);
     reply_write(&out, &delivery);
     assert_false(out.failed);
-    int status = outcome_status(delivery.outcome);
+    int status = outcomes[delivery.outcome].status;
     delivery_fini(&delivery);
     return status;
 }

@@ -107,11 +107,11 @@ static void the_key_is_program_asn_unit(void **state) {
 
 static void error_codes_have_the_vendors_names(void **state) {
     (void)state;
-    assert_string_equal(receipt_error_name(RECEIPT_MISSING_FIELD), "missing_field");
-    assert_string_equal(receipt_error_name(RECEIPT_INVALID_TYPE), "invalid_type");
-    assert_string_equal(receipt_error_name(RECEIPT_INVALID_VALUE), "invalid_value");
-    assert_string_equal(receipt_error_name(RECEIPT_TOO_LONG), "too_long");
-    assert_string_equal(receipt_error_name(RECEIPT_OUT_OF_RANGE), "out_of_range");
+    assert_string_equal(receipt_error_names[RECEIPT_MISSING_FIELD], "missing_field");
+    assert_string_equal(receipt_error_names[RECEIPT_INVALID_TYPE], "invalid_type");
+    assert_string_equal(receipt_error_names[RECEIPT_INVALID_VALUE], "invalid_value");
+    assert_string_equal(receipt_error_names[RECEIPT_TOO_LONG], "too_long");
+    assert_string_equal(receipt_error_names[RECEIPT_OUT_OF_RANGE], "out_of_range");
 }
 
 static void a_field_is_found_from_every_hint(void **state) {

@@ -68,7 +68,7 @@ static void every_outcome_has_its_answer(void **state) {
 static void what_is_not_decided_is_unavailable(void **state) {
     (void)state;
     struct delivery delivery = {0};
-    assert_int_equal(outcome_status(delivery.outcome), 503);
+    assert_int_equal(outcomes[delivery.outcome].status, 503);
 }
 
 static void malformed_says_what_is_wrong(void **state) {
@@ -127,7 +127,7 @@ static const char *body_of(struct buffer *out) {
 
 static void every_answer_is_sound_http_and_json(void **state) {
     (void)state;
-    static const int statuses[] = {
+    static const int statuses[OUTCOME_COUNT] = {
         [OUTCOME_UNAVAILABLE] = 503, [OUTCOME_CREATED] = 201,      [OUTCOME_UNCHANGED] = 200, [OUTCOME_REVISED] = 200,
         [OUTCOME_MALFORMED] = 400,   [OUTCOME_UNAUTHORIZED] = 401, [OUTCOME_NOT_POST] = 405,  [OUTCOME_TOO_LARGE] = 413,
         [OUTCOME_INVALID] = 422,     [OUTCOME_QUARANTINED] = 200};
@@ -135,7 +135,7 @@ static void every_answer_is_sound_http_and_json(void **state) {
                                                             [OUTCOME_UNCHANGED] = "unchanged",
                                                             [OUTCOME_REVISED] = "revised",
                                                             [OUTCOME_QUARANTINED] = "quarantined"};
-    for (int outcome = 0; outcome < (int)COUNT_OF(statuses); outcome++) {
+    for (int outcome = 0; outcome < OUTCOME_COUNT; outcome++) {
         struct delivery delivery = make_delivery((enum outcome)outcome);
         strcpy(delivery.message, "what \"it\" is");
         /* More errors than any body has, with the longest code: they have to fit. */
@@ -148,7 +148,7 @@ static void every_answer_is_sound_http_and_json(void **state) {
         assert_false(out.failed);
         const char *body = body_of(&out), *length = strstr(out.data, "\r\nContent-Length: ");
         bool json = statuses[outcome] != 401;
-        assert_int_equal(outcome_status(delivery.outcome), statuses[outcome]);
+        assert_int_equal(outcomes[delivery.outcome].status, statuses[outcome]);
         assert_int_equal(atoi(out.data + strlen("Status: ")), statuses[outcome]);
         assert_non_null(length);
         assert_int_equal(atoi(length + strlen("\r\nContent-Length: ")), strlen(body));
@@ -159,7 +159,7 @@ static void every_answer_is_sound_http_and_json(void **state) {
         assert_true(!strstr(out.data, "\r\nWWW-Authenticate: ") == (statuses[outcome] != 401));
         for (const char *line = out.data; line < body; line = strchr(line, '\n') + 1)
             assert_true(strchr(line, '\n')[-1] == '\r');
-        const char *result = outcome_result(delivery.outcome);
+        const char *result = outcomes[delivery.outcome].result;
         assert_true(!result == !results[outcome]);
         if (result)
             assert_string_equal(result, results[outcome]);
