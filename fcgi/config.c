@@ -20,58 +20,82 @@ enum {
 
 #define QUEUE_BYTES_MAX (SIZE_MAX / MIB < 16384 ? SIZE_MAX : (uint64_t)16384 * MIB)
 
-enum kind { PATH, NUMBER, SIZE, WORD, LIST, SAMPLE };
+enum kind {
+    PATH,   /* const char *: any text */
+    LIST,   /* const char *: items separated by commas */
+    NUMBER, /* unsigned */
+    SIZE,   /* size_t */
+    SAMPLE, /* unsigned: all, failures or 1/N */
+    SWITCH, /* bool: two words, for false and true */
+    CHOICE, /* an enum: a word for each of its values, from 0 */
+};
 
 struct setting {
     const char *name;
     enum kind kind;
     size_t offset;                     /* in struct config */
-    const char *initial;               /* the default; NULL: required, but for those with `choose` */
-    unsigned (*choose)(unsigned cpus); /* for NUMBER: makes the default of the number of processors */
-    uint64_t min, max;                 /* for NUMBER and SIZE */
-    const char *words; /* for WORD: the choices, separated by blanks; the value is the position of the choice */
+    const char *initial;               /* the default; NULL: required, unless there is `choose` */
+    unsigned (*choose)(unsigned cpus); /* for NUMBER: the default for that many processors */
+    uint64_t min, max;                 /* for NUMBER, SIZE and SAMPLE */
+    const char *words;                 /* for SWITCH and CHOICE: separated by blanks */
     const char *meaning;
 };
 
+/* A kind with the member that it is written to, which must be of the type that the kind has. */
+#define MEMBER(kind_, type_, member_)                                                                                  \
+    .kind = kind_, .offset = _Generic(&((struct config *)NULL)->member_, type_ * : offsetof(struct config, member_))
+#define PATH(member_) MEMBER(PATH, const char *, member_)
+#define LIST(member_) MEMBER(LIST, const char *, member_)
+#define NUMBER(member_) MEMBER(NUMBER, unsigned, member_)
+#define SIZE(member_) MEMBER(SIZE, size_t, member_)
+#define SAMPLE(member_) MEMBER(SAMPLE, unsigned, member_)
+#define SWITCH(member_) MEMBER(SWITCH, bool, member_)
+#define CHOICE(member_, enum_) MEMBER(CHOICE, enum enum_, member_)
+_Static_assert(sizeof(enum log_level) == sizeof(unsigned), "a CHOICE is written as unsigned");
+
 /* A batch of 2,000 rows is near PostgreSQL's limit of 65,535 parameters in a statement. */
 static const struct setting settings[] = {
-    {"RECEIPTD_AUTH", WORD, offsetof(struct config, remote_user), "key", NULL, 0, 0, "key remote_user",
-     "who says who a sender is: key: an API key; remote_user: the web server, in the CGI variable REMOTE_USER"},
-    {"RECEIPTD_KEYS_FILE", PATH, offsetof(struct config, keys_file), NULL, NULL, 0, 0, NULL,
-     "file with the API keys' names and SHA-256 digests; made with receiptd key NAME; not with "
-     "RECEIPTD_AUTH=remote_user"},
-    {"RECEIPTD_THREADS", NUMBER, offsetof(struct config, threads), NULL, config_default_threads, 1, THREADS_MAX, NULL,
-     "threads that read, check and answer requests while others store"},
-    {"RECEIPTD_PG_CONNECTIONS", NUMBER, offsetof(struct config, pg_connections), NULL, config_default_pg_connections, 1,
-     PG_CONNECTIONS_MAX, NULL,
-     "batches that are stored at a time, each with a thread and a database connection of its own"},
-    {"RECEIPTD_BATCH_MAX", NUMBER, offsetof(struct config, batch_max), "64", NULL, 1, 2000, NULL,
-     "receipts in one transaction, at the most"},
-    {"RECEIPTD_QUEUE_MAX", NUMBER, offsetof(struct config, queue_max), "16384", NULL, 1, 1000000, NULL,
-     "deliveries waiting to be stored, at the most; beyond that the answer is 503 at once"},
-    {"RECEIPTD_QUEUE_MAX_BYTES", SIZE, offsetof(struct config, queue_max_bytes), "67108864", NULL, MIB, QUEUE_BYTES_MAX,
-     NULL,
-     "bytes of them, at the most, of the receipts and of the rejected deliveries each; beyond that 503 at once, too"},
-    {"RECEIPTD_DEADLINE_MS", NUMBER, offsetof(struct config, deadline_ms), "10000", NULL, 100, 600000, NULL,
-     "milliseconds after which a delivery that is not stored is answered 503; keep it below nginx's "
-     "fastcgi_read_timeout"},
-    {"RECEIPTD_LOG_LEVEL", WORD, offsetof(struct config, log_level), "info", NULL, 0, 0, "error warning info",
-     "least important lines to log; at info there is one a delivery"},
-    {"RECEIPTD_LOG_DELIVERIES", SAMPLE, offsetof(struct config, log_one_in), "all", NULL, 1, 1000000, NULL,
-     "which deliveries have a line in the log: all, failures (4xx and 5xx, which always have), or one in N of the "
-     "others"},
-    {"RECEIPTD_PREPARED_STATEMENTS", WORD, offsetof(struct config, prepared_statements), "on", NULL, 0, 0, "off on",
-     "off for a pooler that gives each transaction another session (pgbouncer in transaction mode)"},
-    {"RECEIPTD_REJECTION_POLICY", WORD, offsetof(struct config, accept_invalid), "reject", NULL, 0, 0, "reject accept",
-     "what an invalid delivery, which is kept in rejected_receipts, is answered: reject: 400 or 422; accept: 200"},
-    {"RECEIPTD_EXTRA_CONDITIONS", LIST, offsetof(struct config, extra_conditions), "", NULL, 0, 0, NULL,
-     "values of initial_condition to take besides N, R, A, B, C, X, TT; separated by commas"},
-    {"RECEIPTD_EXTRA_REFERENCE_TYPES", LIST, offsetof(struct config, extra_reference_types), "", NULL, 0, 0, NULL,
-     "values of reference.type to take besides StockTransferOrder, RA, RMA, ForwardOrder; separated by commas"},
-    {"RECEIPTD_URL", PATH, offsetof(struct config, url), "", NULL, 0, 0, NULL,
-     "what the sender calls, https://HOST/inventory_receipt; for receiptd doctor, which tries it"},
-    {"RECEIPTD_CACERT", PATH, offsetof(struct config, ca_file), "", NULL, 0, 0, NULL,
-     "file with the certificates that receiptd doctor trusts there, instead of the system's"},
+    {"RECEIPTD_AUTH", SWITCH(remote_user), .initial = "key", .words = "key remote_user",
+     .meaning = "how senders are identified: key: by an API key; remote_user: by the web server, in the CGI variable "
+                "REMOTE_USER"},
+    {"RECEIPTD_KEYS_FILE", PATH(keys_file),
+     .meaning = "file with the API keys' names and SHA-256 digests; made with receiptd key NAME; not with "
+                "RECEIPTD_AUTH=remote_user"},
+    {"RECEIPTD_THREADS", NUMBER(threads), .choose = config_default_threads, .min = 1, .max = THREADS_MAX,
+     .meaning = "threads that read, check and answer requests while others store"},
+    {"RECEIPTD_PG_CONNECTIONS", NUMBER(pg_connections), .choose = config_default_pg_connections, .min = 1,
+     .max = PG_CONNECTIONS_MAX,
+     .meaning = "batches that are stored at a time, each with a thread and a database connection of its own"},
+    {"RECEIPTD_BATCH_MAX", NUMBER(batch_max), .initial = "64", .min = 1, .max = 2000,
+     .meaning = "receipts in one transaction, at most"},
+    {"RECEIPTD_QUEUE_MAX", NUMBER(queue_max), .initial = "16384", .min = 1, .max = 1000000,
+     .meaning = "deliveries waiting to be stored, at most; beyond that the answer is 503 at once"},
+    {"RECEIPTD_QUEUE_MAX_BYTES", SIZE(queue_max_bytes), .initial = "67108864", .min = MIB, .max = QUEUE_BYTES_MAX,
+     .meaning = "bytes that they may take, receipts and rejected deliveries each; beyond that 503 at once, too"},
+    {"RECEIPTD_DEADLINE_MS", NUMBER(deadline_ms), .initial = "10000", .min = 100, .max = 600000,
+     .meaning = "milliseconds after which a delivery that is not stored is answered 503; keep it below nginx's "
+                "fastcgi_read_timeout"},
+    {"RECEIPTD_REQUIRE_STANDBY", SWITCH(require_standby), .initial = "off", .words = "off on",
+     .meaning = "on: give a final answer only if the commit waited for a synchronous standby; while PostgreSQL names "
+                "none, the answer is 503. Needs RECEIPTD_PREPARED_STATEMENTS=on"},
+    {"RECEIPTD_LOG_LEVEL", CHOICE(log_level, log_level), .initial = "info", .words = "error warning info",
+     .meaning = "least important lines to log; at info there is one per delivery"},
+    {"RECEIPTD_LOG_DELIVERIES", SAMPLE(log_one_in), .initial = "all", .min = 1, .max = 1000000,
+     .meaning = "which deliveries have a line in the log: all, failures (4xx and 5xx, which always have), or one in N "
+                "of the others"},
+    {"RECEIPTD_PREPARED_STATEMENTS", SWITCH(prepared_statements), .initial = "on", .words = "off on",
+     .meaning = "off for a pooler that gives each transaction another session (pgbouncer in transaction mode)"},
+    {"RECEIPTD_REJECTION_POLICY", SWITCH(accept_invalid), .initial = "reject", .words = "reject accept",
+     .meaning = "answer to an invalid delivery, which is kept in rejected_receipts: reject: 400 or 422; accept: 200"},
+    {"RECEIPTD_EXTRA_CONDITIONS", LIST(extra_conditions), .initial = "",
+     .meaning = "values of initial_condition to accept besides N, R, A, B, C, X, TT; separated by commas"},
+    {"RECEIPTD_EXTRA_REFERENCE_TYPES", LIST(extra_reference_types), .initial = "",
+     .meaning = "values of reference.type to accept besides StockTransferOrder, RA, RMA, ForwardOrder; separated by "
+                "commas"},
+    {"RECEIPTD_URL", PATH(url), .initial = "",
+     .meaning = "URL that the sender calls, https://HOST/inventory_receipt; receiptd doctor tries it"},
+    {"RECEIPTD_CACERT", PATH(ca_file), .initial = "",
+     .meaning = "file with the certificates that receiptd doctor trusts there, instead of the system's"},
 };
 enum { SETTING_COUNT = sizeof settings / sizeof settings[0] };
 
@@ -167,15 +191,16 @@ static bool set(struct config *config, const struct setting *setting, const char
         }
         *(unsigned *)target = (unsigned)number;
         return true;
-    case WORD:
+    case SWITCH:
+    case CHOICE:
         if (!parse_word(setting, text, &position)) {
             fprintf(errors, "%s=%s: expected one of: %s\n", setting->name, text, setting->words);
             return false;
         }
-        if (setting->offset == offsetof(struct config, log_level))
-            config->log_level = (enum log_level)position;
-        else
+        if (setting->kind == SWITCH)
             *(bool *)target = position != 0;
+        else
+            *(unsigned *)target = position;
         return true;
     }
     return false;
@@ -222,6 +247,12 @@ bool config_load(struct config *config, char *const *environment, FILE *errors) 
             ok = false;
         }
     }
+    if (ok && config->require_standby && !config->prepared_statements) {
+        /* A pooler may run the check of a commit in another session than the commit. */
+        fprintf(errors,
+                "RECEIPTD_REQUIRE_STANDBY=on: needs RECEIPTD_PREPARED_STATEMENTS=on, with a session of its own\n");
+        ok = false;
+    }
     return ok;
 }
 
@@ -233,7 +264,7 @@ void config_describe(FILE *out) {
             fprintf(out, "%" PRIu64 " to %" PRIu64 "; ", setting->min, setting->max);
         if (setting->kind == SAMPLE)
             fprintf(out, "all, failures, or 1/N; ");
-        if (setting->kind == WORD)
+        if (setting->kind == SWITCH || setting->kind == CHOICE)
             fprintf(out, "one of: %s; ", setting->words);
         if (setting->choose)
             fprintf(out, "default %u here, by the number of processors\n", setting->choose(cpus_usable()));

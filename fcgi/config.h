@@ -23,6 +23,7 @@ struct config {
     size_t queue_max_bytes; /* of each of the two queues: receipts, and rejected deliveries */
     unsigned deadline_ms;
     enum log_level log_level;
+    bool require_standby; /* no final answer unless the commit waited for a synchronous standby */
     bool prepared_statements;
     bool accept_invalid;
     const char *extra_conditions; /* separated by commas; the environment's own memory, as the next */

@@ -165,14 +165,17 @@ static const struct {
     {"RECEIPTD_LOG_LEVEL", "error", LOG_ERROR, false},     {"RECEIPTD_LOG_LEVEL", "warning", LOG_WARNING, false},
     {"RECEIPTD_LOG_LEVEL", "info", LOG_INFO, true},        {"RECEIPTD_PREPARED_STATEMENTS", "on", true, true},
     {"RECEIPTD_PREPARED_STATEMENTS", "off", false, false}, {"RECEIPTD_REJECTION_POLICY", "reject", false, true},
-    {"RECEIPTD_REJECTION_POLICY", "accept", true, false},
+    {"RECEIPTD_REJECTION_POLICY", "accept", true, false},  {"RECEIPTD_REQUIRE_STANDBY", "off", false, true},
+    {"RECEIPTD_REQUIRE_STANDBY", "on", true, false},
 };
 
 /* The value of a variable that takes a word. */
 static int word_value(const char *name) {
     if (strcmp(name, "RECEIPTD_LOG_LEVEL") == 0)
         return (int)config.log_level;
-    return strcmp(name, "RECEIPTD_REJECTION_POLICY") == 0 ? config.accept_invalid : config.prepared_statements;
+    return strcmp(name, "RECEIPTD_REJECTION_POLICY") == 0  ? config.accept_invalid
+           : strcmp(name, "RECEIPTD_REQUIRE_STANDBY") == 0 ? config.require_standby
+                                                           : config.prepared_statements;
 }
 
 static void words_stand_for_values(void **state) {
@@ -188,6 +191,12 @@ static void words_stand_for_values(void **state) {
                    word_value(words[i].name));
     }
     end_table();
+}
+
+static void a_required_standby_needs_a_session_of_its_own(void **state) {
+    (void)state;
+    assert_false(load((const char *const[]){"RECEIPTD_REQUIRE_STANDBY=on", "RECEIPTD_PREPARED_STATEMENTS=off", NULL}));
+    assert_int_equal(strncmp(said, "RECEIPTD_REQUIRE_STANDBY=on: ", 29), 0);
 }
 
 static void other_words_are_refused(void **state) {
@@ -306,6 +315,7 @@ int main(void) {
         cmocka_unit_test_teardown(a_number_is_digits_only, forget_said),
         cmocka_unit_test_teardown(words_stand_for_values, forget_said),
         cmocka_unit_test_teardown(other_words_are_refused, forget_said),
+        cmocka_unit_test_teardown(a_required_standby_needs_a_session_of_its_own, forget_said),
         cmocka_unit_test_teardown(lists_have_no_blanks_and_no_empty_values, forget_said),
         cmocka_unit_test_teardown(a_variable_that_does_not_exist_is_named, forget_said),
         cmocka_unit_test_teardown(other_programs_variables_are_ignored, forget_said),
