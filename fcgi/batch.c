@@ -22,7 +22,7 @@ int batch_compare(const void *a, const void *b) {
 /* So that nothing later is blamed on it. */
 static void forget_failure(struct store *store) {
     store->failure = NULL;
-    store->sqlstate[0] = '\0';
+    store->sqlstate[0] = store->detail[0] = '\0';
 }
 
 /* Notes on the delivery why it is not stored, for the log: what the store says, else what was noted before. */
@@ -65,6 +65,8 @@ static size_t finish_settled(struct lane *lane, struct delivery **batch, size_t 
             batch[i] = batch[settled];
             batch[settled++] = delivery;
         }
+    if (settled > 0)
+        lane_note_stored(lane);
     lane_finish(lane->group_commit, batch, settled);
     memmove(batch, batch + settled, (count - settled) * sizeof(struct delivery *));
     if (settled > 0)
@@ -143,7 +145,10 @@ static void retry_singly(struct lane *lane, struct delivery **batch, size_t coun
     struct store *store = lane->store;
     size_t locked = 0;
     while ((count = expire(lane, batch, count)) > 0 && locked < LOCKED_IN_A_ROW) {
-        switch (retry_alone(store, batch)) {
+        enum store_result result = retry_alone(store, batch);
+        if (result != STORE_OK)
+            lane_note_failed(lane);
+        switch (result) {
         case STORE_OK:
             locked = 0;
             forget_failure(store);
@@ -173,6 +178,8 @@ void batch_retry(struct lane *lane, struct delivery **batch, size_t count) {
     if ((count = expire(lane, batch, count)) == 0)
         return;
     enum store_result result = store_revise(store, batch, count, earliest_deadline(batch, count));
+    if (result != STORE_OK)
+        lane_note_failed(lane);
     if (result == STORE_UNSTORABLE && count > 1) {
         forget_failure(store);
         batch_retry(lane, batch, count / 2);
@@ -209,6 +216,8 @@ void batch_commit(struct lane *lane, struct delivery **batch, size_t count) {
         int64_t deadline_us = earliest_deadline(batch, count);
         bool wary = lane->kind == LANE_RECEIPTS && lane_is_wary(lane->group_commit);
         enum store_result stored = choose_function(lane, wary)(store, batch, count, deadline_us);
+        if (stored != STORE_OK)
+            lane_note_failed(lane);
         count = finish_settled(lane, batch, count);
         switch (stored) {
         case STORE_OK:

@@ -378,7 +378,7 @@ enum finding doctor(const struct doctor_options *options, FILE *out) {
     examine_nginx(&doctor);
     examine_endpoint(&doctor);
     become_service(&doctor);
-    doctor_pg(doctor.findings, &facts);
+    doctor_pg(doctor.findings, doctor.configured && doctor.config.require_standby, &facts);
     become_root(&doctor);
     examine_disk(&doctor, &facts);
     examine_rejections(&doctor, &facts);

@@ -1,5 +1,6 @@
 #include "doctor_pg.h"
 
+#include "inspection.h"
 #include "pg.h"
 #include "probe.h"
 #include "receipt.h"
@@ -10,7 +11,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { OLDEST_POSTGRESQL = 130000 };
+enum {
+    OLDEST_POSTGRESQL = 130000,
+    TRANSACTIONS_CRITICAL = 1600000000, /* vacuum_failsafe_age, when PostgreSQL itself drops everything else */
+};
 
 static const char deploy[] = "run sql/roles.sql and sqitch deploy in sql/";
 
@@ -90,6 +94,15 @@ static const char *ask(struct findings *findings, PGconn *connection, const char
     return NULL;
 }
 
+/* Whether a query was answered, be it without a row; says so when not. *result is the caller's to clear. */
+static bool has_answered(struct findings *findings, PGconn *connection, const char *query, PGresult **result) {
+    *result = PQexec(connection, query);
+    if (PQresultStatus(*result) == PGRES_TUPLES_OK)
+        return true;
+    findings_add(findings, FINDING_FAIL, "database", "see PostgreSQL's log", "%s", PQerrorMessage(connection));
+    return false;
+}
+
 static bool is_met(struct findings *findings, PGconn *connection, const char *query, const char *problem) {
     PGresult *result;
     const char *answer = ask(findings, connection, query, &result);
@@ -111,12 +124,13 @@ static bool has_column(struct findings *findings, PGconn *connection, const stru
     return is_met(findings, connection, query, problem);
 }
 
-static bool has_columns(struct findings *findings, PGconn *connection) {
+/* The columns for fields that are there, and all others, have their types. */
+static bool has_columns(struct findings *findings, PGconn *connection, const struct receipt_columns *columns) {
     bool ok = true;
     for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
         const struct receipt_field *field = &receipt_fields[i];
         struct column column = {"receipts", field->column, field->type == RECEIPT_INTEGER ? "bigint" : "text"};
-        if (field->column)
+        if (receipt_has_column(columns, i))
             ok &= has_column(findings, connection, &column);
     }
     for (size_t i = 0; i < sizeof service_columns / sizeof service_columns[0]; i++)
@@ -124,38 +138,57 @@ static bool has_columns(struct findings *findings, PGconn *connection) {
     return ok;
 }
 
-static void examine_settings(struct findings *findings, PGconn *connection) {
-    char problem[256] = "";
-    PGresult *result;
-    if (ask(findings, connection, pg_settings_query, &result)) {
-        enum pg_verdict verdict = pg_judge_settings(result, problem, sizeof problem);
-        if (verdict == PG_FIT)
+static void examine_missing_columns(struct findings *findings, const struct receipt_columns *columns) {
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
+        if (columns->missing[i] && !receipt_fields[i].key)
+            findings_add(findings, FINDING_WARN, "schema", "run sqitch deploy in sql/",
+                         "inventory.receipts has no column %s: the values of %s go into the column extra",
+                         receipt_fields[i].column, receipt_fields[i].path);
+}
+
+/* What the workers check too: the settings, and what the schema says of itself. */
+static void examine_fitness(struct findings *findings, PGconn *connection, bool require_standby,
+                            struct receipt_columns *columns) {
+    struct inspection found;
+    PGresult *result, *check = NULL;
+    if (ask(findings, connection, inspection_query, &result) &&
+        (!inspection_has_check(result) || has_answered(findings, connection, inspection_check_query, &check))) {
+        inspection_read(&found, result, NULL, require_standby);
+        *columns = found.columns;
+        if (found.verdict == INSPECTION_FIT)
             findings_add(findings, FINDING_OK, "durability", NULL,
                          "fsync, full_page_writes and synchronous_commit keep what was acknowledged");
         else
-            findings_add(findings, verdict == PG_UNFIT ? FINDING_FAIL : FINDING_WARN, "durability",
-                         "change it for the role in PostgreSQL, then restart the workers", "%s", problem);
+            findings_add(findings, found.verdict == INSPECTION_UNFIT ? FINDING_FAIL : FINDING_WARN, "durability",
+                         "change it for the role in PostgreSQL; the workers notice within seconds", "%s",
+                         found.problem);
+        findings_add(findings, FINDING_OK, "cluster", NULL, "timeline %u, a commit waits for %u standbys",
+                     found.timeline, found.standbys);
+        for (int row = 0; row < PQntuples(check); row++)
+            findings_add(findings, FINDING_FAIL, "schema", PQgetvalue(check, row, 1), "%s", PQgetvalue(check, row, 0));
+        examine_missing_columns(findings, columns);
     }
     PQclear(result);
+    PQclear(check);
 }
 
-static bool examine_schema(struct findings *findings, PGconn *connection) {
+static bool examine_schema(struct findings *findings, PGconn *connection, const struct receipt_columns *columns) {
     bool ok = true;
     for (size_t i = 0; ok && i < sizeof requirements / sizeof requirements[0]; i++)
         ok = is_met(findings, connection, requirements[i].query, requirements[i].problem);
-    ok = ok && has_columns(findings, connection);
+    ok = ok && has_columns(findings, connection, columns);
     if (!ok)
         return false;
     PGresult *result;
     const char *answer = ask(findings, connection, "select " PROBE_SCHEMA_VERSION, &result);
     long version = answer ? strtol(answer, NULL, 10) : 0;
-    if (answer && version < PROBE_SCHEMA_NEEDED)
+    if (answer && version < STATEMENTS_SCHEMA_NEEDED)
         findings_add(findings, FINDING_FAIL, "schema", deploy, "version %ld, and this program needs %d", version,
-                     PROBE_SCHEMA_NEEDED);
+                     STATEMENTS_SCHEMA_NEEDED);
     else if (answer)
         findings_add(findings, FINDING_OK, "schema", NULL,
                      "version %ld, this program needs %d; tables, columns, constraints and grants are there", version,
-                     PROBE_SCHEMA_NEEDED);
+                     STATEMENTS_SCHEMA_NEEDED);
     PQclear(result);
     return true;
 }
@@ -170,19 +203,59 @@ static void examine_role(struct findings *findings, PGconn *connection) {
     PQclear(result);
 }
 
+/* The server's, the role's own, and the database's (-1: no limit). */
 static void examine_connections(struct findings *findings, PGconn *connection) {
+    static const char query[] =
+        "select 'of the server', count(*), current_setting('max_connections')::integer"
+        " - current_setting('superuser_reserved_connections')::integer, 'raise max_connections'"
+        " from pg_stat_activity where backend_type = 'client backend'"
+        " union all select format('of the role %I', current_user), (select count(*) from pg_stat_activity"
+        " where usename = current_user), rolconnlimit, format('alter role %I connection limit N', current_user)"
+        " from pg_roles where rolname = current_user and rolconnlimit >= 0"
+        " union all select format('of the database %I', datname), (select count(*) from pg_stat_activity as a"
+        " where a.datname = d.datname), datconnlimit, format('alter database %I connection limit N', datname)"
+        " from pg_database as d where datname = current_database() and datconnlimit >= 0";
     PGresult *result;
-    const char *answer = ask(findings, connection,
-                             "select count(*), current_setting('max_connections')::integer"
-                             " - current_setting('superuser_reserved_connections')::integer from pg_stat_activity"
-                             " where backend_type = 'client backend'",
-                             &result);
-    if (answer) {
-        long used = strtol(answer, NULL, 10), most = strtol(PQgetvalue(result, 0, 1), NULL, 10);
+    const char *answer = ask(findings, connection, query, &result);
+    for (int row = 0; answer && row < PQntuples(result); row++) {
+        long used = strtol(PQgetvalue(result, row, 1), NULL, 10), most = strtol(PQgetvalue(result, row, 2), NULL, 10);
+        char advice[256];
         bool scarce = used * 10 > most * 9;
-        findings_add(findings, scarce ? FINDING_WARN : FINDING_OK, "connections",
-                     scarce ? "find out whose they are (pg_stat_activity), or raise max_connections" : NULL,
-                     "%ld of %ld are in use", used, most);
+        snprintf(advice, sizeof advice, "find out whose they are (pg_stat_activity), or %s",
+                 PQgetvalue(result, row, 3));
+        findings_add(findings, scarce ? FINDING_WARN : FINDING_OK, "connections", scarce ? advice : NULL,
+                     "%ld of %ld %s are in use", used, most, PQgetvalue(result, row, 0));
+    }
+    PQclear(result);
+}
+
+/*
+ * When transaction ids run out in any database of the cluster, all of it takes no writes any more; 40 million before
+ * that, every transaction gets a warning (PostgreSQL: "Preventing Transaction ID Wraparound Failures").
+ */
+static void examine_transaction_ids(struct findings *findings, PGconn *connection) {
+    static const char query[] = "select greatest(age(datfrozenxid), mxid_age(datminmxid)), datname,"
+                                " greatest(age(datfrozenxid), mxid_age(datminmxid)) > 2 * greatest("
+                                "current_setting('autovacuum_freeze_max_age')::bigint, "
+                                "current_setting('autovacuum_multixact_freeze_max_age')::bigint)"
+                                " from pg_database order by 1 desc limit 1";
+    PGresult *result;
+    const char *answer = ask(findings, connection, query, &result);
+    if (answer) {
+        long long age = strtoll(answer, NULL, 10);
+        bool old = *PQgetvalue(result, 0, 2) == 't';
+        findings_add(
+            findings,
+            age > TRANSACTIONS_CRITICAL ? FINDING_FAIL
+            : old                       ? FINDING_WARN
+                                        : FINDING_OK,
+            "transaction ids",
+            old || age > TRANSACTIONS_CRITICAL
+                ? "vacuum that database; look for old transactions, replication slots and prepared transactions"
+                : NULL,
+            "the oldest one, in the database %s, is %lld million transactions old; at 2,147 million the cluster "
+            "stops taking writes",
+            PQgetvalue(result, 0, 1), age / 1000000);
     }
     PQclear(result);
 }
@@ -233,7 +306,9 @@ static void count_unresolved(struct findings *findings, PGconn *connection, stru
     PQclear(result);
 }
 
-static void examine(struct findings *findings, PGconn *connection, struct doctor_pg_facts *facts) {
+static void examine(struct findings *findings, PGconn *connection, bool require_standby,
+                    struct doctor_pg_facts *facts) {
+    struct receipt_columns columns = {0};
     int version = PQserverVersion(connection);
     struct ucred server;
     socklen_t len = sizeof server;
@@ -245,9 +320,10 @@ static void examine(struct findings *findings, PGconn *connection, struct doctor
                  "%s at %s port %s as %s, PostgreSQL %d.%d", PQdb(connection), PQhost(connection), PQport(connection),
                  PQuser(connection), version / 10000, version % 10000);
     examine_role(findings, connection);
-    examine_settings(findings, connection);
-    bool has_schema = examine_schema(findings, connection);
+    examine_fitness(findings, connection, require_standby, &columns);
+    bool has_schema = examine_schema(findings, connection, &columns);
     examine_connections(findings, connection);
+    examine_transaction_ids(findings, connection);
     if (has_schema) {
         examine_autovacuum(findings, connection);
         count_unresolved(findings, connection, facts);
@@ -255,12 +331,12 @@ static void examine(struct findings *findings, PGconn *connection, struct doctor
     read_clock(findings, connection, facts);
 }
 
-void doctor_pg(struct findings *findings, struct doctor_pg_facts *facts) {
-    PGconn *connection = pg_connect();
+void doctor_pg(struct findings *findings, bool require_standby, struct doctor_pg_facts *facts) {
+    PGconn *connection = pg_connect(NULL);
     *facts = (struct doctor_pg_facts){.unresolved = -1};
     facts->connected = PQstatus(connection) == CONNECTION_OK;
     if (facts->connected)
-        examine(findings, connection, facts);
+        examine(findings, connection, require_standby, facts);
     else
         findings_add(findings, FINDING_FAIL, "database", "see to PGHOST, PGUSER, the password and pg_hba.conf",
                      "cannot connect: %s", connection ? PQerrorMessage(connection) : "out of memory");

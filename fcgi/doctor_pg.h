@@ -18,9 +18,10 @@ struct doctor_pg_facts {
 };
 
 /*
- * Connects and looks at what the worker relies on: durable settings, grants, columns and their types, the unique
- * constraints, the schema's version, connections, autovacuum. Adds what it finds.
+ * Connects and checks what the worker relies on: durable settings, what the schema says of itself, grants, columns and
+ * their types, the unique constraints, the schema's version, connections, transaction ids, autovacuum. Adds what it
+ * finds. `require_standby` is RECEIPTD_REQUIRE_STANDBY.
  */
-void doctor_pg(struct findings *findings, struct doctor_pg_facts *facts);
+void doctor_pg(struct findings *findings, bool require_standby, struct doctor_pg_facts *facts);
 
 #endif

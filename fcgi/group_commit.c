@@ -4,6 +4,7 @@
 #include "clock.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -12,7 +13,8 @@ enum {
     COMMIT_SIBLINGS = 4,               /* deliveries */
     BATCH_MAX_BYTES = 4 * 1024 * 1024, /* rejected bodies and unknown fields can be large */
     EXPIRED_AT_A_TIME = 64,
-    OVERDUE_US = 5 * US_PER_S, /* beyond its deadline, no delivery waits so long in a process that is well */
+    REMEMBERED_US = 60 * US_PER_S, /* after a 503: for how long nothing but a success takes it back */
+    OVERDUE_US = 5 * US_PER_S,     /* beyond its deadline, no delivery waits so long in a process that is well */
 };
 
 bool group_commit_submit(struct group_commit *group_commit, struct delivery *delivery) {
@@ -141,8 +143,11 @@ static void work_in(struct lane *lane, size_t count) {
 /* Says of a batch since when, and until when, it is the lane's. */
 static void note_taken(struct lane *lane, size_t count) {
     lane->until_us = 0;
+    lane->arrived_us = INT64_MAX;
     for (size_t i = 0; i < count; i++) {
         lane->batch[i]->taken_us = lane->busy_since_us;
+        if (lane->batch[i]->arrived_us < lane->arrived_us)
+            lane->arrived_us = lane->batch[i]->arrived_us;
         if (lane->batch[i]->deadline_us > lane->until_us)
             lane->until_us = lane->batch[i]->deadline_us;
     }
@@ -155,7 +160,7 @@ static int work(struct group_commit *group_commit, bool receipts) {
     expire_aside(group_commit);
     while ((lane = choose_lane(group_commit, receipts, &again_ms))) {
         lane->busy_since_us = clock_now_us();
-        lane->until_us = INT64_MAX; /* take_batch gives up the lock */
+        lane->until_us = lane->arrived_us = INT64_MAX; /* take_batch gives up the lock */
         size_t count = take_batch(lane);
         note_taken(lane, count);
         pthread_mutex_unlock(&group_commit->lock);
@@ -188,6 +193,49 @@ void group_commit_read_usage(struct group_commit *group_commit, struct usage *re
     *receipts = group_commit->backlog.receipts;
     *rejections = group_commit->backlog.rejections;
     *limit = group_commit->backlog.limit;
+    pthread_mutex_unlock(&group_commit->lock);
+}
+
+/* When the first delivery of a line arrived, if that is before `before_us`. */
+static int64_t first_arrival(const struct line *line, int64_t before_us) {
+    for (const struct delivery *delivery = line->first; delivery; delivery = delivery->next)
+        if (delivery->arrived_us < before_us)
+            before_us = delivery->arrived_us;
+    return before_us;
+}
+
+/* `from_us`: when the first one arrived that waits now; INT64_MAX: none does. */
+static int64_t stands_still_for(const struct attempts *attempts, int64_t from_us, int64_t now_us) {
+    if (attempts->refused_from_us != 0 && now_us - attempts->refused_us < REMEMBERED_US &&
+        attempts->refused_from_us < from_us)
+        from_us = attempts->refused_from_us;
+    if (from_us == INT64_MAX)
+        return 0;
+    if (attempts->stored_us > from_us)
+        from_us = attempts->stored_us;
+    return now_us - from_us;
+}
+
+void group_commit_read_standstill(struct group_commit *group_commit, struct standstill *standstill) {
+    pthread_mutex_lock(&group_commit->lock);
+    int64_t now_us = clock_now_us();
+    int64_t rejection_us = first_arrival(&group_commit->backlog.rejected, INT64_MAX);
+    int64_t receipt_us =
+        first_arrival(&group_commit->backlog.aside, first_arrival(&group_commit->backlog.ready, INT64_MAX));
+    for (size_t i = 0; i < group_commit->lane_count; i++) {
+        const struct lane *lane = &group_commit->lanes[i];
+        int64_t *first_us = lane->kind == LANE_REJECTED ? &rejection_us : &receipt_us;
+        if (lane->busy_since_us != 0 && lane->arrived_us < *first_us)
+            *first_us = lane->arrived_us;
+    }
+    int64_t receipts_us = stands_still_for(&group_commit->receipts, receipt_us, now_us);
+    int64_t rejections_us = stands_still_for(&group_commit->rejections, rejection_us, now_us);
+    const struct attempts *attempts =
+        receipts_us >= rejections_us ? &group_commit->receipts : &group_commit->rejections;
+    *standstill = (struct standstill){.us = receipts_us >= rejections_us ? receipts_us : rejections_us,
+                                      .failure = attempts->failure};
+    memcpy(standstill->sqlstate, attempts->sqlstate, sizeof standstill->sqlstate);
+    memcpy(standstill->detail, attempts->detail, sizeof standstill->detail);
     pthread_mutex_unlock(&group_commit->lock);
 }
 

@@ -67,6 +67,17 @@ int group_commit_work(struct group_commit *group_commit, bool *aside);
  */
 void group_commit_work_aside(struct group_commit *group_commit);
 
+/* Deliveries wait, or were answered 503, and none was stored. */
+struct standstill {
+    int64_t us; /* for how long; 0: it is none */
+    const char
+        *failure; /* why, in words (static storage); NULL: not known yet. sqlstate and detail as in struct store */
+    char sqlstate[6], detail[STORE_DETAIL_SIZE];
+};
+
+/* The longer one of those of receipts and of rejected deliveries. */
+void group_commit_read_standstill(struct group_commit *group_commit, struct standstill *standstill);
+
 /* How much waits, and how much of either may. */
 void group_commit_read_usage(struct group_commit *group_commit, struct usage *receipts, struct usage *rejections,
                              struct usage *limit);

@@ -110,23 +110,27 @@ static int reprocess_rejections(struct reprocess_options options, const char *en
     if (!config_load(&config, environ, stderr))
         return EXIT_FAILURE;
     log_set_level(LOG_WARNING);
-    struct store_options store_options = {
-        .batch_max = 1, .prepared_statements = config.prepared_statements, .keep_when = REJECTIONS_SUPERSEDED};
+    struct database database;
+    struct store_options store_options = {.database = &database,
+                                          .batch_max = 1,
+                                          .prepared_statements = config.prepared_statements,
+                                          .keep_when = REJECTIONS_SUPERSEDED};
     struct handler handler = make_handler(&config, NULL);
     options.handler = &handler;
-    options.store = store_new(&store_options);
+    options.store = database_init(&database, config.require_standby) ? store_new(&store_options) : NULL;
     if (!options.store) {
         fprintf(stderr, "receiptd: out of memory\n");
         return EXIT_FAILURE;
     }
     bool ok = reprocess(&options, stdout, stderr);
     store_free(options.store);
+    database_fini(&database);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static struct group_commit *start_group_commit(const struct config *config) {
-    struct store_options store_options = {.batch_max = config->batch_max,
-                                          .prepared_statements = config->prepared_statements};
+static struct group_commit *start_group_commit(const struct config *config, struct database *database) {
+    struct store_options store_options = {
+        .database = database, .batch_max = config->batch_max, .prepared_statements = config->prepared_statements};
     struct group_commit_options options = {
         .batch_max = config->batch_max, .queue_max = config->queue_max, .queue_max_bytes = config->queue_max_bytes};
     unsigned wanted = config->pg_connections + GROUP_COMMIT_MORE_STORES;
@@ -245,9 +249,12 @@ static int run_worker(const char *path) {
     }
 
     struct handler handler = make_handler(&config, keys);
-    struct group_commit *group_commit = start_group_commit(&config);
+    struct database database;
+    struct group_commit *group_commit = NULL;
     struct server *server = NULL;
-    struct probe *probe = group_commit ? probe_start() : NULL;
+    if (database_init(&database, config.require_standby))
+        group_commit = start_group_commit(&config, &database);
+    struct probe *probe = group_commit ? probe_start(&database) : NULL;
     if (probe) {
         struct server_options options = {.listener = listener,
                                          .socket_path = path,
@@ -287,6 +294,7 @@ static int run_worker(const char *path) {
     server_free(server); /* first: its threads work for group commit */
     probe_stop(probe);
     group_commit_free(group_commit);
+    database_fini(&database);
     api_keys_free(keys);
     log_message(LOG_INFO, "drained");
     log_stop();

@@ -79,7 +79,7 @@ static struct labels keys = {.lock = PTHREAD_MUTEX_INITIALIZER}, programs = {.lo
 static counter answers[LABELS_MAX + 1][OUTCOME_COUNT];
 static counter last_created[LABELS_MAX + 1]; /* by program, in seconds since 1970; 0: none */
 static counter database_errors[CLASS_COUNT + 1];
-static counter database_connects, dropped_lines;
+static counter database_connects, database_warnings, dropped_lines;
 static atomic_int_least64_t last_batch_us;
 
 #define SECONDS                                                                                                        \
@@ -125,6 +125,10 @@ void metrics_count_database_error(const char *sqlstate) {
 
 void metrics_count_database_connect(void) {
     add(&database_connects, 1);
+}
+
+void metrics_count_database_warning(void) {
+    add(&database_warnings, 1);
 }
 
 void metrics_count_dropped_lines(size_t lines) {
@@ -218,6 +222,9 @@ static void write_database(struct buffer *out) {
     }
     write_counter(out, "receiptd_database_connects_total", "Connections to PostgreSQL that were made.",
                   &database_connects);
+    write_counter(out, "receiptd_database_warnings_total",
+                  "Warnings of PostgreSQL, such as those of a trigger. The log has each kind once.",
+                  &database_warnings);
 }
 
 static void write_backlog(struct buffer *out, const struct metrics_gauges *gauges) {
@@ -235,6 +242,27 @@ static void write_backlog(struct buffer *out, const struct metrics_gauges *gauge
                 (double)gauges->backlog_max);
     write_gauge(out, "receiptd_backlog_bytes_max", "RECEIPTD_QUEUE_MAX_BYTES: beyond it, 503 at once.",
                 (double)gauges->backlog_max_bytes);
+}
+
+static void write_server(struct buffer *out, const struct metrics_gauges *gauges) {
+    if (*gauges->host) {
+        write_head(out, "receiptd_database_info", "gauge", "1; the server that the worker checked last.");
+        buffer_append_text(out, "receiptd_database_info{host=\"");
+        write_value(out, gauges->host);
+        buffer_append_text(out, "\",port=\"");
+        write_value(out, gauges->port);
+        buffer_append_text(out, "\"} 1\n");
+        write_gauge(out, "receiptd_database_timeline", "Its timeline, which each failover raises.", gauges->timeline);
+        write_gauge(out, "receiptd_synchronous_standbys", "How many standbys a commit waits for.", gauges->standbys);
+        write_gauge(out, "receiptd_commits_waiting", "Commits that have waited for a standby for a second or longer.",
+                    gauges->waiting);
+        write_gauge(out, "receiptd_fields_without_column",
+                    "Fields that this program knows and the table receipts lacks: their values go into extra.",
+                    (double)gauges->fields_without_column);
+    }
+    write_gauge(out, "receiptd_standstill_seconds",
+                "How long deliveries have waited, or got 503, while none was stored; 0 while they are stored.",
+                gauges->standstill_s);
 }
 
 static void write_silences(struct buffer *out, const struct metrics_silences *silences) {
@@ -274,6 +302,7 @@ void metrics_write(struct buffer *out, const struct metrics_gauges *gauges) {
     write_backlog(out, gauges);
     write_gauge(out, "receiptd_connections", "Connections of the web server's.", (double)gauges->connections);
     write_database(out);
+    write_server(out, gauges);
     write_counter(out, "receiptd_log_lines_dropped_total", "Lines that the log had no room for.", &dropped_lines);
     if (gauges->unresolved_rejections >= 0)
         write_gauge(out, "receiptd_unresolved_rejections", "Rows of rejected_receipts that are not resolved.",

@@ -32,6 +32,9 @@ int64_t metrics_last_batch_us(void);
 /* A statement that PostgreSQL turned down, by the class of the SQLSTATE; "": the connection was lost or late. */
 void metrics_count_database_error(const char *sqlstate);
 
+/* A warning of PostgreSQL's that is not about a commit. */
+void metrics_count_database_warning(void);
+
 /* A connection to PostgreSQL that was made. */
 void metrics_count_database_connect(void);
 
@@ -56,9 +59,13 @@ struct metrics_gauges {
     size_t backlog_rejections, backlog_rejections_bytes;
     size_t backlog_max, backlog_max_bytes; /* of either */
     bool ready;
-    int schema, schema_needed;     /* schema: -1 while it is not known */
-    int64_t unresolved_rejections; /* -1 while they are not known */
-    double totals_counted_at;      /* in seconds since 1970; 0: they are not; -1 while that is not known */
+    double standstill_s;                  /* how long deliveries have waited while none was stored; 0: none waits */
+    const char *host, *port;              /* of PostgreSQL, good during metrics_write; "": not known yet */
+    unsigned timeline, standbys, waiting; /* see probe.h */
+    size_t fields_without_column;         /* of inventory.receipts: their values go into extra */
+    int schema, schema_needed;            /* schema: -1 while it is not known */
+    int64_t unresolved_rejections;        /* -1 while they are not known */
+    double totals_counted_at;             /* in seconds since 1970; 0: they are not; -1 while that is not known */
     struct metrics_silences silences;
 };
 

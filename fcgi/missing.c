@@ -274,7 +274,7 @@ static enum missing_result tell(struct missing *missing, const struct missing_op
     size_t count, absent = 0;
     json_t **list = collect(missing->failures, &count);
     /* Only now: the service's user may not be allowed to read nginx's log. */
-    PGconn *connection = service_become(options->service) ? pg_connect() : NULL;
+    PGconn *connection = service_become(options->service) ? pg_connect(NULL) : NULL;
     bool ok = list && PQstatus(connection) == CONNECTION_OK;
     if (ok && options->csv)
         fprintf(out, "program_identifier,asn_number,unit_identifier,first_failed_at,last_failed_at,attempts,"

@@ -1,11 +1,32 @@
 #include "page.h"
 
+#include "clock.h"
+
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-static void add_reason(char *reasons, const char *reason) {
+enum { STANDSTILL_US = 5 * US_PER_S }; /* how long nothing may be stored, though deliveries wait, while it is ready */
+
+__attribute__((format(printf, 2, 3))) static void add_reason(char *reasons, const char *format, ...) {
     size_t len = strlen(reasons);
-    snprintf(reasons + len, PAGE_REASONS_SIZE - len, "%s%s", len > 0 ? "; " : "", reason);
+    va_list args;
+    if (len > 0)
+        len += (size_t)snprintf(reasons + len, PAGE_REASONS_SIZE - len, "; ");
+    va_start(args, format);
+    if (len < PAGE_REASONS_SIZE)
+        vsnprintf(reasons + len, PAGE_REASONS_SIZE - len, format, args);
+    va_end(args);
+}
+
+static void add_standstill(char *reasons, const struct page_state *state) {
+    const struct standstill *standstill = &state->standstill;
+    const char *failure = standstill->failure           ? standstill->failure
+                          : state->database.waiting > 0 ? "the commit waits for a standby"
+                                                        : "waiting for PostgreSQL";
+    const char *detail = strcmp(standstill->detail, state->database.problem) != 0 ? standstill->detail : "";
+    add_reason(reasons, "no delivery was stored for %lld s: %s%s%s%s%s", (long long)(standstill->us / US_PER_S),
+               failure, standstill->sqlstate[0] ? " " : "", standstill->sqlstate, *detail ? ": " : "", detail);
 }
 
 void page_judge(struct page_state *state, char reasons[PAGE_REASONS_SIZE]) {
@@ -14,16 +35,40 @@ void page_judge(struct page_state *state, char reasons[PAGE_REASONS_SIZE]) {
     if (state->draining)
         add_reason(reasons, "it is draining");
     if (!state->database_answers)
-        add_reason(reasons, "the database does not answer");
+        add_reason(reasons, "the database does not answer%s%s", *state->database.problem ? ": " : "",
+                   state->database.problem);
     else if (!state->database_takes_writes)
         add_reason(reasons, "the database takes no writes");
-    if (gauges->schema >= 0 && gauges->schema < gauges->schema_needed) {
-        char reason[64];
-        snprintf(reason, sizeof reason, "the schema is version %d, and has to be %d", gauges->schema,
-                 gauges->schema_needed);
-        add_reason(reasons, reason);
-    }
+    else if (state->database.unfit)
+        add_reason(reasons, "%s", state->database.problem);
+    if (gauges->schema >= 0 && gauges->schema < gauges->schema_needed)
+        add_reason(reasons, "the schema is version %d, and has to be %d", gauges->schema, gauges->schema_needed);
+    if (state->database.waiting_s >= STANDSTILL_US / US_PER_S)
+        add_reason(reasons, "commits have waited for a standby for %u s", state->database.waiting_s);
+    if (state->standstill.us >= STANDSTILL_US)
+        add_standstill(reasons, state);
     state->gauges.ready = reasons[0] == '\0';
+}
+
+static void write_text(struct buffer *body, const char *name, const char *value) {
+    buffer_append_format(body, ",\"%s\":", name);
+    buffer_append_json_string(body, value, strlen(value));
+}
+
+static void write_ready(struct buffer *body, const struct page_state *state, const char *reasons) {
+    const struct probe_findings *database = &state->database;
+    buffer_append_format(body, "{\"ready\":%s", state->gauges.ready ? "true" : "false");
+    write_text(body, "reasons", reasons);
+    if (*database->host) {
+        write_text(body, "host", database->host);
+        write_text(body, "port", database->port);
+        buffer_append_format(body, ",\"timeline\":%u,\"standbys\":%u", database->timeline, database->standbys);
+    }
+    buffer_append_text(body, ",\"fields_in_extra\":[");
+    for (size_t i = 0, count = 0; i < RECEIPT_FIELD_COUNT; i++)
+        if (database->columns.missing[i])
+            buffer_append_format(body, "%s\"%s\"", count++ > 0 ? "," : "", receipt_fields[i].path);
+    buffer_append_text(body, "]}\n");
 }
 
 static void write_response(struct buffer *out, const char *status, const char *type, const struct buffer *body) {
@@ -46,8 +91,7 @@ void page_write(struct buffer *out, const char *page, struct page_state *state) 
     } else if (strcmp(page, "ready") == 0) {
         if (!state->gauges.ready)
             status = "503 Service Unavailable";
-        buffer_append_format(&body, "{\"ready\":%s,\"reasons\":\"%s\"}\n", state->gauges.ready ? "true" : "false",
-                             reasons);
+        write_ready(&body, state, reasons);
     } else if (strcmp(page, "metrics") == 0) {
         type = "text/plain; version=0.0.4; charset=utf-8";
         metrics_write(&body, &state->gauges);

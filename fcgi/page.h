@@ -8,11 +8,13 @@
 #define RECEIPTD_PAGE_H
 
 #include "buffer.h"
+#include "group_commit.h"
 #include "metrics.h"
+#include "probe.h"
 
 #include <stdbool.h>
 
-enum { PAGE_REASONS_SIZE = 256 };
+enum { PAGE_REASONS_SIZE = 2048 };
 
 /* What the pages are about. */
 struct page_state {
@@ -20,12 +22,11 @@ struct page_state {
     bool draining;
     bool database_answers; /* it has taken a batch, or a probe, lately */
     bool database_takes_writes;
+    struct probe_findings database;
+    struct standstill standstill;
 };
 
-/*
- * Sets gauges.ready, and writes why it is false, separated by "; ", as text that JSON and a log take as it is; empty
- * when it is true.
- */
+/* Sets gauges.ready, and writes why it is false, on one line, separated by "; "; empty when it is true. */
 void page_judge(struct page_state *state, char reasons[PAGE_REASONS_SIZE]);
 
 /* Appends the page as a CGI response: "live", "ready" or "metrics"; any other is not found. */

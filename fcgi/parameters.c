@@ -9,16 +9,25 @@ enum { OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2
 
 enum {
     ERRORS_MAX_BYTES = RECEIPT_FIELD_COUNT * 96, /* {"field":…,"code":…} takes up to 82 */
+    JSON_MEMBER_BYTES = 128,                     /* a name with its object's, quotes, colons and braces */
+    JSON_ESCAPED_BYTES = 6,                      /* a byte as \uXXXX */
     JSONB_VERSION = 1,                           /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
 };
 
+static size_t integer_fields(void) {
+    size_t count = 0;
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
+        count += receipt_fields[i].type == RECEIPT_INTEGER;
+    return count;
+}
+
 bool parameters_init(struct parameters *p, size_t max_rows) {
-    size_t count = max_rows * statements_row_parameters(STATEMENT_UPSERT);
+    size_t count = max_rows * statements_row_parameters(STATEMENT_UPSERT, &(struct receipt_columns){0});
     *p = (struct parameters){.values = calloc(count, sizeof *p->values),
                              .lengths = calloc(count, sizeof *p->lengths),
                              .formats = calloc(count, sizeof *p->formats),
                              .types = calloc(count, sizeof *p->types),
-                             .integers = calloc(max_rows, sizeof *p->integers)};
+                             .integers = calloc(max_rows * integer_fields(), sizeof *p->integers)};
     buffer_init(&p->json);
     if (!p->values || !p->lengths || !p->formats || !p->types || !p->integers)
         return false;
@@ -43,8 +52,8 @@ static void set_parameter(struct parameters *p, size_t index, Oid type, const vo
 }
 
 static void set_text(struct parameters *p, size_t index, const struct receipt_value *value) {
-    bool present = value->kind != RECEIPT_VALUE_ABSENT;
-    set_parameter(p, index, OID_TEXT, present ? value->text : NULL, present ? value->len : 0);
+    bool absent = receipt_value_is_absent(value);
+    set_parameter(p, index, OID_TEXT, absent ? NULL : value->text, absent ? 0 : value->len);
 }
 
 /* Empties p->json and makes room, so that what points into it stays good while more is appended. */
@@ -54,50 +63,66 @@ static bool reserve_json(struct parameters *p, size_t size) {
     return buffer_reserve(&p->json, size);
 }
 
-/* Ends the value that was begun at `start` of p->json, and makes it a parameter; null when nothing was appended. */
-static void set_json(struct parameters *p, size_t index, size_t start) {
-    size_t len = p->json.len - start;
-    set_parameter(p, index, OID_JSONB, len > 0 ? p->json.data + start : NULL, len);
-}
-
 static void begin_json(struct parameters *p) {
     static const char version = JSONB_VERSION;
     buffer_append(&p->json, &version, 1);
 }
 
-static void set_field(struct parameters *p, size_t index, size_t row, size_t field, const struct receipt *receipt) {
-    if (receipt_fields[field].type == RECEIPT_INTEGER) {
-        p->integers[row] = (int64_t)htobe64((uint64_t)receipt->to_identifier);
-        set_parameter(p, index, OID_INT8, &p->integers[row], sizeof p->integers[row]);
+/* Makes a parameter of the value that was begun at `start` of p->json; null when nothing was appended. */
+static void end_json(struct parameters *p, size_t index, size_t start) {
+    size_t len = p->json.len - start;
+    bool empty = len <= 1; /* the version alone */
+    if (empty)
+        p->json.len = start;
+    set_parameter(p, index, OID_JSONB, empty ? NULL : p->json.data + start, empty ? 0 : len);
+}
+
+/* *integer: where to write the value of an integer field. */
+static void set_field(struct parameters *p, size_t index, size_t field, const struct receipt_value *value,
+                      int64_t **integer) {
+    if (receipt_fields[field].type != RECEIPT_INTEGER) {
+        set_text(p, index, value);
+    } else if (receipt_value_is_absent(value)) {
+        set_parameter(p, index, OID_INT8, NULL, 0);
     } else {
-        set_text(p, index, &receipt->values[field]);
+        **integer = (int64_t)htobe64((uint64_t)receipt_value_integer(value));
+        set_parameter(p, index, OID_INT8, *integer, sizeof **integer);
+        ++*integer;
     }
 }
 
-bool parameters_set_receipts(struct parameters *p, enum statement statement, struct delivery *const *deliveries,
-                             size_t count, size_t rows) {
+/* The most bytes that extra takes, with the values of fields without a column. */
+static size_t extra_max_bytes(const struct receipt *receipt, const struct receipt_columns *columns) {
+    size_t bytes = receipt->extra_len + 1;
+    for (size_t i = 0; columns->missing_count > 0 && i < RECEIPT_FIELD_COUNT; i++)
+        if (columns->missing[i])
+            bytes += JSON_MEMBER_BYTES + JSON_ESCAPED_BYTES * receipt->values[i].len;
+    return bytes;
+}
+
+bool parameters_set_receipts(struct parameters *p, enum statement statement, const struct receipt_columns *columns,
+                             struct delivery *const *deliveries, size_t count, size_t rows) {
     size_t at = 0, json_size = 0;
+    int64_t *integer = p->integers;
     for (size_t row = 0; row < rows; row++)
-        json_size += deliveries[row < count ? row : count - 1]->receipt.extra_len + 1;
+        json_size += extra_max_bytes(&deliveries[row < count ? row : count - 1]->receipt, columns);
     if (!reserve_json(p, json_size))
         return false;
     for (size_t row = 0; row < rows; row++) {
         const struct delivery *delivery = deliveries[row < count ? row : count - 1];
         const struct receipt *receipt = &delivery->receipt;
         for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
-            if (receipt_fields[i].column && (receipt_fields[i].key || statement != STATEMENT_LOOKUP))
-                set_field(p, at++, row, i, receipt);
+            if (receipt_has_column(columns, i) && (receipt_fields[i].key || statement != STATEMENT_LOOKUP))
+                set_field(p, at++, i, &receipt->values[i], &integer);
         size_t json_start = p->json.len;
-        if (receipt->extra) {
-            begin_json(p);
-            buffer_append(&p->json, receipt->extra, receipt->extra_len);
-        }
-        set_json(p, at++, json_start);
+        begin_json(p);
+        receipt_write_extra(&p->json, receipt, columns);
+        end_json(p, at++, json_start);
         set_parameter(p, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
         if (statement != STATEMENT_LOOKUP)
             set_parameter(p, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
     }
-    return true;
+    return !p->json.failed;
 }
 
 /* Of a rejected delivery: null where it could not be a key. */
@@ -120,11 +145,10 @@ bool parameters_set_rejections(struct parameters *p, struct delivery *const *del
         set_parameter(p, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
         set_parameter(p, at++, OID_INT2, status, sizeof *status);
         set_parameter(p, at++, OID_TEXT, message, strlen(message));
-        if (delivery->rejection == REJECTION_INVALID) {
-            begin_json(p);
+        begin_json(p);
+        if (delivery->rejection == REJECTION_INVALID)
             receipt_write_errors(&p->json, &delivery->errors);
-        }
-        set_json(p, at++, json_start);
+        end_json(p, at++, json_start);
         set_parameter(p, at++, OID_BYTEA, delivery->body, delivery->body_len);
         for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
             set_key(p, at++, &delivery->receipt.values[receipt_key_fields[k]]);

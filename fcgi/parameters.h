@@ -18,7 +18,7 @@ struct parameters {
     int *lengths;
     int *formats; /* all 1: binary */
     Oid *types;
-    int64_t *integers;  /* one a row: to_identifier, or the status, in network byte order */
+    int64_t *integers;  /* of fields, or the status, in network byte order */
     struct buffer json; /* extra, or the errors, with jsonb's version byte */
 };
 
@@ -30,8 +30,8 @@ void parameters_fini(struct parameters *p);
  * Of any statement but REJECT. There may be more rows than deliveries: the last one is repeated then. False when there
  * is no memory.
  */
-bool parameters_set_receipts(struct parameters *p, enum statement statement, struct delivery *const *deliveries,
-                             size_t count, size_t rows);
+bool parameters_set_receipts(struct parameters *p, enum statement statement, const struct receipt_columns *columns,
+                             struct delivery *const *deliveries, size_t count, size_t rows);
 
 /* Of REJECT. */
 bool parameters_set_rejections(struct parameters *p, struct delivery *const *deliveries, size_t count);

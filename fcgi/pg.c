@@ -1,96 +1,151 @@
 #include "pg.h"
 
-#include <stdio.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * Unless the operator sets them. A host that is silent, in the middle of a network that drops packets, is given up
+ * after this; without it, Linux takes two hours to notice an idle connection and a quarter of an hour for a busy one.
+ */
 #define CONNECT_TIMEOUT_S "3" /* for each host; libpq takes 2 at least */
+#define TCP_USER_TIMEOUT_MS "10000"
+#define KEEPALIVES_IDLE_S "5"
+#define KEEPALIVES_INTERVAL_S "2"
+#define KEEPALIVES_COUNT "3"
 
-enum { LOCK_TIMEOUT_MAX_MS = 1000 };
+enum {
+    PARAMETERS_MAX = 16,
+    CANCELS_MAX = 32, /* at a time: one that reaches nobody lasts as long as TCP_USER_TIMEOUT_MS */
+};
 
 static const char application[] = "receiptd " RECEIPTD_VERSION;
 
-PGconn *pg_connect(void) {
-    /* The environment has the last word, except where only one value is right. */
-    const char *timeout = getenv("PGCONNECT_TIMEOUT");
-    const char *session = getenv("PGTARGETSESSIONATTRS");
-    const char *const names[] = {"fallback_application_name", "client_encoding", "connect_timeout",
-                                 "target_session_attrs", NULL};
-    const char *const values[] = {application, "UTF8", timeout ? timeout : CONNECT_TIMEOUT_S,
-                                  session ? session : "read-write", NULL};
-    PGconn *connection = PQconnectdbParams(names, values, 0);
+static const PQconninfoOption *find_option(const PQconninfoOption *options, const char *name) {
+    for (; options && options->keyword; options++)
+        if (strcmp(options->keyword, name) == 0)
+            return options;
+    return NULL;
+}
+
+/* What the environment or the service file says; NULL: nothing. */
+static const char *value_of(const PQconninfoOption *options, const char *name) {
+    const PQconninfoOption *option = find_option(options, name);
+    return option ? option->val : NULL;
+}
+
+struct hosts *pg_hosts(void) {
+    PQconninfoOption *options = PQconndefaults();
+    struct hosts *hosts =
+        hosts_new(value_of(options, "host"), value_of(options, "hostaddr"), value_of(options, "port"));
+    PQconninfoFree(options);
+    return hosts;
+}
+
+struct parameters {
+    const char *names[PARAMETERS_MAX], *values[PARAMETERS_MAX];
+    size_t count;
+};
+
+static void set(struct parameters *parameters, const char *name, const char *value) {
+    parameters->names[parameters->count] = name;
+    parameters->values[parameters->count++] = value;
+}
+
+/* Sets a parameter unless the operator has. */
+static void set_default(struct parameters *parameters, const PQconninfoOption *options, const char *name,
+                        const char *value) {
+    if (!value_of(options, name))
+        set(parameters, name, value);
+}
+
+static void set_parameters(struct parameters *parameters, const PQconninfoOption *options) {
+    const char *session = value_of(options, "target_session_attrs");
+    set(parameters, "fallback_application_name", application);
+    set(parameters, "client_encoding", "UTF8"); /* the only right one */
+    set_default(parameters, options, "connect_timeout", CONNECT_TIMEOUT_S);
+    set_default(parameters, options, "tcp_user_timeout", TCP_USER_TIMEOUT_MS);
+    set_default(parameters, options, "keepalives_idle", KEEPALIVES_IDLE_S);
+    set_default(parameters, options, "keepalives_interval", KEEPALIVES_INTERVAL_S);
+    set_default(parameters, options, "keepalives_count", KEEPALIVES_COUNT);
+    /* libpq's own default is "any", which an operator can mean only by saying so. */
+    if (!session || (strcmp(session, "any") == 0 && !getenv("PGTARGETSESSIONATTRS")))
+        set(parameters, "target_session_attrs", "read-write");
+}
+
+/* `only`: of the hosts; hosts_count: all of them. */
+static PGconn *connect_to(struct hosts *hosts, size_t only) {
+    struct parameters parameters = {.count = 0};
+    PQconninfoOption *options = PQconndefaults();
+    size_t size = hosts ? hosts_text_size(hosts) : 0;
+    char *lists = NULL;
+    set_parameters(&parameters, options);
+    if (hosts && hosts_count(hosts) > 1) {
+        unsigned char order[HOSTS_MAX];
+        lists = malloc(3 * size);
+        if (!lists) {
+            PQconninfoFree(options);
+            return NULL;
+        }
+        if (only < hosts_count(hosts))
+            hosts_write(hosts, only, lists, lists + size, lists + 2 * size, size);
+        else
+            hosts_write_order(hosts, lists, lists + size, lists + 2 * size, size, order);
+        if (*lists)
+            set(&parameters, "host", lists);
+        if (lists[size])
+            set(&parameters, "hostaddr", lists + size);
+        if (lists[2 * size])
+            set(&parameters, "port", lists + 2 * size);
+        if (find_option(options, "load_balance_hosts")) /* since PostgreSQL 16; it would shuffle them */
+            set(&parameters, "load_balance_hosts", "disable");
+    }
+    set(&parameters, NULL, NULL);
+    PGconn *connection = PQconnectdbParams(parameters.names, parameters.values, 0);
     /* Without DETAIL, which can show a whole row, and that names people. Harmless on NULL. */
     PQsetErrorVerbosity(connection, PQERRORS_TERSE);
+    free(lists);
+    PQconninfoFree(options);
     return connection;
 }
 
-/* pg_settings tells who has set something: a configuration file, a role, a database, the client's PGOPTIONS, … */
-const char pg_settings_query[] =
-    "select name, setting, source from pg_catalog.pg_settings where name in ('fsync', 'full_page_writes',"
-    " 'synchronous_commit', 'synchronous_standby_names', 'default_transaction_read_only', 'server_encoding',"
-    " 'lock_timeout', 'citus.version') union all select 'pg_is_in_recovery()', pg_catalog.pg_is_in_recovery()::text, "
-    "'standby'";
-
-enum { NAME, SETTING, SOURCE };
-
-static int find_row(const PGresult *result, const char *name) {
-    for (int row = 0; row < PQntuples(result); row++)
-        if (strcmp(PQgetvalue(result, row, NAME), name) == 0)
-            return row;
-    return -1;
+PGconn *pg_connect(struct hosts *hosts) {
+    return connect_to(hosts, hosts ? hosts_count(hosts) : 0);
 }
 
-static const char *setting(const PGresult *result, const char *name) {
-    int row = find_row(result, name);
-    return row < 0 ? "" : PQgetvalue(result, row, SETTING);
+PGconn *pg_connect_to(struct hosts *hosts, size_t host) {
+    return connect_to(hosts, host);
 }
 
-/* PostgreSQL: "Settings", synchronous_commit: without a standby that is named, all but off wait for the local flush. */
-static bool commits_are_durable(const PGresult *result) {
-    const char *commit = setting(result, "synchronous_commit");
-    if (strcmp(commit, "on") == 0 || strcmp(commit, "remote_apply") == 0)
-        return true;
-    return (strcmp(commit, "local") == 0 || strcmp(commit, "remote_write") == 0) &&
-           *setting(result, "synchronous_standby_names") == '\0';
+size_t pg_host_of(const PGconn *connection, const struct hosts *hosts) {
+    return hosts_find(hosts, PQhost(connection), PQhostaddr(connection), PQport(connection));
 }
 
-static bool waits_briefly(const PGresult *result) {
-    long timeout_ms = strtol(setting(result, "lock_timeout"), NULL, 10);
-    return timeout_ms > 0 && timeout_ms <= LOCK_TIMEOUT_MAX_MS;
+static atomic_int cancels; /* in flight */
+
+/* Connects once more to do so, and libpq waits for that: hence a thread. */
+static void *send_cancel(void *cancel) {
+    char error[256];
+    PQcancel(cancel, error, sizeof error); /* where it cannot be sent, the server will notice by itself */
+    PQfreeCancel(cancel);
+    atomic_fetch_sub(&cancels, 1);
+    return NULL;
 }
 
-bool pg_is_citus(const PGresult *result) {
-    return find_row(result, "citus.version") >= 0;
-}
-
-enum pg_verdict pg_judge_settings(const PGresult *result, char *problem, size_t size) {
-    const struct {
-        const char *name;
-        bool met;
-        enum pg_verdict otherwise;
-        const char *why;
-    } requirements[] = {
-        {"pg_is_in_recovery()", strcmp(setting(result, "pg_is_in_recovery()"), "false") == 0, PG_UNFIT,
-         "this server takes no writes"},
-        {"default_transaction_read_only", strcmp(setting(result, "default_transaction_read_only"), "off") == 0,
-         PG_UNFIT, "this server takes no writes"},
-        {"server_encoding", strcmp(setting(result, "server_encoding"), "UTF8") == 0, PG_UNFIT,
-         "the database's encoding has to be UTF8"},
-        {"fsync", strcmp(setting(result, "fsync"), "on") == 0, PG_UNFIT, "a crash would lose receipts"},
-        {"full_page_writes", strcmp(setting(result, "full_page_writes"), "on") == 0, PG_UNFIT,
-         "a crash would lose receipts"},
-        {"synchronous_commit", commits_are_durable(result), PG_UNFIT, "a crash would lose acknowledged receipts"},
-        {"lock_timeout", waits_briefly(result), PG_SLOW,
-         "a row that another session has locked would hold up others: sql/roles.sql sets 250 ms"},
-    };
-    for (size_t i = 0; i < sizeof requirements / sizeof requirements[0]; i++) {
-        int row = find_row(result, requirements[i].name);
-        if (requirements[i].met)
-            continue;
-        snprintf(problem, size, "%s is %s (set by: %s): %s", requirements[i].name,
-                 row < 0 ? "unknown" : PQgetvalue(result, row, SETTING),
-                 row < 0 ? "unknown" : PQgetvalue(result, row, SOURCE), requirements[i].why);
-        return requirements[i].otherwise;
+void pg_abandon(PGconn *connection) {
+    PGcancel *cancel = PQgetCancel(connection);
+    pthread_attr_t detached;
+    pthread_t thread;
+    if (cancel && atomic_fetch_add(&cancels, 1) < CANCELS_MAX && pthread_attr_init(&detached) == 0) {
+        pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+        if (pthread_create(&thread, &detached, send_cancel, cancel) == 0)
+            cancel = NULL; /* the thread's */
+        pthread_attr_destroy(&detached);
     }
-    return PG_FIT;
+    if (cancel) {
+        atomic_fetch_sub(&cancels, 1);
+        PQfreeCancel(cancel);
+    }
+    PQfinish(connection);
 }

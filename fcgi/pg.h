@@ -1,38 +1,37 @@
 /*
- * What the modules that use PostgreSQL share: how to connect, and what a session has to be like. Only they know
- * <libpq-fe.h>.
+ * Connecting to PostgreSQL as libpq's environment and service file say, and giving up a connection whose statement has
+ * not ended.
  *
  * Threads: any; libpq reads its PG… environment variables at every connect, so these must not change any more.
  */
 #ifndef RECEIPTD_PG_H
 #define RECEIPTD_PG_H
 
+#include "hosts.h"
+
 #include <libpq-fe.h>
-#include <stdbool.h>
-#include <stddef.h>
+
+/* The hosts that libpq would try. NULL when memory runs out. hosts_free frees them. */
+struct hosts *pg_hosts(void);
 
 /*
- * Connects as libpq's environment says, to a server that takes writes, waiting a few seconds for each host at the most.
- * Never NULL but for want of memory; the caller looks at PQstatus and calls PQfinish.
+ * Connects to a server that accepts writes, waiting a few seconds for each host at most: in the order that `hosts`
+ * gives, or with NULL in libpq's own. Never NULL except when memory runs out; the caller checks PQstatus and calls
+ * PQfinish.
  */
-PGconn *pg_connect(void);
+PGconn *pg_connect(struct hosts *hosts);
 
-/* A query about the settings of a session, without parameters, in text format, for pg_judge_settings. */
-extern const char pg_settings_query[];
+/* The same to one of them alone. */
+PGconn *pg_connect_to(struct hosts *hosts, size_t host);
 
-enum pg_verdict {
-    PG_FIT,
-    PG_SLOW,  /* what is stored is safe, but one session can hold up others */
-    PG_UNFIT, /* what is stored may be lost, or changed on the way */
-};
+/* Which of the hosts it is connected to. */
+size_t pg_host_of(const PGconn *connection, const struct hosts *hosts);
 
 /*
- * Judges the result of pg_settings_query. Where it is not PG_FIT, `problem` says in words which setting is wrong, why,
- * and who has set it.
+ * Closes a connection whose statement has not ended, and cancels that: a commit that waits for a standby does not
+ * notice that its client is gone (PostgreSQL: SyncRepWaitForLSN), and would keep its locks and its place among the
+ * role's connections until the standby is back. Returns at once.
  */
-enum pg_verdict pg_judge_settings(const PGresult *result, char *problem, size_t size);
-
-/* Whether the result of pg_settings_query is of a server with Citus. */
-bool pg_is_citus(const PGresult *result);
+void pg_abandon(PGconn *connection);
 
 #endif

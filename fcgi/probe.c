@@ -1,22 +1,30 @@
 #include "probe.h"
 
 #include "clock.h"
-#include "session.h"
+#include "log.h"
+#include "pg.h"
+#include "wire.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     INTERVAL_US = 5 * US_PER_S,
+    VISIT_US = US_PER_S,
     ANSWER_US = 5 * US_PER_S,  /* how long it waits for an answer */
     REPORT_US = 60 * US_PER_S, /* how often it asks for figures */
 };
 
 struct probe {
+    struct database *database;
     struct session *session;
+    struct inspection last; /* what it found last; as the next, the thread's own */
+    bool inspected;
+    size_t visited; /* the host that was visited last */
     pthread_t thread;
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t stopped;
@@ -25,9 +33,11 @@ struct probe {
     struct probe_findings findings;
 };
 
+/* A commit that waits is seen by its role (PostgreSQL: pg_stat_activity). */
 static const char look_query[] =
-    "select " PROBE_SCHEMA_VERSION ", not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean"
-    ", to_regprocedure('inventory.silences()') is not null";
+    "select " PROBE_SCHEMA_VERSION ", to_regprocedure('inventory.silences()') is not null, count(*)::integer,"
+    " coalesce(extract(epoch from max(now() - state_change)), 0)::integer from pg_catalog.pg_stat_activity"
+    " where usename = current_user and wait_event = 'SyncRep' and state_change < now() - interval '1 second'";
 static const char unresolved_query[] = "select count(*) from inventory.rejected_receipts where resolved_at is null";
 static const char counted_query[] =
     "select coalesce(extract(epoch from inventory.totals_counted_at())::double precision, 0)";
@@ -41,17 +51,99 @@ static bool run(struct probe *probe, const char *sql, PGresult **result) {
            session_run(probe->session, NULL, sql, &none, deadline_us, result) == STORE_OK;
 }
 
+static unsigned small_of(const PGresult *result, int column) {
+    uint32_t value;
+    memcpy(&value, PQgetvalue(result, 0, column), sizeof value);
+    return be32toh(value);
+}
+
+/* Tells the sessions, and the log, what has changed since the last time. */
+static void note_changes(struct probe *probe) {
+    const struct inspection *now = session_inspection(probe->session), *last = &probe->last;
+    if (probe->inspected && !inspection_equal(now, last)) {
+        atomic_fetch_add(&probe->database->changes, 1);
+        if (now->timeline != last->timeline || now->standbys != last->standbys)
+            log_message(LOG_INFO, "PostgreSQL has changed: host=%s port=%s timeline=%u standbys=%u",
+                        session_host(probe->session), session_port(probe->session), now->timeline, now->standbys);
+    }
+    probe->last = *now;
+    probe->inspected = true;
+}
+
+/* Connects, or inspects over the connection that there is; and notes what that found. */
+static bool inspect(struct probe *probe) {
+    struct session *session = probe->session;
+    int64_t deadline_us = clock_now_us() + ANSWER_US;
+    bool is_new,
+        ok = session_connect(session, deadline_us, &is_new) && (is_new || session_inspect(session, deadline_us));
+    const struct inspection *found = session_inspection(session);
+    struct probe_findings *findings = &probe->findings;
+    if (ok || session_is_unfit(session))
+        note_changes(probe);
+    pthread_mutex_lock(&probe->lock);
+    findings->unfit = !ok && session_is_unfit(session);
+    findings->problem[0] = '\0';
+    if (!ok)
+        snprintf(findings->problem, sizeof findings->problem, "%s",
+                 *session_detail(session) ? session_detail(session) : session_failure(session));
+    if (ok || findings->unfit) {
+        findings->answered_us = clock_now_us();
+        findings->takes_writes = found->takes_writes;
+        findings->timeline = found->timeline;
+        findings->standbys = found->standbys;
+        findings->columns = found->columns;
+        snprintf(findings->host, sizeof findings->host, "%s", session_host(session));
+        snprintf(findings->port, sizeof findings->port, "%s", session_port(session));
+    }
+    pthread_mutex_unlock(&probe->lock);
+    return ok;
+}
+
+static const char visit_query[] = "select " INSPECTION_SYSTEM_IDENTIFIER ", " INSPECTION_TIMELINE;
+
+/*
+ * Looks for a newer primary at one of the hosts that this worker is not connected to: the old one may accept writes for
+ * as long as it does not know that it was replaced, and what it commits then is lost. With the others, libpq does not
+ * even connect, since they accept no writes.
+ */
+static void visit_another_host(struct probe *probe) {
+    struct hosts *hosts = probe->database->hosts;
+    PGresult *result = NULL;
+    probe->visited = (probe->visited + 1) % hosts_count(hosts);
+    if (hosts_count(hosts) == 1 || !probe->inspected || probe->visited == session_host_index(probe->session))
+        return;
+    PGconn *connection = pg_connect_to(hosts, probe->visited);
+    if (PQstatus(connection) == CONNECTION_OK && PQsetnonblocking(connection, 1) == 0 &&
+        PQsendQuery(connection, visit_query))
+        result = wire_wait(connection, clock_now_us() + VISIT_US);
+    if (PQresultStatus(result) == PGRES_TUPLES_OK) {
+        uint64_t cluster = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+        uint32_t timeline = (uint32_t)strtoul(PQgetvalue(result, 0, 1), NULL, 10);
+        if (timeline > 0)
+            hosts_note_timeline(hosts, cluster, timeline);
+        if (cluster == probe->last.system_identifier && timeline > probe->last.timeline) {
+            log_message(LOG_WARNING, "PostgreSQL: host=%s port=%s is primary on timeline %u, later than %u of host=%s",
+                        PQhost(connection), PQport(connection), timeline, probe->last.timeline,
+                        session_host(probe->session));
+            atomic_fetch_add(&probe->database->changes, 1);
+        }
+    }
+    PQclear(result);
+    PQfinish(connection);
+}
+
 static void look(struct probe *probe) {
     PGresult *result;
-    uint32_t schema;
-    if (!run(probe, look_query, &result))
+    visit_another_host(probe);
+    if (!inspect(probe) || !run(probe, look_query, &result))
         return;
-    memcpy(&schema, PQgetvalue(result, 0, 0), sizeof schema);
     pthread_mutex_lock(&probe->lock);
     probe->findings.answered_us = clock_now_us();
-    probe->findings.schema = (int)be32toh(schema);
-    probe->findings.takes_writes = *PQgetvalue(result, 0, 1);
-    probe->has_totals = *PQgetvalue(result, 0, 2);
+    probe->findings.schema = (int)small_of(result, 0);
+    probe->has_totals = *PQgetvalue(result, 0, 1);
+    probe->findings.waiting = small_of(result, 2);
+    probe->findings.waiting_s = small_of(result, 3);
+    atomic_store(&probe->database->commit_waits, probe->findings.waiting > 0);
     pthread_mutex_unlock(&probe->lock);
     PQclear(result);
 }
@@ -127,12 +219,13 @@ static void *run_probe(void *argument) {
     return NULL;
 }
 
-struct probe *probe_start(void) {
+struct probe *probe_start(struct database *database) {
     struct probe *probe = calloc(1, sizeof *probe);
     if (!probe)
         return NULL;
     probe->findings = (struct probe_findings){.schema = -1, .unresolved = -1, .totals_counted_at = -1};
-    probe->session = session_new();
+    probe->database = database;
+    probe->session = session_new(database);
     pthread_mutex_init(&probe->lock, NULL);
     clock_init_condition(&probe->stopped);
     int error = probe->session ? pthread_create(&probe->thread, NULL, run_probe, probe) : ENOMEM;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +110,12 @@ static bool parse_integer(const struct receipt_value *digits, int64_t *result) {
     return errno == 0;
 }
 
+int64_t receipt_value_integer(const struct receipt_value *value) {
+    int64_t integer = 0;
+    parse_integer(value, &integer);
+    return integer;
+}
+
 bool receipt_value_fits_key(const struct receipt_value *value) {
     return (value->kind == RECEIPT_VALUE_STRING || value->kind == RECEIPT_VALUE_INTEGER) &&
            (value->len <= RECEIPT_KEY_MAX_CHARS || count_chars(value) <= RECEIPT_KEY_MAX_CHARS);
@@ -130,15 +137,16 @@ static int find_excess(const struct receipt *receipt) {
 }
 
 /* Returns whether the value is fine; if not, `code` says why. */
-static bool check_value(struct receipt *receipt, const struct receipt_rules *rules, const struct receipt_field *field,
+static bool check_value(const struct receipt_rules *rules, const struct receipt_field *field,
                         const struct receipt_value *value, enum receipt_error_code *code) {
+    int64_t integer;
     switch (field->type) {
     case RECEIPT_OBJECT:
         *code = RECEIPT_INVALID_TYPE;
         return value->kind == RECEIPT_VALUE_OBJECT;
     case RECEIPT_INTEGER:
         *code = value->kind == RECEIPT_VALUE_INTEGER ? RECEIPT_OUT_OF_RANGE : RECEIPT_INVALID_TYPE;
-        return value->kind == RECEIPT_VALUE_INTEGER && parse_integer(value, &receipt->to_identifier);
+        return value->kind == RECEIPT_VALUE_INTEGER && parse_integer(value, &integer);
     case RECEIPT_TEXT:
         *code = RECEIPT_INVALID_TYPE;
         if (value->kind != RECEIPT_VALUE_STRING && value->kind != RECEIPT_VALUE_INTEGER)
@@ -174,13 +182,13 @@ bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules
         enum receipt_error_code code;
 
         if (value->kind == RECEIPT_VALUE_STRING && is_blank(value))
-            *value = (struct receipt_value){0};
-        if (value->kind == RECEIPT_VALUE_ABSENT) {
+            value->kind = RECEIPT_VALUE_BLANK;
+        if (receipt_value_is_absent(value)) {
             /* What ought to be inside a `from` that is no object is not missing: there is nowhere it could be. */
             if (!field->required || wrong_type[field->object])
                 continue;
             code = RECEIPT_MISSING_FIELD;
-        } else if (!check_value(receipt, rules, field, value, &code)) {
+        } else if (!check_value(rules, field, value, &code)) {
             if (field->type == RECEIPT_OBJECT)
                 wrong_type[field->opens] = true;
         } else if (i == excess) {
@@ -207,6 +215,75 @@ int receipt_compare_keys(const struct receipt *a, const struct receipt *b) {
             return x->len < y->len ? -1 : 1;
     }
     return 0;
+}
+
+/* Appends a value as it was sent. */
+static void append_value(struct buffer *out, const struct receipt_value *value) {
+    if (value->kind == RECEIPT_VALUE_NULL)
+        buffer_append_text(out, "null");
+    else if (value->kind == RECEIPT_VALUE_INTEGER)
+        buffer_append(out, value->text, value->len);
+    else
+        buffer_append_json_string(out, value->text, value->len);
+}
+
+/*
+ * Appends the fields of an object that have no column, as members, `before` the first of them and commas between them.
+ * Returns whether there were any.
+ */
+static bool append_missing(struct buffer *out, const struct receipt *receipt, const struct receipt_columns *columns,
+                           enum receipt_object object, const char *before) {
+    bool any = false;
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        const struct receipt_value *value = &receipt->values[i];
+        if (!columns->missing[i] || field->object != object || value->kind == RECEIPT_VALUE_ABSENT)
+            continue;
+        buffer_append_format(out, "%s\"%s\":", any ? "," : before, field->name);
+        append_value(out, value);
+        any = true;
+    }
+    return any;
+}
+
+/* The inner object that is closed in extra next behind `at`; RECEIPT_BODY: none. */
+static enum receipt_object next_closed(const struct receipt *receipt, size_t at) {
+    enum receipt_object next = RECEIPT_BODY;
+    for (enum receipt_object object = RECEIPT_FROM; object < RECEIPT_OBJECT_COUNT; object++)
+        if (receipt->extra_ends[object] > at &&
+            (next == RECEIPT_BODY || receipt->extra_ends[object] < receipt->extra_ends[next]))
+            next = object;
+    return next;
+}
+
+void receipt_write_extra(struct buffer *out, const struct receipt *receipt, const struct receipt_columns *columns) {
+    if (columns->missing_count == 0) {
+        buffer_append(out, receipt->extra, receipt->extra_len);
+        return;
+    }
+    size_t at = 0;
+    for (enum receipt_object object; (object = next_closed(receipt, at)) != RECEIPT_BODY;
+         at = receipt->extra_ends[object]) {
+        buffer_append(out, receipt->extra + at, receipt->extra_ends[object] - at);
+        append_missing(out, receipt, columns, object, ",");
+    }
+    bool open = receipt->extra != NULL; /* the outer brace is there */
+    if (open)
+        buffer_append(out, receipt->extra + at, receipt->extra_len - 1 - at);
+    open |= append_missing(out, receipt, columns, RECEIPT_BODY, open ? "," : "{");
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        char before[64];
+        if (field->type != RECEIPT_OBJECT || receipt->extra_ends[field->opens] > 0)
+            continue;
+        snprintf(before, sizeof before, "%s\"%s\":{", open ? "," : "{", field->name);
+        if (append_missing(out, receipt, columns, field->opens, before)) {
+            buffer_append_text(out, "}");
+            open = true;
+        }
+    }
+    if (open)
+        buffer_append_text(out, "}");
 }
 
 void receipt_fini(struct receipt *receipt) {

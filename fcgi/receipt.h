@@ -21,7 +21,7 @@ enum receipt_object { RECEIPT_BODY, RECEIPT_FROM, RECEIPT_TO, RECEIPT_REFERENCE,
 
 enum receipt_type {
     RECEIPT_TEXT,    /* a JSON string, or a JSON integer that is kept digit for digit */
-    RECEIPT_INTEGER, /* a JSON integer within a signed 64-bit range */
+    RECEIPT_INTEGER, /* a JSON integer in the signed 64-bit range */
     RECEIPT_OBJECT,  /* a JSON object; has no column of its own */
 };
 
@@ -76,11 +76,13 @@ extern const struct receipt_field receipt_fields[RECEIPT_FIELD_COUNT];
 /* The positions of the natural key's fields in receipt_fields, in the order of the primary key. */
 extern const unsigned char receipt_key_fields[RECEIPT_KEY_COUNT];
 
-/* What stood in the body for a field. */
+/* What the body had for a field. The first three mean that the receipt has no value for it. */
 enum receipt_value_kind {
-    RECEIPT_VALUE_ABSENT = 0, /* not there, or null; after validation also: blank */
-    RECEIPT_VALUE_STRING,     /* text and len are the string's */
-    RECEIPT_VALUE_INTEGER,    /* text and len are its digits, with the sign */
+    RECEIPT_VALUE_ABSENT = 0, /* no such member */
+    RECEIPT_VALUE_NULL,
+    RECEIPT_VALUE_BLANK,   /* set by receipt_validate; text and len are the string's */
+    RECEIPT_VALUE_STRING,  /* text and len are the string's */
+    RECEIPT_VALUE_INTEGER, /* text and len are its digits, with the sign */
     RECEIPT_VALUE_OBJECT,
     RECEIPT_VALUE_OTHER, /* a number with fraction or exponent, a boolean, an array */
 };
@@ -93,11 +95,17 @@ struct receipt_value {
 
 struct receipt {
     struct receipt_value values[RECEIPT_FIELD_COUNT];
-    int64_t to_identifier; /* the value of the one RECEIPT_INTEGER field; set by receipt_validate */
-    const char *extra;     /* JSON text of the members that no field describes; NULL when there are none */
+    const char *extra; /* JSON text of the members that no field describes; NULL when there are none */
     size_t extra_len;
-    uint64_t key_hash; /* equal for equal natural keys; set by receipt_validate */
-    char *block;       /* one heap block with all the text above */
+    size_t extra_ends[RECEIPT_OBJECT_COUNT]; /* where in `extra` an inner object is closed; 0: it has none */
+    uint64_t key_hash;                       /* equal for equal natural keys; set by receipt_validate */
+    char *block;                             /* one heap block with all the text above */
+};
+
+/* Which columns the table lacks; zeroed: none. The value of a field without a column is kept in the column extra. */
+struct receipt_columns {
+    size_t missing_count;
+    bool missing[RECEIPT_FIELD_COUNT];
 };
 
 enum receipt_error_code {
@@ -132,13 +140,33 @@ void receipt_write_errors(struct buffer *out, const struct receipt_errors *error
 int receipt_find_field(enum receipt_object object, const char *name, size_t len, int hint);
 
 /*
- * Judges every value by CONTRACT.md's rules and fills `errors` (count 0: valid). Blank values become absent. When it is
- * valid, to_identifier and key_hash are set. Returns whether it is valid.
+ * Judges every value by CONTRACT.md's rules and fills `errors` (count 0: valid). Blank values become
+ * RECEIPT_VALUE_BLANK. When it is valid, key_hash is set. Returns whether it is valid.
  *
  * Where the key fields are too long only together, RECEIPT_TOO_LONG is said of the one with the most bytes (of equals,
  * the last): there is most to shorten. While one of them is wrong by itself, nothing is said of their sum.
  */
 bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules, struct receipt_errors *errors);
+
+/* Whether the receipt has no value for the field: not sent, null or blank. */
+static inline bool receipt_value_is_absent(const struct receipt_value *value) {
+    return value->kind <= RECEIPT_VALUE_BLANK;
+}
+
+/* The number in a valid value of a RECEIPT_INTEGER field. */
+int64_t receipt_value_integer(const struct receipt_value *value);
+
+/* Whether a field has a column that the table has too. */
+static inline bool receipt_has_column(const struct receipt_columns *columns, size_t field) {
+    return receipt_fields[field].column && !columns->missing[field];
+}
+
+/*
+ * Appends what belongs into the column extra, as JSON text: `extra`, and the values of fields without a column exactly
+ * as they were sent, null and blank ones too, which is what a program writes that does not know these fields. Appends
+ * nothing when there is nothing.
+ */
+void receipt_write_extra(struct buffer *out, const struct receipt *receipt, const struct receipt_columns *columns);
 
 /* Whether the value is text of a length that a key field may have, the other two apart. */
 bool receipt_value_fits_key(const struct receipt_value *value);

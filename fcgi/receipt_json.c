@@ -98,6 +98,7 @@ static void read_value(struct decoder *decoder, const json_t *json, struct recei
     struct number number;
     switch (json_typeof(json)) {
     case JSON_NULL:
+        value->kind = RECEIPT_VALUE_NULL;
         return;
     case JSON_STRING:
         value->kind = RECEIPT_VALUE_STRING;
@@ -163,8 +164,10 @@ static void decode_object(struct decoder *decoder, json_t *object, enum receipt_
         }
         write_value(decoder, json, &decoder->extra);
     }
-    if (inner_open)
+    if (inner_open) {
+        decoder->receipt->extra_ends[which] = decoder->extra.len;
         buffer_append_text(&decoder->extra, "}");
+    }
 }
 
 /* Moves all text into one block, so that neither the tree nor the body has to live until the commit. */

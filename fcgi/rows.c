@@ -21,21 +21,22 @@ enum outcome rows_outcome(const PGresult *result, int row, enum statement statem
     return OUTCOME_UNCHANGED;
 }
 
-bool rows_is_same(const PGresult *result, int row, const struct delivery *delivery) {
+bool rows_is_same(const PGresult *result, int row, const struct delivery *delivery,
+                  const struct receipt_columns *columns) {
     const struct receipt *receipt = &delivery->receipt;
     int column = STATEMENTS_FIELDS;
     if (!rows_is_true(result, row, STATEMENTS_HAS_EXTRA))
         return false;
     for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
         const struct receipt_value *value = &receipt->values[i];
-        int64_t integer = (int64_t)htobe64((uint64_t)receipt->to_identifier);
-        bool is_integer = receipt_fields[i].type == RECEIPT_INTEGER;
-        if (!receipt_fields[i].column || receipt_fields[i].key)
+        bool is_integer = receipt_fields[i].type == RECEIPT_INTEGER, absent = receipt_value_is_absent(value);
+        if (!receipt_has_column(columns, i) || receipt_fields[i].key)
             continue;
+        int64_t integer = is_integer ? (int64_t)htobe64((uint64_t)receipt_value_integer(value)) : 0;
         const void *bytes = is_integer ? (const void *)&integer : value->text;
-        size_t len = value->kind == RECEIPT_VALUE_ABSENT ? 0 : is_integer ? sizeof integer : value->len;
-        if (PQgetisnull(result, row, column) != (value->kind == RECEIPT_VALUE_ABSENT) ||
-            (size_t)PQgetlength(result, row, column) != len || memcmp(PQgetvalue(result, row, column), bytes, len) != 0)
+        size_t len = absent ? 0 : is_integer ? sizeof integer : value->len;
+        if (PQgetisnull(result, row, column) != absent || (size_t)PQgetlength(result, row, column) != len ||
+            memcmp(PQgetvalue(result, row, column), bytes, len) != 0)
             return false;
         column++;
     }

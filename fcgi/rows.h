@@ -22,6 +22,7 @@ bool rows_is_of(const PGresult *result, int row, int column, const struct delive
 enum outcome rows_outcome(const PGresult *result, int row, enum statement statement, const struct delivery *delivery);
 
 /* Whether the row of a LOOKUP is surely flushed and has the delivery's content: then the delivery needs no commit. */
-bool rows_is_same(const PGresult *result, int row, const struct delivery *delivery);
+bool rows_is_same(const PGresult *result, int row, const struct delivery *delivery,
+                  const struct receipt_columns *columns);
 
 #endif

@@ -5,6 +5,7 @@
 #include "log.h"
 #include "reader.h"
 #include "reply.h"
+#include "statements.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -321,7 +322,8 @@ void server_look(struct server *server, struct page_state *state) {
     probe_read(server->options.probe, &found);
     if (found.answered_us > answered_us)
         answered_us = found.answered_us;
-    *state = (struct page_state){.gauges = {.connections = connections_count(&server->connections),
+    *state = (struct page_state){.database = found,
+                                 .gauges = {.connections = connections_count(&server->connections),
                                             .backlog_receipts = receipts.count,
                                             .backlog_receipts_bytes = receipts.bytes,
                                             .backlog_rejections = rejections.count,
@@ -329,13 +331,22 @@ void server_look(struct server *server, struct page_state *state) {
                                             .backlog_max = limit.count,
                                             .backlog_max_bytes = limit.bytes,
                                             .schema = found.schema,
-                                            .schema_needed = PROBE_SCHEMA_NEEDED,
+                                            .schema_needed = STATEMENTS_SCHEMA_NEEDED,
+                                            .fields_without_column = found.columns.missing_count,
                                             .unresolved_rejections = found.unresolved,
                                             .totals_counted_at = found.totals_counted_at,
                                             .silences = found.silences},
                                  .draining = atomic_load(&server->connections.draining),
                                  .database_answers = answered_us != 0 && now_us - answered_us < ANSWERED_WITHIN_US,
                                  .database_takes_writes = found.takes_writes || answered_us > found.answered_us};
+    struct metrics_gauges *gauges = &state->gauges;
+    group_commit_read_standstill(server->options.group_commit, &state->standstill);
+    gauges->standstill_s = (double)state->standstill.us / US_PER_S;
+    gauges->host = state->database.host;
+    gauges->port = state->database.port;
+    gauges->timeline = found.timeline;
+    gauges->standbys = found.standbys;
+    gauges->waiting = found.waiting;
 }
 
 bool server_moves(struct server *server) {

@@ -4,22 +4,30 @@
 #include "log.h"
 #include "metrics.h"
 #include "pg.h"
+#include "statements.h"
+#include "wire.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROBLEM_SIZE = 256, SQLSTATE_SIZE = 6 };
+enum { SQLSTATE_SIZE = 6, NAME_SIZE = 256 };
 
 struct session {
+    struct database *database;
     PGconn *connection; /* NULL while there is none */
-    bool warned;
-    bool on_citus;
+    bool in_doubt;      /* a commit since session_begin did not wait for the standby as it should have */
+    unsigned changes;   /* database->changes when it was inspected last */
+    struct inspection inspection;
+    size_t host;          /* see hosts.h */
+    int64_t connected_us; /* CLOCK_MONOTONIC */
+    char host_name[NAME_SIZE], port[16];
+
     const char *failure;
     char sqlstate[SQLSTATE_SIZE];
+    char detail[SESSION_DETAIL_SIZE];
 
     bool connecting; /* there is a thread that connects */
     pthread_t connector;
@@ -29,10 +37,13 @@ struct session {
     PGconn *made;
 };
 
-struct session *session_new(void) {
+static const char unfit[] = "PostgreSQL is not fit to store in";
+
+struct session *session_new(struct database *database) {
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return NULL;
+    session->database = database;
     clock_init_condition(&session->connected);
     pthread_mutex_init(&session->lock, NULL);
     return session;
@@ -64,21 +75,54 @@ const char *session_sqlstate(const struct session *session) {
     return session->sqlstate;
 }
 
-bool session_on_citus(const struct session *session) {
-    return session->on_citus;
+const char *session_detail(const struct session *session) {
+    return session->detail;
 }
 
-bool session_warned(const struct session *session) {
-    return session->warned;
+const struct inspection *session_inspection(const struct session *session) {
+    return &session->inspection;
 }
 
-void session_forget_warning(struct session *session) {
-    session->warned = false;
+bool session_is_unfit(const struct session *session) {
+    return session->failure == unfit;
+}
+
+size_t session_host_index(const struct session *session) {
+    return session->host;
+}
+
+const char *session_host(const struct session *session) {
+    return session->host_name;
+}
+
+const char *session_port(const struct session *session) {
+    return session->port;
+}
+
+void session_begin(struct session *session) {
+    session->in_doubt = false;
+}
+
+/* On one line. */
+static void set_detail(struct session *session, const char *text) {
+    size_t len = (size_t)snprintf(session->detail, sizeof session->detail, "%s", text ? text : "");
+    if (len >= sizeof session->detail)
+        len = sizeof session->detail - 1;
+    while (len > 0 && session->detail[len - 1] == '\n')
+        session->detail[--len] = '\0';
+    for (char *c = session->detail; *c; c++)
+        if (*c == '\n' || *c == '\t')
+            *c = ' ';
+}
+
+static void set_failure(struct session *session, const char *failure, const char *detail) {
+    session->failure = failure;
+    session->sqlstate[0] = '\0';
+    set_detail(session, detail);
 }
 
 void session_drop(struct session *session, const char *failure) {
-    session->failure = failure;
-    session->sqlstate[0] = '\0';
+    set_failure(session, failure, NULL);
     disconnect(session);
 }
 
@@ -89,74 +133,28 @@ static enum store_result drop_failed(struct session *session, const char *failur
 }
 
 /*
- * Where a commit waits for a standby, a cancelled wait is a success with a warning: committed here, not there
- * (PostgreSQL: SyncRepWaitForLSN). Nothing else in a batch warns, so any warning means "not durable".
+ * What the server says beside results. One warning matters: a wait for a standby was cancelled, which makes the commit
+ * a success that is durable here and not there (PostgreSQL: SyncRepWaitForLSN). It is known by the function in the
+ * server that sends it, since its text is translated. Every other one (a trigger's, or that transaction ids run out) is
+ * about something else; it is logged once, lest each delivery repeats it.
  */
 static void receive_notice(void *context, const PGresult *result) {
     struct session *session = context;
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    if (severity && strcmp(severity, "WARNING") == 0)
-        session->warned = true;
-    log_message(LOG_WARNING, "PostgreSQL: %s", PQresultErrorMessage(result));
-}
-
-/* Whether a result can be had, in what was read from the socket. */
-static bool is_ready(const struct session *session, int unsent) {
-    return unsent == 0 && !PQisBusy(session->connection);
-}
-
-/*
- * Sends what is unsent and waits until a result can be had; false: the deadline passed or the connection broke. Before
- * each poll it reads: with TLS, some of an answer may have left the socket, which then shows nothing.
- */
-static bool wait_until_ready(struct session *session, int64_t deadline_us) {
-    struct pollfd poll_fd = {.fd = PQsocket(session->connection)};
-    for (;;) {
-        int unsent = PQflush(session->connection);
-        if (unsent < 0)
-            return false;
-        if (is_ready(session, unsent))
-            return true;
-        if (!PQconsumeInput(session->connection))
-            return false;
-        if (is_ready(session, unsent))
-            return true;
-        poll_fd.events = (short)(POLLIN | (unsent > 0 ? POLLOUT : 0));
-        int64_t left_ms = (deadline_us - clock_now_us() + US_PER_MS - 1) / US_PER_MS;
-        if (left_ms <= 0)
-            return false;
-        if (poll(&poll_fd, 1, (int)left_ms) < 0 && errno != EINTR)
-            return false;
-    }
-}
-
-static bool has_failed(const PGresult *result) {
-    return PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK;
-}
-
-/*
- * Waits for the result of what was sent, the caller's to clear; NULL: the deadline passed or the connection broke.
- * The commit comes with the Sync after the statement (PostgreSQL: Extended Query): when it fails, its error follows the
- * statement's good result, and is the one that counts.
- */
-static PGresult *wait_for_result(struct session *session, int64_t deadline_us) {
-    PGresult *result = NULL, *next;
-    do {
-        if (!wait_until_ready(session, deadline_us)) {
-            if (result && has_failed(result))
-                return result;
-            PQclear(result);
-            return NULL;
-        }
-        next = PQgetResult(session->connection);
-        if (next && !(result && has_failed(result))) {
-            PQclear(result);
-            result = next;
-        } else {
-            PQclear(next);
-        }
-    } while (next);
-    return result;
+    const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+    bool is_warning = severity && strcmp(severity, "WARNING") == 0;
+    const char *const texts[] = {PQresultErrorField(result, PG_DIAG_SQLSTATE), function,
+                                 PQresultErrorField(result, PG_DIAG_SOURCE_LINE),
+                                 PQresultErrorField(result, PG_DIAG_CONTEXT)};
+    if (is_warning && function && strcmp(function, "SyncRepWaitForLSN") == 0)
+        session->in_doubt = true;
+    else if (is_warning)
+        metrics_count_database_warning();
+    if (session->in_doubt)
+        log_message(LOG_WARNING, "PostgreSQL: %s", PQresultErrorMessage(result));
+    else if (database_is_new_message(session->database, texts, sizeof texts / sizeof texts[0]))
+        log_message(LOG_WARNING, "PostgreSQL (repetitions are counted, and not logged): %s",
+                    PQresultErrorMessage(result));
 }
 
 /* Appendix A of PostgreSQL's manual. By SQLSTATE, not by constraint: Citus adds shard numbers to those. */
@@ -171,11 +169,22 @@ static enum store_result classify(const char *sqlstate) {
     return STORE_FAILED;
 }
 
+/* A statement has not ended in time. What is wrong with this host may not be wrong with the others. */
+static enum store_result give_up(struct session *session) {
+    bool waits = atomic_load(&session->database->commit_waits);
+    hosts_note_failed(session->database->hosts, session->host);
+    if (session->connection)
+        pg_abandon(session->connection);
+    session->connection = NULL;
+    return drop_failed(session, waits ? "the commit waits for a standby" : "PostgreSQL did not answer in time");
+}
+
 /* Remembers why a statement failed, and says what follows from it. Clears `result`, which may be NULL. */
 static enum store_result note_failure(struct session *session, PGresult *result, int64_t deadline_us) {
+    if (!result && clock_now_us() < deadline_us)
+        return drop_failed(session, "lost the connection to PostgreSQL");
     if (!result)
-        return drop_failed(session, clock_now_us() >= deadline_us ? "PostgreSQL did not answer in time"
-                                                                  : "lost the connection to PostgreSQL");
+        return give_up(session);
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     char sqlstate[SQLSTATE_SIZE] = "";
     if (state)
@@ -186,8 +195,14 @@ static enum store_result note_failure(struct session *session, PGresult *result,
      */
     log_message(outcome == STORE_LOCKED ? LOG_WARNING : LOG_ERROR, "PostgreSQL: %s %s", sqlstate,
                 PQresultErrorMessage(result));
+    set_failure(session, "PostgreSQL failed", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+    if (outcome == STORE_LOCKED)
+        session->failure = atomic_load(&session->database->commit_waits)
+                               ? "a commit that waits for a standby holds a lock"
+                               : "another session holds a lock";
+    else if (strcmp(sqlstate, "42704") == 0 && strstr(session->detail, STATEMENTS_UNSAFE))
+        session->failure = unfit;
     PQclear(result);
-    session->failure = outcome == STORE_LOCKED ? "another session holds a lock" : "PostgreSQL failed";
     /*
      * Read-only after a failover, shutting down, prepared statements gone behind a pooler, a changed schema, …: a new
      * connection is the way out of all of them, and harmless where it is not needed.
@@ -202,7 +217,7 @@ enum store_result session_prepare(struct session *session, const char *name, con
                                   const struct session_parameters *parameters, int64_t deadline_us) {
     PGresult *result = NULL;
     if (PQsendPrepare(session->connection, name, sql, parameters->count, parameters->types))
-        result = wait_for_result(session, deadline_us);
+        result = wire_wait(session->connection, deadline_us);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         return note_failure(session, result, deadline_us);
     PQclear(result);
@@ -215,7 +230,7 @@ enum store_result session_run(struct session *session, const char *name, const c
                                           parameters->lengths, parameters->formats, 1)
                     : PQsendQueryParams(session->connection, sql, parameters->count, parameters->types,
                                         parameters->values, parameters->lengths, parameters->formats, 1);
-    *result = sent ? wait_for_result(session, deadline_us) : NULL;
+    *result = sent ? wire_wait(session->connection, deadline_us) : NULL;
     if (PQresultStatus(*result) == PGRES_TUPLES_OK)
         return STORE_OK;
     PGresult *failed = *result;
@@ -225,7 +240,7 @@ enum store_result session_run(struct session *session, const char *name, const c
 
 /* Runs a command that has no rows; the transaction it ends, if it does, has to end as `tag` says. */
 static enum store_result run_command(struct session *session, const char *sql, const char *tag, int64_t deadline_us) {
-    PGresult *result = PQsendQuery(session->connection, sql) ? wait_for_result(session, deadline_us) : NULL;
+    PGresult *result = PQsendQuery(session->connection, sql) ? wire_wait(session->connection, deadline_us) : NULL;
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         return note_failure(session, result, deadline_us);
     /* A transaction that failed is rolled back by "commit" too (PostgreSQL: COMMIT). */
@@ -266,7 +281,7 @@ enum store_result session_run_briefly(struct session *session, unsigned lock_tim
 
 static void *connect_now(void *argument) {
     struct session *session = argument;
-    PGconn *made = pg_connect();
+    PGconn *made = pg_connect(session->database->hosts);
     pthread_mutex_lock(&session->lock);
     session->made = made;
     session->ended = true;
@@ -286,32 +301,106 @@ static bool wait_for_connector(struct session *session, int64_t deadline_us) {
     return ended;
 }
 
-/* Looks at the settings, which are anybody's to change: the server's, the database's, the role's, the client's. */
-static bool is_fit(struct session *session, int64_t deadline_us) {
-    char problem[PROBLEM_SIZE] = "";
-    PGresult *result = NULL;
-    if (PQsendQuery(session->connection, pg_settings_query))
-        result = wait_for_result(session, deadline_us);
-    if (PQresultStatus(result) != PGRES_TUPLES_OK) {
-        note_failure(session, result, deadline_us);
-        disconnect(session);
+/* Runs a query of the inspection; NULL, with the connection dropped, when it fails. */
+static PGresult *query(struct session *session, const char *sql, int64_t deadline_us) {
+    PGresult *result = PQsendQuery(session->connection, sql) ? wire_wait(session->connection, deadline_us) : NULL;
+    if (PQresultStatus(result) == PGRES_TUPLES_OK)
+        return result;
+    note_failure(session, result, deadline_us);
+    disconnect(session);
+    return NULL;
+}
+
+static bool read_inspection(struct session *session, int64_t deadline_us) {
+    PGresult *result = query(session, inspection_query, deadline_us), *check = NULL;
+    bool has_check = result && inspection_has_check(result);
+    if (has_check)
+        check = query(session, inspection_check_query, deadline_us);
+    bool ok = result && (check || !has_check);
+    if (ok)
+        inspection_read(&session->inspection, result, check, session->database->require_standby);
+    PQclear(result);
+    PQclear(check);
+    return ok;
+}
+
+/* Whether it is a primary that was replaced, or none: then another host may be the one. */
+static bool is_primary(struct session *session) {
+    struct inspection *found = &session->inspection;
+    bool current = found->timeline == 0 ||
+                   hosts_note_timeline(session->database->hosts, found->system_identifier, found->timeline);
+    if (!current) {
+        found->verdict = INSPECTION_UNFIT;
+        snprintf(
+            found->problem, sizeof found->problem,
+            "%s port %s is on timeline %u, and another host was met as primary on a later one: what is stored here "
+            "would be lost when this host rejoins the cluster",
+            session->host_name, session->port, found->timeline);
+    }
+    if (!current || !found->takes_writes)
+        hosts_note_failed(session->database->hosts, session->host);
+    return current;
+}
+
+/* Inspects the server, and drops the connection when it is unfit. */
+static bool inspect(struct session *session, int64_t deadline_us) {
+    unsigned changes = atomic_load(&session->database->changes);
+    if (!read_inspection(session, deadline_us))
+        return false;
+    session->changes = changes;
+    is_primary(session);
+    const struct inspection *found = &session->inspection;
+    switch (found->verdict) {
+    case INSPECTION_FIT:
+        break;
+    case INSPECTION_SLOW:
+        log_message(LOG_WARNING, "PostgreSQL: %s", found->problem);
+        break;
+    case INSPECTION_UNFIT:
+        if (database_is_new_problem(session->database, found->problem))
+            log_message(LOG_ERROR, "%s: %s", unfit, found->problem);
+        drop_failed(session, unfit);
+        set_detail(session, found->problem);
         return false;
     }
-    enum pg_verdict verdict = pg_judge_settings(result, problem, sizeof problem);
-    session->on_citus = pg_is_citus(result);
-    PQclear(result);
-    switch (verdict) {
-    case PG_FIT:
-        return true;
-    case PG_SLOW:
-        log_message(LOG_WARNING, "PostgreSQL: %s", problem);
-        return true;
-    case PG_UNFIT:
-        log_message(LOG_ERROR, "PostgreSQL is not fit to store in: %s", problem);
-        break;
+    return true;
+}
+
+bool session_inspect(struct session *session, int64_t deadline_us) {
+    const struct receipt_columns before = session->inspection.columns;
+    if (!inspect(session, deadline_us))
+        return false;
+    /* Statements are prepared for the columns that there were. */
+    if (memcmp(&before, &session->inspection.columns, sizeof before) != 0)
+        disconnect(session);
+    return true;
+}
+
+bool session_confirm(struct session *session, int64_t deadline_us) {
+    PGresult *result;
+    if (session->in_doubt) {
+        session_drop(session, "committed, but not on the standby");
+        return false;
     }
-    drop_failed(session, "PostgreSQL is not fit to store in");
-    return false;
+    if (session->database->require_standby) {
+        result = query(session, "select pg_catalog.pg_conf_load_time()::text", deadline_us);
+        bool same = result && strcmp(PQgetvalue(result, 0, 0), session->inspection.loaded_at) == 0;
+        PQclear(result);
+        if (!same && session->connection)
+            session_drop(session, "committed, but perhaps not on a standby: the configuration was read again");
+        if (!same)
+            return false;
+    }
+    hosts_note_good(session->database->hosts, session->host);
+    return true;
+}
+
+/* Notes where a new connection leads. */
+static void note_host(struct session *session) {
+    session->host = pg_host_of(session->connection, session->database->hosts);
+    session->connected_us = clock_now_us();
+    snprintf(session->host_name, sizeof session->host_name, "%s", PQhost(session->connection));
+    snprintf(session->port, sizeof session->port, "%s", PQport(session->connection));
 }
 
 /*
@@ -320,6 +409,11 @@ static bool is_fit(struct session *session, int64_t deadline_us) {
  */
 bool session_connect(struct session *session, int64_t deadline_us, bool *is_new) {
     *is_new = false;
+    if (session->connection && hosts_has_failed_since(session->database->hosts, session->host, session->connected_us))
+        disconnect(session);
+    if (session->connection && session->changes != atomic_load(&session->database->changes) &&
+        !session_inspect(session, deadline_us))
+        return false;
     if (session->connection)
         return true;
     if (!session->connecting) {
@@ -339,14 +433,22 @@ bool session_connect(struct session *session, int64_t deadline_us, bool *is_new)
     session->connection = session->made;
     session->made = NULL;
     if (PQstatus(session->connection) != CONNECTION_OK || PQsetnonblocking(session->connection, 1) != 0) {
-        log_message(LOG_ERROR, "cannot connect to PostgreSQL: %s", PQerrorMessage(session->connection));
-        drop_failed(session, "no connection to PostgreSQL");
+        set_detail(session, PQerrorMessage(session->connection));
+        if (database_is_new_problem(session->database, session->detail))
+            log_message(LOG_ERROR, "cannot connect to PostgreSQL: %s", session->detail);
+        metrics_count_database_error("");
+        session->failure = "no connection to PostgreSQL";
+        session->sqlstate[0] = '\0';
+        disconnect(session);
         return false;
     }
     PQsetNoticeReceiver(session->connection, receive_notice, session);
-    if (!is_fit(session, deadline_us))
+    note_host(session);
+    if (!inspect(session, deadline_us))
         return false;
-    log_message(LOG_INFO, "connected to PostgreSQL");
+    database_is_new_problem(session->database, "");
+    log_message(LOG_INFO, "connected to PostgreSQL: host=%s port=%s timeline=%u standbys=%u", session->host_name,
+                session->port, session->inspection.timeline, session->inspection.standbys);
     metrics_count_database_connect();
     *is_new = true;
     return true;

@@ -1,20 +1,30 @@
 #include "statements.h"
 
-enum {
-    RECEIPT_PARAMETERS = RECEIPT_COLUMN_COUNT + 3,
-    LOOKUP_PARAMETERS = RECEIPT_KEY_COUNT + 2,
-    REJECT_PARAMETERS = 6 + RECEIPT_KEY_COUNT,
-};
+/* Besides the columns for fields. */
+enum { RECEIPT_MORE = 3, LOOKUP_MORE = 2, REJECT_MORE = 6 };
 
 /*
- * The settings that make a commit durable, as they are when it is committed (PostgreSQL: "Asynchronous Commit",
- * "Settings": only with a standby named do local and remote_write promise less than on). Evaluated once a statement.
+ * The settings that a promise rests on, as they are while the statement runs; sql/README.md has the reasons. Evaluated
+ * once per statement. Where one is wrong, current_setting fails (42704), and with it the statement: nothing is stored.
+ *
+ * Only with a standby named do local and remote_write promise less than on (PostgreSQL: "Settings").
  */
-#define DURABLE                                                                                                        \
-    "(select current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'"                           \
-    " and (current_setting('synchronous_commit') in ('on', 'remote_apply')"                                            \
+#define SAFE(standby)                                                                                                  \
+    "(select case when current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on'"                 \
+    " and current_setting('session_replication_role') <> 'replica'"                                                    \
+    " and current_setting('client_min_messages') not in ('error', 'fatal', 'panic')"                                   \
+    " and " standby " then true else current_setting('" STATEMENTS_UNSAFE "')::boolean end)"
+#define COMMIT_IS_DURABLE                                                                                              \
+    "(current_setting('synchronous_commit') in ('on', 'remote_apply')"                                                 \
     " or (current_setting('synchronous_commit') in ('local', 'remote_write')"                                          \
-    " and current_setting('synchronous_standby_names') = ''))) as durable"
+    " and current_setting('synchronous_standby_names') = ''))"
+#define COMMIT_WAITS_FOR_STANDBY                                                                                       \
+    "current_setting('synchronous_commit') in ('on', 'remote_apply')"                                                  \
+    " and current_setting('synchronous_standby_names') <> ''"
+
+static const char *safe(const struct statements_options *options) {
+    return options->require_standby ? SAFE(COMMIT_WAITS_FOR_STANDBY) : SAFE(COMMIT_IS_DURABLE);
+}
 
 /*
  * When the row r may be replaced by a delivery: it differs, and was neither created nor revised last under the same
@@ -35,11 +45,12 @@ static void append_values(struct buffer *sql, size_t rows, size_t row_parameters
     buffer_append_text(sql, ")");
 }
 
-static void append_columns(struct buffer *sql, const char *prefix, bool keys, const char *assign) {
+static void append_columns(struct buffer *sql, const struct statements_options *options, const char *prefix, bool keys,
+                           const char *assign) {
     bool first = true;
     for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
         const struct receipt_field *field = &receipt_fields[i];
-        if (!field->column || (field->key && !keys))
+        if (!receipt_has_column(&options->columns, i) || (field->key && !keys))
             continue;
         buffer_append_format(sql, "%s%s%s", first ? "" : ", ", prefix, field->column);
         if (assign)
@@ -49,14 +60,15 @@ static void append_columns(struct buffer *sql, const char *prefix, bool keys, co
 }
 
 /* Those that are parameters. */
-static void append_all_columns(struct buffer *sql) {
-    append_columns(sql, "", true, NULL);
+static void append_all_columns(struct buffer *sql, const struct statements_options *options) {
+    append_columns(sql, options, "", true, NULL);
     buffer_append_text(sql, ", extra, request_id, api_key_name");
 }
 
 /* "set …": the content becomes that of `delivery`, "excluded." or "v.". */
-static void append_assignments(struct buffer *sql, const char *delivery, const char *now) {
-    append_columns(sql, "", false, delivery);
+static void append_assignments(struct buffer *sql, const struct statements_options *options, const char *delivery,
+                               const char *now) {
+    append_columns(sql, options, "", false, delivery);
     buffer_append_format(sql,
                          ", extra = %sextra, api_key_name = %sapi_key_name, revision = r.revision + 1,"
                          " revised_request_id = %srequest_id, revised_at = %s",
@@ -64,62 +76,62 @@ static void append_assignments(struct buffer *sql, const char *delivery, const c
 }
 
 /* "(r.…) is distinct from (….…)": whether the content differs. */
-static void append_differs(struct buffer *sql, const char *delivery) {
+static void append_differs(struct buffer *sql, const struct statements_options *options, const char *delivery) {
     buffer_append_text(sql, "(");
-    append_columns(sql, "r.", false, NULL);
+    append_columns(sql, options, "r.", false, NULL);
     buffer_append_text(sql, ", r.extra) is distinct from (");
-    append_columns(sql, delivery, false, NULL);
+    append_columns(sql, options, delivery, false, NULL);
     buffer_append_format(sql, ", %sextra)", delivery);
 }
 
-static void append_insert(struct buffer *sql, size_t rows) {
+static void append_insert(struct buffer *sql, size_t rows, const struct statements_options *options) {
     buffer_append_text(sql, "insert into inventory.receipts as r (");
-    append_all_columns(sql);
+    append_all_columns(sql, options);
     buffer_append_text(sql, ")");
-    append_values(sql, rows, RECEIPT_PARAMETERS);
+    append_values(sql, rows, statements_row_parameters(STATEMENT_UPSERT, &options->columns));
     buffer_append_text(sql, " on conflict (" STATEMENTS_NATURAL_KEY ") do ");
 }
 
 /* Citus takes neither a subquery nor a function there: then the settings are looked at after each connect only. */
 static void append_returning(struct buffer *sql, const struct statements_options *options) {
     buffer_append_format(sql, " returning coalesce(revised_request_id, request_id), %s, request_id, revised_request_id",
-                         options->on_citus ? "true as durable" : DURABLE);
+                         options->on_citus ? "true" : safe(options));
 }
 
 /* Nothing volatile may stand in "do update" (Citus refuses it), hence excluded.received_at, the default now(). */
 static void write_upsert(struct buffer *sql, size_t rows, const struct statements_options *options) {
-    append_insert(sql, rows);
+    append_insert(sql, rows, options);
     buffer_append_text(sql, "update set ");
-    append_assignments(sql, "excluded.", "excluded.received_at");
+    append_assignments(sql, options, "excluded.", "excluded.received_at");
     buffer_append_text(sql, " where " NEITHER_BY("excluded") " and ");
-    append_differs(sql, "excluded.");
+    append_differs(sql, options, "excluded.");
     if (options->keep_when)
         buffer_append_format(sql, " and (%s) is not true", options->keep_when);
     append_returning(sql, options);
 }
 
 static void write_insert(struct buffer *sql, size_t rows, const struct statements_options *options) {
-    append_insert(sql, rows);
+    append_insert(sql, rows, options);
     buffer_append_text(sql, "nothing");
     append_returning(sql, options);
 }
 
 /* The rows that it finds it locks, also those that need no new version: so its commit makes all of them durable. */
 static void write_revise(struct buffer *sql, size_t rows, const struct statements_options *options) {
-    (void)options;
     buffer_append_text(sql, "with v as materialized (select delivery.* from (");
-    append_values(sql, rows, RECEIPT_PARAMETERS);
+    append_values(sql, rows, statements_row_parameters(STATEMENT_UPSERT, &options->columns));
     buffer_append_text(sql, ") as delivery (");
-    append_all_columns(sql);
+    append_all_columns(sql, options);
     buffer_append_text(sql, ") join inventory.receipts as r using (" STATEMENTS_NATURAL_KEY ")"
                             " for no key update of r skip locked), revised as (update inventory.receipts as r set ");
-    append_assignments(sql, "v.", "now()");
+    append_assignments(sql, options, "v.", "now()");
     buffer_append_text(sql, " from v where (r.program_identifier, r.asn_number, r.unit_identifier)"
                             " = (v.program_identifier, v.asn_number, v.unit_identifier) and " NEITHER_BY("v") " and ");
-    append_differs(sql, "v.");
-    buffer_append_text(sql, " returning v.request_id)"
-                            " select request_id, " DURABLE
-                            ", request_id in (select revised.request_id from revised) from v");
+    append_differs(sql, options, "v.");
+    buffer_append_format(sql,
+                         " returning v.request_id)"
+                         " select request_id, %s, request_id in (select revised.request_id from revised) from v",
+                         safe(options));
 }
 
 /*
@@ -129,16 +141,15 @@ static void write_revise(struct buffer *sql, size_t rows, const struct statement
  * more.
  */
 static void write_lookup(struct buffer *sql, size_t rows, const struct statements_options *options) {
-    (void)options;
-    buffer_append_text(sql, "select v.request_id, " DURABLE ", r.request_id, r.revised_request_id,"
-                            " r.revision > 1 and inventory.has_revised(v.request_id, r.program_identifier,"
+    buffer_append_format(sql, "select v.request_id, %s, r.request_id, r.revised_request_id,", safe(options));
+    buffer_append_text(sql, " r.revision > 1 and inventory.has_revised(v.request_id, r.program_identifier,"
                             " r.asn_number, r.unit_identifier),"
                             " r.extra is not distinct from v.extra"
                             " and (select current_setting('synchronous_standby_names') = ''"
                             " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()), ");
-    append_columns(sql, "r.", false, NULL);
+    append_columns(sql, options, "r.", false, NULL);
     buffer_append_text(sql, " from (");
-    append_values(sql, rows, LOOKUP_PARAMETERS);
+    append_values(sql, rows, RECEIPT_KEY_COUNT + LOOKUP_MORE);
     buffer_append_text(sql, ") as v (" STATEMENTS_NATURAL_KEY ", extra, request_id)"
                             " join inventory.receipts as r using (" STATEMENTS_NATURAL_KEY ")");
 }
@@ -148,32 +159,41 @@ static void write_lookup(struct buffer *sql, size_t rows, const struct statement
  * that has written waits for its commit to be durable, here and on a standby.
  */
 static void write_reject(struct buffer *sql, size_t rows, const struct statements_options *options) {
-    (void)options;
     buffer_append_text(sql, "insert into inventory.rejected_receipts"
                             " (request_id, api_key_name, status, message, errors, body, " STATEMENTS_NATURAL_KEY ")");
-    append_values(sql, rows, REJECT_PARAMETERS);
-    buffer_append_text(sql, " on conflict (request_id) do update set request_id = excluded.request_id"
-                            " returning request_id, " DURABLE);
+    append_values(sql, rows, RECEIPT_KEY_COUNT + REJECT_MORE);
+    buffer_append_format(
+        sql, " on conflict (request_id) do update set request_id = excluded.request_id returning request_id, %s",
+        safe(options));
 }
 
 static const struct {
     const char *name;
     void (*write)(struct buffer *sql, size_t rows, const struct statements_options *options);
-    size_t row_parameters;
 } statements[STATEMENT_COUNT] = {
-    [STATEMENT_UPSERT] = {"upsert", write_upsert, RECEIPT_PARAMETERS},
-    [STATEMENT_INSERT] = {"insert", write_insert, RECEIPT_PARAMETERS},
-    [STATEMENT_REVISE] = {"revise", write_revise, RECEIPT_PARAMETERS},
-    [STATEMENT_LOOKUP] = {"lookup", write_lookup, LOOKUP_PARAMETERS},
-    [STATEMENT_REJECT] = {"reject", write_reject, REJECT_PARAMETERS},
+    [STATEMENT_UPSERT] = {"upsert", write_upsert}, [STATEMENT_INSERT] = {"insert", write_insert},
+    [STATEMENT_REVISE] = {"revise", write_revise}, [STATEMENT_LOOKUP] = {"lookup", write_lookup},
+    [STATEMENT_REJECT] = {"reject", write_reject},
 };
 
 const char *statements_name(enum statement statement) {
     return statements[statement].name;
 }
 
-size_t statements_row_parameters(enum statement statement) {
-    return statements[statement].row_parameters;
+size_t statements_row_parameters(enum statement statement, const struct receipt_columns *columns) {
+    switch (statement) {
+    case STATEMENT_UPSERT:
+    case STATEMENT_INSERT:
+    case STATEMENT_REVISE:
+        return RECEIPT_COLUMN_COUNT - columns->missing_count + RECEIPT_MORE;
+    case STATEMENT_LOOKUP:
+        return RECEIPT_KEY_COUNT + LOOKUP_MORE;
+    case STATEMENT_REJECT:
+        return RECEIPT_KEY_COUNT + REJECT_MORE;
+    case STATEMENT_COUNT:
+        break;
+    }
+    return 0;
 }
 
 void statements_write(struct buffer *sql, enum statement statement, size_t rows,

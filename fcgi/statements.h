@@ -13,6 +13,15 @@
 
 #define STATEMENTS_NATURAL_KEY "program_identifier, asn_number, unit_identifier"
 
+/* What a statement fails for (42704) when a setting is wrong on which the promises rest: there is no such setting. */
+#define STATEMENTS_UNSAFE "receiptd.settings_are_not_safe"
+
+/*
+ * The schema that the statements need, at least (sql/deploy/schema_version.sql); newer ones are fine. Columns for
+ * fields do not count: the value of a field without one goes into the column extra.
+ */
+enum { STATEMENTS_SCHEMA_NEEDED = 1 };
+
 enum {
     STATEMENTS_PARAMETERS_MAX = 65535, /* PostgreSQL's protocol counts them in 16 bits (Bind, "Int16") */
 };
@@ -22,8 +31,8 @@ enum {
  * api_key_name. LOOKUP: the natural key, extra, request_id. REJECT: request_id, api_key_name, status, message, errors,
  * body, the natural key.
  *
- * In every result, column 0 is the request id of the delivery that a row is about, and column 1 whether the server and
- * the session are set so that what was committed is durable. A receipt that is not in the result is not settled.
+ * In every result, column 0 is the request id of the delivery that a row is about, and column 1 true: with settings
+ * that are not safe, the statement fails. A receipt that is not in the result is not settled.
  */
 enum statement {
     STATEMENT_UPSERT, /* 2: the row's request_id, 3: its revised_request_id; waits for locked rows */
@@ -40,7 +49,7 @@ enum statement {
 
 enum {
     STATEMENTS_DELIVERY,
-    STATEMENTS_DURABLE,
+    STATEMENTS_SAFE,
     STATEMENTS_CREATED_BY,
     STATEMENTS_WAS_REVISED = STATEMENTS_CREATED_BY,
     STATEMENTS_REVISED_BY,
@@ -52,12 +61,14 @@ enum {
 /* A name for it, as a prepared statement's. Static storage. */
 const char *statements_name(enum statement statement);
 
-/* How many parameters a row takes. */
-size_t statements_row_parameters(enum statement statement);
+/* How many parameters a row takes, with the columns that the table has. */
+size_t statements_row_parameters(enum statement statement, const struct receipt_columns *columns);
 
 struct statements_options {
     const char *keep_when; /* for UPSERT: SQL about r, the row there is, and excluded; where it is true, r stays */
     bool on_citus;         /* as its planner takes it */
+    bool require_standby;  /* the settings are safe only while a synchronous standby is named */
+    struct receipt_columns columns;
 };
 
 /* Appends the statement for that many rows. */

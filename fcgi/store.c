@@ -49,7 +49,7 @@ struct store_pg {
 };
 
 size_t store_batch_limit(void) {
-    return STATEMENTS_PARAMETERS_MAX / statements_row_parameters(STATEMENT_UPSERT);
+    return STATEMENTS_PARAMETERS_MAX / statements_row_parameters(STATEMENT_UPSERT, &(struct receipt_columns){0});
 }
 
 static struct store_pg *pg_of(struct store *store) {
@@ -58,20 +58,15 @@ static struct store_pg *pg_of(struct store *store) {
 
 static enum store_result fail(struct store_pg *pg, const char *failure) {
     pg->store.failure = failure;
-    pg->store.sqlstate[0] = '\0';
+    pg->store.sqlstate[0] = pg->store.detail[0] = '\0';
     return STORE_FAILED;
-}
-
-/* What was committed is doubtful: to be tried again, in another session. */
-static enum store_result fail_doubtful(struct store_pg *pg, const char *failure) {
-    session_drop(pg->session, failure);
-    return fail(pg, failure);
 }
 
 /* Takes over what the session says of a failure. */
 static enum store_result failed_in_session(struct store_pg *pg, enum store_result result) {
     pg->store.failure = session_failure(pg->session);
     memcpy(pg->store.sqlstate, session_sqlstate(pg->session), sizeof pg->store.sqlstate);
+    snprintf(pg->store.detail, sizeof pg->store.detail, "%s", session_detail(pg->session));
     return result;
 }
 
@@ -83,7 +78,7 @@ static bool connect_session(struct store_pg *pg, int64_t deadline_us) {
     }
     if (is_new)
         memset(pg->prepared, 0, sizeof pg->prepared);
-    session_forget_warning(pg->session);
+    session_begin(pg->session);
     return true;
 }
 
@@ -119,7 +114,8 @@ static bool is_prepared(const struct store_pg *pg) {
  */
 static enum store_result run(struct store_pg *pg, enum statement statement, size_t rows, int64_t deadline_us,
                              PGresult **result) {
-    const struct session_parameters parameters = {.count = (int)(rows * statements_row_parameters(statement)),
+    const struct receipt_columns *columns = &session_inspection(pg->session)->columns;
+    const struct session_parameters parameters = {.count = (int)(rows * statements_row_parameters(statement, columns)),
                                                   .types = pg->parameters.types,
                                                   .values = pg->parameters.values,
                                                   .lengths = pg->parameters.lengths,
@@ -134,7 +130,9 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
     if (unprepared || !*prepared) {
         statements_write(&sql, statement, rows,
                          &(struct statements_options){.keep_when = pg->options.keep_when,
-                                                      .on_citus = session_on_citus(pg->session)});
+                                                      .on_citus = session_inspection(pg->session)->on_citus,
+                                                      .require_standby = pg->options.database->require_standby,
+                                                      .columns = *columns});
         buffer_append(&sql, "", 1);
         if (sql.failed) {
             buffer_fini(&sql);
@@ -166,21 +164,20 @@ static void take_row(struct store_pg *pg, enum statement statement, const PGresu
         progress->locked = true;
         if (rows_is_true(result, row, STATEMENTS_WAS_REVISED))
             settle_progress(progress, OUTCOME_REVISED);
-    } else if (statement != STATEMENT_LOOKUP || progress->locked || rows_is_same(result, row, delivery)) {
+    } else if (statement != STATEMENT_LOOKUP || progress->locked ||
+               rows_is_same(result, row, delivery, &session_inspection(pg->session)->columns)) {
         settle_progress(progress, rows_outcome(result, row, statement, delivery));
     }
 }
 
 /*
  * Takes the rows of a result, which are about the `count` open deliveries from `first` on. They are matched by request
- * id. They usually come in order, so the search starts behind the last match. False when what they tell is not durable.
+ * id, and usually in order, so the search starts behind the last match.
  */
-static bool take_rows(struct store_pg *pg, enum statement statement, const PGresult *result, size_t first,
+static void take_rows(struct store_pg *pg, enum statement statement, const PGresult *result, size_t first,
                       size_t count) {
     size_t expected = 0;
     for (int row = 0; row < PQntuples(result); row++) {
-        if (!rows_is_true(result, row, STATEMENTS_DURABLE))
-            return false;
         for (size_t tried = 0; tried < count; tried++) {
             size_t i = (expected + tried) % count;
             if (rows_is_of(result, row, STATEMENTS_DELIVERY, pg->open[first + i])) {
@@ -190,7 +187,6 @@ static bool take_rows(struct store_pg *pg, enum statement statement, const PGres
             }
         }
     }
-    return true;
 }
 
 /* Collects the deliveries of the batch that are not settled: all, or those whose rows are locked. */
@@ -219,21 +215,19 @@ static enum store_result settle(struct store_pg *pg, enum statement statement, s
                 piece = store_fit(&pg->store, piece);
             rows = size_at(pg, index_with_room(pg, piece));
         }
-        if (!parameters_set_receipts(&pg->parameters, statement, pg->open + first, piece, rows))
+        if (!parameters_set_receipts(&pg->parameters, statement, &session_inspection(pg->session)->columns,
+                                     pg->open + first, piece, rows))
             return fail(pg, "out of memory");
         enum store_result ran = run(pg, statement, rows, deadline_us, &result);
         if (ran != STORE_OK)
             return ran;
-        if (statement != STATEMENT_LOOKUP)
-            metrics_count_batch(piece);
-        bool durable = take_rows(pg, statement, result, first, piece);
+        take_rows(pg, statement, result, first, piece);
         PQclear(result);
-        if (session_warned(pg->session))
-            return fail_doubtful(pg, "committed, but not on the standby");
-        if (!durable) {
-            log_message(LOG_ERROR, "PostgreSQL's settings were changed: what is committed is not durable");
-            return fail_doubtful(pg, "committed, but not durably");
-        }
+        if (statement == STATEMENT_LOOKUP)
+            continue;
+        metrics_count_batch(piece);
+        if (!session_confirm(pg->session, deadline_us))
+            return failed_in_session(pg, STORE_FAILED);
     }
     return STORE_OK;
 }
@@ -293,7 +287,7 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
         return stored;
     if (collect_open(pg, deliveries, count, false) > 0) {
         /* Deleted by hand between the two statements: upserting it again creates it. */
-        fail(pg, "a row vanished");
+        fail(pg, "PostgreSQL stored no row: was it deleted, or does a trigger on inventory.receipts drop it?");
         return STORE_CONFLICT;
     }
     judge_lookups(pg, count, looked_up, settled_by_lookup);
@@ -344,14 +338,12 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
         if (stored != STORE_OK)
             return stored;
         metrics_count_batch(piece);
-        bool complete = PQntuples(result) == (int)piece, durable = complete;
-        for (int row = 0; row < PQntuples(result); row++)
-            durable = durable && rows_is_true(result, row, STATEMENTS_DURABLE);
+        bool complete = PQntuples(result) == (int)piece;
         PQclear(result);
-        if (session_warned(pg->session) || !durable)
-            return fail_doubtful(pg, !complete ? "not all rejections were stored"
-                                     : durable ? "committed, but not on the standby"
-                                               : "committed, but not durably");
+        if (!complete)
+            return fail(pg, "PostgreSQL stored no row: does a trigger on inventory.rejected_receipts drop it?");
+        if (!session_confirm(pg->session, deadline_us))
+            return failed_in_session(pg, STORE_FAILED);
     }
     for (size_t i = 0; i < count; i++)
         delivery_settle(deliveries[i], deliveries[i]->rejection_answer);
@@ -377,7 +369,7 @@ struct store *store_new(const struct store_options *options) {
     if (!pg)
         return NULL;
     pg->options = *options;
-    bool ok = (pg->session = session_new()) != NULL;
+    bool ok = (pg->session = session_new(options->database)) != NULL;
     ok &= parameters_init(&pg->parameters, options->batch_max);
     ok &= (pg->progress = calloc(options->batch_max, sizeof *pg->progress)) != NULL;
     ok &= (pg->open = calloc(options->batch_max, sizeof(struct delivery *))) != NULL;

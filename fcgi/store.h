@@ -9,6 +9,7 @@
 #ifndef RECEIPTD_STORE_H
 #define RECEIPTD_STORE_H
 
+#include "database.h"
 #include "delivery.h"
 #include "store_result.h"
 
@@ -16,16 +17,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { STORE_DETAIL_SIZE = 512 };
+
 struct store {
     bool mostly_known;   /* most of the last batch was there already: the next is looked up before it is written */
     const char *failure; /* why the last call failed; static storage */
-    char sqlstate[6];    /* that came with it; empty where PostgreSQL gave none */
+    char sqlstate[6];    /* that came with it; empty if PostgreSQL gave none */
+    char detail[STORE_DETAIL_SIZE]; /* what PostgreSQL or libpq said of it, or what is wrong with the server */
 };
 
 struct store_options {
-    size_t batch_max;         /* the largest count passed to the functions below */
-    bool prepared_statements; /* off: for a pooler that hands each transaction to another session */
-    const char *keep_when;    /* see statements_write */
+    struct database *database; /* outlives the store */
+    size_t batch_max;          /* the largest count passed to the functions below */
+    bool prepared_statements;  /* off: for a pooler that hands each transaction to another session */
+    const char *keep_when;     /* see statements_write */
 };
 
 /* The most rows of one batch, by the number of parameters that PostgreSQL's protocol has. */

@@ -137,6 +137,18 @@ logged() {
     (($(times_logged "$1") > 0))
 }
 
+# worker_metric N NAME: its value; nothing if the worker does not have it.
+worker_metric() {
+    curl -q -sS --noproxy '*' --cacert "$RECEIPTD_CACERT" "${RECEIPTD_URL%/*}/receiptd/$1/metrics" 3>&- |
+        awk -v name="$2" 'index($0, name " ") == 1 { print $NF }'
+}
+
+# is_ready N true|false [TEXT]: what worker N says of itself, and why; sets ready.
+is_ready() {
+    ready=$(curl -q -sS --noproxy '*' --cacert "$RECEIPTD_CACERT" "${RECEIPTD_URL%/*}/receiptd/$1/ready" 3>&-)
+    [[ $ready == *"\"ready\":$2,"*"${3-}"* ]]
+}
+
 # workers_with [NAME=VALUE...]: the workers have these in their environment, and no others of former tests. They are
 # drained and replaced where they have not.
 workers_with() {

@@ -92,7 +92,9 @@ no_postgresql() {
 }
 
 @test "PostgreSQL gone for longer than the deadline: 503 in time, and service as soon as it is back" {
+    local before n
     outlast_deadline
+    before=$(connection_errors)
     stop_postgresql fast
     eventually 20 refuses
     sleep "$(lasts 1 60)"
@@ -101,9 +103,21 @@ no_postgresql() {
     end_load
     (($(told busy) > 0))
     # It backs off: so many times in these seconds, and not thousands.
-    attempts=$(times_logged 'cannot connect to PostgreSQL')
+    attempts=$(($(connection_errors) - before))
     echo "$attempts attempts"
     ((attempts > 4 && attempts < $(lasts 200 500)))
+    # And the log has each reason once a minute.
+    n=$(times_logged 'cannot connect to PostgreSQL')
+    ((n > 0 && n <= $(lasts 8 20)))
+}
+
+# Connections to PostgreSQL that both workers could not make, or have lost.
+connection_errors() {
+    local n total=0
+    for n in 1 2; do
+        ((total += $(worker_metric "$n" 'receiptd_database_errors_total{class="connection"}' | grep . || echo 0)))
+    done
+    echo "$total"
 }
 
 @test "PostgreSQL hangs: 503 in time, also while connecting, and service as soon as it goes on" {

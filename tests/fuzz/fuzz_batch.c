@@ -41,6 +41,8 @@ enum {
 };
 
 static const struct receipt_value absent, letter = {.text = "x", .len = 1, .kind = RECEIPT_VALUE_STRING};
+static const struct receipt_value one = {.text = "1", .len = 1, .kind = RECEIPT_VALUE_INTEGER},
+                                  two = {.text = "2", .len = 1, .kind = RECEIPT_VALUE_INTEGER};
 
 struct input {
     const uint8_t *at;
@@ -126,16 +128,29 @@ static void take_extra(struct made *made, struct input *input) {
     }
 }
 
+/* The digits of the number that these bytes are. */
+static struct receipt_value make_integer(struct made *made, const struct receipt_value *bytes) {
+    int64_t integer = 0;
+    struct buffer digits;
+    memcpy(&integer, bytes->text, bytes->len < sizeof integer ? bytes->len : sizeof integer);
+    buffer_init(&digits);
+    buffer_append_format(&digits, "%lld", (long long)integer);
+    struct receipt_value value = {
+        .text = keep(made, &digits), .len = (uint32_t)digits.len, .kind = RECEIPT_VALUE_INTEGER};
+    buffer_fini(&digits);
+    return value;
+}
+
 static void make_receipt(struct made *made, struct input *input) {
     struct receipt *receipt = &made->delivery.receipt;
     for (size_t i = 0; i < CONTRACT_COUNT; i++) {
         struct receipt_value *value = &receipt->values[i];
         if (contract[i].type == OBJECT)
             continue;
-        *value = take_text(made, input, contract[i].limit ? contract[i].limit : sizeof receipt->to_identifier,
+        *value = take_text(made, input, contract[i].limit ? contract[i].limit : sizeof(int64_t),
                            contract[i].limit == 255 ? CONTRACT_KEY_BYTES / 3 : 4000);
         if (contract[i].type == INTEGER)
-            memcpy(&receipt->to_identifier, value->text, value->len < 8 ? value->len : 8);
+            *value = make_integer(made, value);
         else if (value->kind == RECEIPT_VALUE_ABSENT && contract[i].required)
             *value = letter;
     }
@@ -274,7 +289,7 @@ static void check_receipts(struct made *const *batch, size_t count) {
         REQUIRE(is(result, row, column++, "\1", 1));
         REQUIRE(is(result, row, column++, delivery->api_key_name, strlen(delivery->api_key_name)));
         for (size_t i = 0; i < CONTRACT_COUNT; i++) {
-            int64_t integer = (int64_t)htobe64((uint64_t)receipt->to_identifier);
+            int64_t integer = (int64_t)htobe64((uint64_t)receipt_value_integer(&receipt->values[i]));
             if (contract[i].type == INTEGER)
                 REQUIRE(is(result, row, column++, &integer, sizeof integer));
             else if (contract[i].type == STRING)
@@ -311,7 +326,10 @@ enum { PREPARED, NOT_PREPARED };
 static struct store *stores[2];
 
 static struct store *new_store(int kind) {
-    struct store_options options = {.batch_max = DELIVERIES_MAX, .prepared_statements = kind == PREPARED};
+    static struct database database;
+    REQUIRE(database.hosts || database_init(&database, false));
+    struct store_options options = {
+        .database = &database, .batch_max = DELIVERIES_MAX, .prepared_statements = kind == PREPARED};
     struct store *made = store_new(&options);
     REQUIRE(made);
     return made;
@@ -375,10 +393,11 @@ static void store_other_version(struct store *to, struct made *const *batch, siz
         struct receipt *receipt = &copies[d].delivery.receipt;
         receipt->extra = NULL;
         receipt->extra_len = 0;
-        receipt->to_identifier = ~receipt->to_identifier;
         for (size_t i = 0; i < CONTRACT_COUNT; i++)
             if (contract[i].limit == 1000)
                 receipt->values[i] = contract[i].required ? letter : absent;
+            else if (contract[i].type == INTEGER)
+                receipt->values[i] = text_is(receipt->values[i].text, receipt->values[i].len, "1") ? two : one;
     }
     store(to, list, count, OUTCOME_CREATED, false);
 }

@@ -75,7 +75,7 @@ static void a_valid_request_is_to_be_stored(void **state) {
     assert_int_equal(handle(&request), STORE);
     assert_string_equal(delivery.api_key_name, "valid");
     assert_string_equal(delivery.request_id_text, ID);
-    assert_int_equal(delivery.receipt.to_identifier, 1352);
+    assert_int_equal(receipt_value_integer(&delivery.receipt.values[RECEIPT_FIELD_TO_IDENTIFIER]), 1352);
     assert_true(delivery.receipt.key_hash != 0);
     assert_null(delivery.body);
 }

@@ -158,7 +158,7 @@ static void a_full_body_is_valid(void **state) {
     struct receipt receipt;
     char *body = make_body(NULL, 0, NULL);
     assert_string_equal(judge_into(body, &receipt), "");
-    assert_int_equal(receipt.to_identifier, 1352);
+    assert_int_equal(receipt_value_integer(&receipt.values[RECEIPT_FIELD_TO_IDENTIFIER]), 1352);
     receipt_fini(&receipt);
     free(body);
 }
@@ -175,7 +175,7 @@ static void only_required_fields_are_needed(void **state) {
     assert_null(strstr(body, "reference"));
     assert_string_equal(judge_into(body, &receipt), "");
     for (size_t i = 0; i < CONTRACT_COUNT; i++)
-        expect_row((receipt.values[i].kind == RECEIPT_VALUE_ABSENT) == !contract[i].required, "%s", contract[i].path);
+        expect_row(receipt_value_is_absent(&receipt.values[i]) == !contract[i].required, "%s", contract[i].path);
     end_table();
     receipt_fini(&receipt);
     free(body);
@@ -212,8 +212,8 @@ static void blank_optional_string_is_absent(void **state) {
             struct receipt receipt;
             char *body = make_body_with(contract[i].path, blanks[b]);
             const char *errors = judge_into(body, &receipt);
-            expect_row(*errors == '\0' && receipt.values[i].kind == RECEIPT_VALUE_ABSENT, "%s %s: '%s'",
-                       contract[i].path, blanks[b], errors);
+            expect_row(*errors == '\0' && receipt_value_is_absent(&receipt.values[i]), "%s %s: '%s'", contract[i].path,
+                       blanks[b], errors);
             receipt_fini(&receipt);
             free(body);
         }
@@ -460,8 +460,10 @@ static void to_identifier_is_a_64_bit_integer(void **state) {
         struct receipt receipt;
         char *body = make_body_with("to.identifier", rows[i].json);
         const char *errors = judge_into(body, &receipt);
-        expect_row(*errors == '\0' && receipt.to_identifier == rows[i].value, "%s: '%s' %lld", rows[i].json, errors,
-                   (long long)receipt.to_identifier);
+        expect_row(*errors == '\0' &&
+                       receipt_value_integer(&receipt.values[RECEIPT_FIELD_TO_IDENTIFIER]) == rows[i].value,
+                   "%s: '%s' %lld", rows[i].json, errors,
+                   (long long)receipt_value_integer(&receipt.values[RECEIPT_FIELD_TO_IDENTIFIER]));
         receipt_fini(&receipt);
         free(body);
     }
@@ -648,7 +650,7 @@ static void the_order_of_the_body_does_not_matter(void **state) {
     assert_true(text_is(receipt.values[4].text, receipt.values[4].len, "5"));
     assert_true(text_is(receipt.values[9].text, receipt.values[9].len, "3"));
     assert_true(text_is(receipt.values[31].text, receipt.values[31].len, "r"));
-    assert_int_equal(receipt.to_identifier, 4);
+    assert_int_equal(receipt_value_integer(&receipt.values[RECEIPT_FIELD_TO_IDENTIFIER]), 4);
     receipt_fini(&receipt);
 }
 

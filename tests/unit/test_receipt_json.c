@@ -55,6 +55,10 @@ static const char *field_text(const char *path) {
     switch (value->kind) {
     case RECEIPT_VALUE_ABSENT:
         return "(absent)";
+    case RECEIPT_VALUE_NULL:
+        return "(null)";
+    case RECEIPT_VALUE_BLANK:
+        return "(blank)";
     case RECEIPT_VALUE_OBJECT:
         return "(object)";
     case RECEIPT_VALUE_OTHER:
@@ -158,7 +162,7 @@ static void every_kind_of_value_is_told_apart_in_every_field(void **state) {
         enum receipt_value_kind kind;
         const char *text;
     } rows[] = {
-        {"null", RECEIPT_VALUE_ABSENT, ""},
+        {"null", RECEIPT_VALUE_NULL, ""},
         {"\"\"", RECEIPT_VALUE_STRING, ""},
         {"\" a \"", RECEIPT_VALUE_STRING, " a "},
         {"\"17\"", RECEIPT_VALUE_STRING, "17"},
@@ -211,7 +215,7 @@ static void an_object_of_another_type_is_told(void **state) {
         free(body);
         body = make_body_with(objects[i], "null");
         assert_int_equal(decode(body), RECEIPT_JSON_OK);
-        assert_string_equal(field_text(objects[i]), "(absent)");
+        assert_string_equal(field_text(objects[i]), "(null)");
         free(body);
     }
 }
@@ -1098,8 +1102,52 @@ static void a_receipt_is_decoded_without_the_heap_for_its_tree(void **state) {
     free(body);
 }
 
+/* What goes into the column extra when the table lacks columns: what a program writes that does not know the fields. */
+static void fields_without_a_column_go_into_extra_as_they_were_sent(void **state) {
+    (void)state;
+    static const struct {
+        const char *body, *missing[3], *extra;
+    } rows[] = {
+        {"{\"sku\":\"1\"}", {"upc"}, ""},
+        {"{\"sku\":\"1\"}", {"sku"}, "{\"sku\":\"1\"}"},
+        {"{\"sku\":12345678901234567890123}", {"sku"}, "{\"sku\":12345678901234567890123}"},
+        {"{\"sku\":null}", {"sku"}, "{\"sku\":null}"},
+        {"{\"sku\":\" \"}", {"sku"}, "{\"sku\":\" \"}"},
+        {"{\"sku\":\"\"}", {"sku"}, "{\"sku\":\"\"}"},
+        {"{\"sku\":\"a\\\"\\u0001\"}", {"sku"}, "{\"sku\":\"a\\\"\\u0001\"}"},
+        {"{\"x\":1,\"sku\":\"1\",\"upc\":2}", {"sku", "upc"}, "{\"x\":1,\"sku\":\"1\",\"upc\":2}"},
+        {"{\"to\":{\"type\":\"s\"}}", {"to.type"}, "{\"to\":{\"type\":\"s\"}}"},
+        {"{\"to\":{\"type\":\"s\"},\"x\":1}", {"to.type"}, "{\"x\":1,\"to\":{\"type\":\"s\"}}"},
+        {"{\"to\":{\"type\":\"s\",\"x\":1}}", {"to.type"}, "{\"to\":{\"x\":1,\"type\":\"s\"}}"},
+        {"{\"to\":{\"identifier\":5,\"x\":1},\"y\":[2],\"from\":{\"z\":3},\"sku\":\"k\"}",
+         {"to.identifier", "from.type", "sku"},
+         "{\"to\":{\"x\":1,\"identifier\":5},\"y\":[2],\"from\":{\"z\":3},\"sku\":\"k\"}"},
+        {"{\"reference\":{\"type\":\"RA\"},\"from\":{\"z\":{}},\"to\":{\"type\":\"t\"}}",
+         {"reference.type", "to.type"},
+         "{\"from\":{\"z\":{}},\"to\":{\"type\":\"t\"},\"reference\":{\"type\":\"RA\"}}"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct receipt_columns columns = {0};
+        struct receipt_errors errors;
+        struct buffer extra;
+        for (size_t m = 0; m < COUNT_OF(rows[i].missing) && rows[i].missing[m]; m++) {
+            columns.missing[contract_index(rows[i].missing[m])] = true;
+            columns.missing_count++;
+        }
+        assert_int_equal(decode(rows[i].body), RECEIPT_JSON_OK);
+        receipt_validate(&receipt, &(struct receipt_rules){0}, &errors); /* it tells blank texts */
+        buffer_init(&extra);
+        receipt_write_extra(&extra, &receipt, &columns);
+        expect_row(text_is(extra.data ? extra.data : "", extra.len, rows[i].extra), "%s: %.*s", rows[i].body,
+                   (int)extra.len, extra.data);
+        buffer_fini(&extra);
+    }
+    end_table();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(fields_without_a_column_go_into_extra_as_they_were_sent, forget_receipt),
         cmocka_unit_test_teardown(the_vendors_example_is_read_whole, forget_receipt),
         cmocka_unit_test_teardown(every_kind_of_value_is_told_apart_in_every_field, forget_receipt),
         cmocka_unit_test_teardown(an_object_of_another_type_is_told, forget_receipt),

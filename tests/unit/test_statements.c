@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 
+static const struct receipt_columns all;
 static const size_t row_counts[] = {1, 2, 7};
 static const char keep_when[] = "r.sku = 'kept'";
 
@@ -24,7 +25,7 @@ static void parameters_are_numbered_row_by_row(void **state) {
     for (int statement = 0; statement < STATEMENT_COUNT; statement++)
         for (size_t r = 0; r < COUNT_OF(row_counts); r++) {
             char *sql = write_statement((enum statement)statement, row_counts[r], NULL);
-            size_t row_parameters = statements_row_parameters((enum statement)statement);
+            size_t row_parameters = statements_row_parameters((enum statement)statement, &all);
             struct buffer values;
             buffer_init(&values);
             for (size_t i = 0; i < row_counts[r] * row_parameters; i++)
@@ -58,7 +59,7 @@ static void every_parameter_has_a_column(void **state) {
         size_t columns = 1;
         for (const char *at = list ? list + strlen(in_front[statement]) : ""; *at && *at != ')'; at++)
             columns += *at == ',';
-        expect_row(columns == statements_row_parameters((enum statement)statement), "%s: %zu columns: %s",
+        expect_row(columns == statements_row_parameters((enum statement)statement, &all), "%s: %zu columns: %s",
                    statements_name((enum statement)statement), columns, sql);
         free(sql);
     }
@@ -68,7 +69,8 @@ static void every_parameter_has_a_column(void **state) {
 static void a_full_batch_fits_into_the_protocol(void **state) {
     (void)state;
     for (int statement = 0; statement < STATEMENT_COUNT; statement++)
-        expect_row(statements_row_parameters((enum statement)statement) <= statements_row_parameters(STATEMENT_UPSERT),
+        expect_row(statements_row_parameters((enum statement)statement, &all) <=
+                       statements_row_parameters(STATEMENT_UPSERT, &all),
                    "%s has more parameters than upsert, by which batches are bounded",
                    statements_name((enum statement)statement));
     end_table();
@@ -140,6 +142,57 @@ static void every_column_is_stored_and_compared(void **state) {
     end_table();
 }
 
+/* A column that the table lacks is in no statement, and takes no parameter. */
+static void a_missing_column_is_left_out(void **state) {
+    (void)state;
+    for (size_t f = 0; f < RECEIPT_FIELD_COUNT; f++) {
+        struct statements_options options = {.columns.missing_count = 1};
+        if (!receipt_fields[f].column || receipt_fields[f].key)
+            continue;
+        options.columns.missing[f] = true;
+        for (int statement = 0; statement <= STATEMENT_LOOKUP; statement++) {
+            struct buffer sql;
+            char last[16];
+            size_t parameters = statements_row_parameters((enum statement)statement, &options.columns);
+            buffer_init(&sql);
+            statements_write(&sql, (enum statement)statement, 1, &options);
+            buffer_append(&sql, "", 1);
+            snprintf(last, sizeof last, "$%zu)", parameters);
+            expect_row(!names(sql.data, receipt_fields[f].column), "%s names %s", sql.data, receipt_fields[f].column);
+            expect_row(strstr(sql.data, last) != NULL, "%s does not end its values in %s", sql.data, last);
+            expect_row(parameters + (statement != STATEMENT_LOOKUP) ==
+                           statements_row_parameters((enum statement)statement, &all),
+                       "%s: %zu parameters", statements_name((enum statement)statement), parameters);
+            buffer_fini(&sql);
+        }
+    }
+    end_table();
+}
+
+/* With settings that are wrong a statement fails, before anything is committed. */
+static void every_statement_looks_at_the_settings(void **state) {
+    (void)state;
+    static const char *const settings[] = {"fsync", "full_page_writes", "synchronous_commit",
+                                           "session_replication_role", "client_min_messages"};
+    for (int statement = 0; statement < STATEMENT_COUNT; statement++)
+        for (int require_standby = 0; require_standby < 2; require_standby++) {
+            struct buffer sql;
+            buffer_init(&sql);
+            statements_write(&sql, (enum statement)statement, 1,
+                             &(struct statements_options){.require_standby = require_standby});
+            buffer_append(&sql, "", 1);
+            for (size_t i = 0; i < COUNT_OF(settings); i++)
+                expect_row(names(sql.data, settings[i]), "%s: %s", settings[i], sql.data);
+            expect_row(strstr(sql.data, "else current_setting('" STATEMENTS_UNSAFE "')::boolean") != NULL, "%s",
+                       sql.data);
+            expect_row((strstr(sql.data, "current_setting('synchronous_standby_names') <> ''") != NULL) ==
+                           require_standby,
+                       "%s", sql.data);
+            buffer_fini(&sql);
+        }
+    end_table();
+}
+
 static void citus_gets_what_it_takes(void **state) {
     (void)state;
     for (int statement = STATEMENT_UPSERT; statement <= STATEMENT_INSERT; statement++)
@@ -151,8 +204,8 @@ static void citus_gets_what_it_takes(void **state) {
             assert_false(sql.failed);
             const char *returning = strstr(sql.data, " returning ");
             assert_non_null(returning);
-            assert_int_equal(strstr(returning, "(select current_setting") == NULL, on_citus);
-            assert_int_equal(strstr(returning, ", true as durable, ") != NULL, on_citus);
+            assert_int_equal(strstr(returning, "current_setting") == NULL, on_citus);
+            assert_int_equal(strstr(returning, ", true, request_id") != NULL, on_citus);
             buffer_fini(&sql);
         }
 }
@@ -176,6 +229,8 @@ int main(void) {
         cmocka_unit_test(only_the_upsert_keeps_rows),
         cmocka_unit_test(names_tell_statements_apart),
         cmocka_unit_test(every_column_is_stored_and_compared),
+        cmocka_unit_test(a_missing_column_is_left_out),
+        cmocka_unit_test(every_statement_looks_at_the_settings),
         cmocka_unit_test(citus_gets_what_it_takes),
         cmocka_unit_test(no_memory_is_told),
     };

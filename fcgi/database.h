@@ -1,0 +1,46 @@
+/*
+ * What the sessions of a process with the database share: where it is, what all of them must be told, and which of its
+ * warnings were logged.
+ *
+ * Threads: any; database_init and database_fini from one.
+ */
+#ifndef RECEIPTD_DATABASE_H
+#define RECEIPTD_DATABASE_H
+
+#include "hosts.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { DATABASE_MESSAGES_MAX = 64, DATABASE_PROBLEM_SIZE = 512 };
+
+struct database {
+    struct hosts *hosts;
+    bool require_standby; /* RECEIPTD_REQUIRE_STANDBY */
+    atomic_uint changes;  /* raised when the server or the schema has changed: then every session inspects it again */
+    atomic_bool commit_waits; /* a commit of the service's role waits for a standby, since a second at least */
+
+    pthread_mutex_t lock;                /* guards the rest */
+    char problem[DATABASE_PROBLEM_SIZE]; /* what was logged last of why nothing can be stored; "": it can */
+    int64_t problem_us;                  /* CLOCK_MONOTONIC, when that was logged */
+    size_t message_count;
+    unsigned long messages[DATABASE_MESSAGES_MAX]; /* hashes of what was logged */
+};
+
+/* False when memory runs out. */
+bool database_init(struct database *database, bool require_standby);
+void database_fini(struct database *database);
+
+/*
+ * Whether to log why a session can store nothing: when it is another reason than before, and once a minute. With "" it
+ * is over.
+ */
+bool database_is_new_problem(struct database *database, const char *problem);
+
+/* Whether a message, known by these texts (NULL: none), is the first of its kind. After many kinds: false. */
+bool database_is_new_message(struct database *database, const char *const *texts, size_t count);
+
+#endif

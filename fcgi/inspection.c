@@ -1,0 +1,163 @@
+#include "inspection.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LOCK_TIMEOUT_MAX_MS = 1000 };
+
+/*
+ * Rows of a kind, a name, a value, and more: of a setting who has set it (pg_settings: a configuration file, a role, a
+ * database, the client's PGOPTIONS, …), of a column its type. The timeline is that of the log which is written now: the
+ * control file has the former one until the first checkpoint after a promotion.
+ */
+const char inspection_query[] =
+    "select 'setting', name, setting, source from pg_catalog.pg_settings where name in ('fsync', 'full_page_writes',"
+    " 'synchronous_commit', 'synchronous_standby_names', 'default_transaction_read_only', 'server_encoding',"
+    " 'lock_timeout', 'client_min_messages', 'session_replication_role', 'citus.version')"
+    " union all select 'setting', 'pg_is_in_recovery()', pg_catalog.pg_is_in_recovery()::text, 'standby'"
+    " union all select 'fact', 'timeline', (" INSPECTION_TIMELINE ")::text, null"
+    " union all select 'fact', 'system_identifier', " INSPECTION_SYSTEM_IDENTIFIER "::text, null"
+    /* PostgreSQL: "synchronous_standby_names": [FIRST | ANY] number (names), or names, of which one is waited for. */
+    " union all select 'fact', 'standbys', case when current_setting('synchronous_standby_names') = ''"
+    " or current_setting('synchronous_commit') in ('off', 'local') then '0' else coalesce((regexp_match("
+    "current_setting('synchronous_standby_names'),"
+    " '^[[:space:]]*(first[[:space:]]+|any[[:space:]]+)?([0-9]+)[[:space:]]*[(]', 'i'))[2], '1') end, null"
+    " union all select 'fact', 'loaded_at', pg_catalog.pg_conf_load_time()::text, null"
+    " union all select 'fact', 'check', 'true', null where has_schema_privilege(to_regnamespace('inventory'), 'usage')"
+    " and has_function_privilege(to_regprocedure('inventory.schema_problems()'), 'execute')"
+    " union all select 'column', attname, format_type(atttypid, null), null from pg_catalog.pg_attribute"
+    " where attrelid = to_regclass('inventory.receipts') and attnum > 0 and not attisdropped";
+enum { KIND, NAME, VALUE, MORE };
+
+const char inspection_check_query[] = "select problem, advice from inventory.schema_problems()";
+
+static int find(const PGresult *result, const char *kind, const char *name) {
+    for (int row = 0; row < PQntuples(result); row++)
+        if (strcmp(PQgetvalue(result, row, KIND), kind) == 0 && strcmp(PQgetvalue(result, row, NAME), name) == 0)
+            return row;
+    return -1;
+}
+
+static const char *value_of(const PGresult *result, const char *kind, const char *name) {
+    int row = find(result, kind, name);
+    return row < 0 ? "" : PQgetvalue(result, row, VALUE);
+}
+
+static const char *setting(const PGresult *result, const char *name) {
+    return value_of(result, "setting", name);
+}
+
+bool inspection_has_check(const PGresult *result) {
+    return find(result, "fact", "check") >= 0;
+}
+
+static bool is(const PGresult *result, const char *name, const char *expected) {
+    return strcmp(setting(result, name), expected) == 0;
+}
+
+/* PostgreSQL: "Settings", synchronous_commit: without a standby that is named, all but off wait for the local flush. */
+static bool commits_are_durable(const PGresult *result, bool require_standby) {
+    bool has_standby = *setting(result, "synchronous_standby_names") != '\0';
+    if (is(result, "synchronous_commit", "on") || is(result, "synchronous_commit", "remote_apply"))
+        return has_standby || !require_standby;
+    return !has_standby && !require_standby &&
+           (is(result, "synchronous_commit", "local") || is(result, "synchronous_commit", "remote_write"));
+}
+
+static bool waits_briefly(const PGresult *result) {
+    long timeout_ms = strtol(setting(result, "lock_timeout"), NULL, 10);
+    return timeout_ms > 0 && timeout_ms <= LOCK_TIMEOUT_MAX_MS;
+}
+
+static bool warns(const PGresult *result) {
+    return !is(result, "client_min_messages", "error") && !is(result, "client_min_messages", "fatal") &&
+           !is(result, "client_min_messages", "panic");
+}
+
+/* The settings, in the order of importance: the first one that is wrong is told. */
+static void judge_settings(struct inspection *inspection, const PGresult *result, bool require_standby) {
+    bool durable = commits_are_durable(result, false);
+    const struct {
+        const char *name;
+        bool met;
+        enum inspection_verdict otherwise;
+        const char *why;
+    } requirements[] = {
+        {"pg_is_in_recovery()", is(result, "pg_is_in_recovery()", "false"), INSPECTION_UNFIT,
+         "this server takes no writes"},
+        {"default_transaction_read_only", is(result, "default_transaction_read_only", "off"), INSPECTION_UNFIT,
+         "this server takes no writes"},
+        {"server_encoding", is(result, "server_encoding", "UTF8"), INSPECTION_UNFIT,
+         "the encoding of the database must be UTF8"},
+        {"fsync", is(result, "fsync", "on"), INSPECTION_UNFIT, "a crash would lose receipts"},
+        {"full_page_writes", is(result, "full_page_writes", "on"), INSPECTION_UNFIT, "a crash would lose receipts"},
+        {"synchronous_commit", durable, INSPECTION_UNFIT, "a crash would lose acknowledged receipts"},
+        {"synchronous_standby_names", !durable || commits_are_durable(result, require_standby), INSPECTION_UNFIT,
+         "no commit waits for a standby, and RECEIPTD_REQUIRE_STANDBY is on"},
+        {"session_replication_role", !is(result, "session_replication_role", "replica"), INSPECTION_UNFIT,
+         "triggers do not fire, so the history of receipts would not be kept"},
+        {"client_min_messages", warns(result), INSPECTION_UNFIT,
+         "it hides the warning that a commit has not reached the standby"},
+        {"lock_timeout", waits_briefly(result), INSPECTION_SLOW,
+         "a row that another session has locked would hold up others: sql/roles.sql sets 250 ms"},
+    };
+    for (size_t i = 0; i < sizeof requirements / sizeof requirements[0]; i++) {
+        int row = find(result, "setting", requirements[i].name);
+        if (requirements[i].met)
+            continue;
+        const char *value = row < 0 ? "unknown" : PQgetvalue(result, row, VALUE);
+        inspection->verdict = requirements[i].otherwise;
+        snprintf(inspection->problem, sizeof inspection->problem, "%s is %s (set by: %s): %s", requirements[i].name,
+                 *value ? value : "empty", row < 0 ? "unknown" : PQgetvalue(result, row, MORE), requirements[i].why);
+        return;
+    }
+}
+
+/* What the schema says of itself. */
+static void judge_schema(struct inspection *inspection, const PGresult *check) {
+    size_t len = 0;
+    for (int row = 0; row < PQntuples(check) && row < INSPECTION_PROBLEMS_MAX && len < sizeof inspection->problem;
+         row++)
+        len += (size_t)snprintf(inspection->problem + len, sizeof inspection->problem - len, "%s%s",
+                                row > 0 ? "; " : "", PQgetvalue(check, row, 0));
+    inspection->verdict = INSPECTION_UNFIT;
+}
+
+static void read_columns(struct inspection *inspection, const PGresult *result) {
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        if (!field->column || find(result, "column", field->column) >= 0)
+            continue;
+        inspection->columns.missing[i] = true;
+        inspection->columns.missing_count++;
+        if (field->key && inspection->verdict != INSPECTION_UNFIT) {
+            inspection->verdict = INSPECTION_UNFIT;
+            snprintf(inspection->problem, sizeof inspection->problem,
+                     "there is no column %s in a table inventory.receipts: run sql/roles.sql and sqitch deploy in sql/",
+                     field->column);
+        }
+    }
+}
+
+void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *check,
+                     bool require_standby) {
+    *inspection =
+        (struct inspection){.on_citus = find(result, "setting", "citus.version") >= 0,
+                            .takes_writes = is(result, "pg_is_in_recovery()", "false") &&
+                                            is(result, "default_transaction_read_only", "off"),
+                            .system_identifier = strtoull(value_of(result, "fact", "system_identifier"), NULL, 10),
+                            .timeline = (uint32_t)strtoul(value_of(result, "fact", "timeline"), NULL, 10),
+                            .standbys = (unsigned)strtoul(value_of(result, "fact", "standbys"), NULL, 10)};
+    snprintf(inspection->loaded_at, sizeof inspection->loaded_at, "%s", value_of(result, "fact", "loaded_at"));
+    judge_settings(inspection, result, require_standby);
+    if (inspection->verdict != INSPECTION_UNFIT && PQntuples(check) > 0)
+        judge_schema(inspection, check);
+    read_columns(inspection, result);
+}
+
+bool inspection_equal(const struct inspection *a, const struct inspection *b) {
+    return a->verdict == b->verdict && strcmp(a->problem, b->problem) == 0 && a->standbys == b->standbys &&
+           a->timeline == b->timeline && a->system_identifier == b->system_identifier &&
+           memcmp(&a->columns, &b->columns, sizeof a->columns) == 0;
+}

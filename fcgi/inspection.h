@@ -1,0 +1,58 @@
+/*
+ * What the worker needs to know of a server before it stores anything there: whether its settings and its schema keep
+ * what CONTRACT.md promises, which columns there are, and where in a cluster it stands.
+ *
+ * Threads: any; works on its arguments.
+ */
+#ifndef RECEIPTD_INSPECTION_H
+#define RECEIPTD_INSPECTION_H
+
+#include "receipt.h"
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { INSPECTION_PROBLEM_SIZE = 512, INSPECTION_TIME_SIZE = 48, INSPECTION_PROBLEMS_MAX = 8 };
+
+enum inspection_verdict {
+    INSPECTION_FIT,
+    INSPECTION_SLOW,  /* what is stored is safe, but one session can hold up others */
+    INSPECTION_UNFIT, /* what is stored may be lost, changed on the way, or stored without its history */
+};
+
+/*
+ * Two queries without parameters, for results in text format. The schema's own check (sql/deploy/schema_problems.sql)
+ * is asked second, if inspection_has_check says that it is there.
+ */
+extern const char inspection_query[], inspection_check_query[];
+
+/* Expressions for where in a cluster a server is: its timeline, 0 of a standby; and which cluster that is. */
+#define INSPECTION_TIMELINE                                                                                            \
+    "case when pg_catalog.pg_is_in_recovery() then 0 else (('x' || substr(pg_catalog.pg_walfile_name("                 \
+    "pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::bigint) end"
+#define INSPECTION_SYSTEM_IDENTIFIER "(select system_identifier from pg_catalog.pg_control_system())"
+
+bool inspection_has_check(const PGresult *result);
+
+struct inspection {
+    enum inspection_verdict verdict;
+    char problem[INSPECTION_PROBLEM_SIZE]; /* unless it is fit: what is wrong, why it matters, and who has set it */
+    bool on_citus;
+    bool takes_writes;                    /* it is no standby, and not read-only */
+    struct receipt_columns columns;       /* of inventory.receipts */
+    uint64_t system_identifier;           /* of the cluster; 0: unknown */
+    uint32_t timeline;                    /* 0: it is a standby */
+    unsigned standbys;                    /* how many a commit waits for */
+    char loaded_at[INSPECTION_TIME_SIZE]; /* when the server's session read its configuration last */
+};
+
+/* Reads the results of the two queries; the second may be NULL. */
+void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *check,
+                     bool require_standby);
+
+/* Whether they say the same of what a session depends on. */
+bool inspection_equal(const struct inspection *a, const struct inspection *b);
+
+#endif

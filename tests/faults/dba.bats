@@ -1,0 +1,148 @@
+# Other people's databases: what a DBA sets, adds or takes away. What breaks a promise is a 503 that names the cause, and
+# `ready` is false; anything else changes nothing.
+
+setup() {
+    load faults
+    use_faulty_instance shared
+    workers_with
+    dba=()
+}
+
+teardown() {
+    local undo
+    heal
+    for undo in "${dba[@]}"; do
+        sql "$undo"
+    done
+    sql "select pg_terminate_backend(pid) $of_workers" >/dev/null
+    eventually 20 is_ready 1 true ''
+}
+
+# does STATEMENT UNDO: of a DBA's; what undoes it is done at the end of the test.
+does() {
+    dba=("$2" "${dba[@]}")
+    sql "$1"
+}
+
+# undo: what was done last.
+undo() {
+    sql "${dba[0]}"
+    dba=("${dba[@]:1}")
+}
+
+# connect_again: the sessions of the workers are new ones, to which new settings of roles and databases apply.
+connect_again() {
+    sql "select pg_terminate_backend(pid) $of_workers" >/dev/null
+}
+
+# Two columns of a table: what a DBA does, and undoes; whether it is for new sessions only; what `ready` then says.
+readonly harmful=(
+    "alter database inventory set session_replication_role = replica"
+    "alter database inventory reset session_replication_role" new
+    "session_replication_role is replica (set by: database)"
+
+    "alter system set session_replication_role = replica; select pg_reload_conf()"
+    "alter system reset session_replication_role; select pg_reload_conf()" now
+    "session_replication_role is replica (set by: configuration file)"
+
+    "alter role receiptd_writer set client_min_messages = error"
+    "alter role receiptd_writer set client_min_messages = warning" new
+    "client_min_messages is error (set by: user)"
+
+    "alter table inventory.receipts disable trigger user"
+    "alter table inventory.receipts enable trigger user; alter table inventory.receipts disable trigger receipts_keep_erased"
+    now receipts_keep_revision
+
+    "alter table inventory.receipts disable trigger receipts_apply_once"
+    "alter table inventory.receipts enable trigger receipts_apply_once" now receipts_apply_once
+
+    "alter table inventory.receipts enable row level security"
+    "alter table inventory.receipts disable row level security" now "row"
+
+    "create rule harmful as on insert to inventory.receipts do instead nothing"
+    "drop rule harmful on inventory.receipts" now harmful
+
+    "alter table inventory.receipts rename to receipts_; create view inventory.receipts as select * from inventory.receipts_"
+    "drop view inventory.receipts; alter table inventory.receipts_ rename to receipts" now "inventory.receipts"
+
+    "alter table inventory.rejected_receipts set unlogged"
+    "alter table inventory.rejected_receipts set logged" now "inventory.rejected_receipts"
+
+    "alter table inventory.receipts add column harmful text not null default 'x';
+     alter table inventory.receipts alter column harmful drop default"
+    "alter table inventory.receipts drop column harmful" now harmful
+
+    "revoke insert on inventory.receipts from receiptd_writer"
+    "grant insert on inventory.receipts to receiptd_writer" now "inventory.receipts"
+)
+
+@test "what breaks a promise is a 503, ready names the cause, and service goes on when it is undone" {
+    local i failed=0
+    for ((i = 0; i < ${#harmful[@]}; i += 4)); do
+        eventually 20 is_ready 1 true ''
+        does "${harmful[i]}" "${harmful[i + 1]}"
+        [[ ${harmful[i + 2]} != new ]] || connect_again
+        eventually 20 is_ready 1 false "${harmful[i + 3]}" ||
+            { failed=1 && echo "${harmful[i]}: ready says $ready"; }
+        refuses || { failed=1 && echo "${harmful[i]}: told $code $result"; }
+        undo
+        connect_again
+        eventually 20 serves || { failed=1 && echo "${harmful[i]}: no service after it was undone"; }
+    done
+    return "$failed"
+}
+
+@test "a revision is never stored without the version that it replaces, whenever the triggers are disabled" {
+    local before kept told
+    begin_load
+    sql "alter system set session_replication_role = replica" && sql "select pg_reload_conf()" >/dev/null
+    sleep 1
+    sql "alter system reset session_replication_role" && sql "select pg_reload_conf()" >/dev/null
+    eventually 20 serves
+    end_load
+    kept=$(sql "select count(*) from inventory.receipts as r where r.revision <>
+        (select count(*) from inventory.receipt_revisions as v
+         where (v.program_identifier, v.asn_number, v.unit_identifier)
+            = (r.program_identifier, r.asn_number, r.unit_identifier))")
+    [[ $kept == 0 ]]
+}
+
+@test "a trigger of the DBA's that warns changes nothing; the log has it once, the metrics count it" {
+    local warnings
+    does "create function public.warns() returns trigger language plpgsql as \$\$
+              begin raise warning 'merchant % is not in the list', new.unit_identifier; return new; end \$\$;
+          create trigger warns before insert or update on inventory.receipts for each row execute function public.warns();
+          create trigger warns before insert or update on inventory.rejected_receipts
+          for each row execute function public.warns()" \
+        "drop trigger warns on inventory.receipts; drop trigger warns on inventory.rejected_receipts;
+         drop function public.warns()"
+    warnings=$(worker_metric 1 receiptd_database_warnings_total)
+    begin_load --flawless
+    sleep 1
+    end_load
+    (($(worker_metric 1 receiptd_database_warnings_total) > warnings))
+    # Each worker once for each place of it.
+    (($(times_logged 'is not in the list') <= 2))
+    is_ready 1 true ''
+}
+
+@test "a trigger of the DBA's that drops rows: 503, and the reason" {
+    does "create function public.drops() returns trigger language plpgsql as \$\$ begin return null; end \$\$;
+          create trigger drops before insert on inventory.receipts for each row execute function public.drops()" \
+        "drop trigger drops on inventory.receipts; drop function public.drops()"
+    refuses
+    eventually 20 is_ready 1 false 'does a trigger on inventory.receipts drop it?'
+}
+
+@test "nothing is stored for some seconds: ready says so, and why, whatever it is" {
+    does "alter table inventory.receipts add constraint nothing check (sku = 'nothing') not valid" \
+        "alter table inventory.receipts drop constraint nothing"
+    refuses
+    eventually 10 is_ready 1 false 'no delivery was stored for'
+    [[ $ready == *23514* ]]
+    (($(worker_metric 1 receiptd_standstill_seconds | cut -d . -f 1) >= 5))
+    undo
+    serves
+    eventually 10 is_ready 1 true ''
+    [[ $(worker_metric 1 receiptd_standstill_seconds) == 0 ]]
+}
