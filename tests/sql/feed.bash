@@ -181,6 +181,13 @@ test_publication() {
         echo 'skipped: the publication, which takes PostgreSQL 15'
         return
     fi
+    check 'there is no publication until somebody asks for one' test -z "$(sql -c 'select from pg_publication')"
+    sql -c 'alter table inventory.receipts replica identity full'
+    check 'sql/publication.sql refuses what would stop every revision' refuses_publication 'replica identity full'
+    sql -c 'alter table inventory.receipts replica identity default'
+    check 'sql/publication.sql makes the publication' sql -U receiptd_migrator -f "$project/publication.sql"
+    check 'and can be run again' sql -U receiptd_migrator -f "$project/publication.sql"
+    check 'the service finds nothing wrong with it' test -z "$(sql -U receiptd_writer -c 'select problem from inventory.schema_problems()')"
     sql -d postgres -c 'create database subscriber'
     columns=$(sql -c "select string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' order by attnum)
         from pg_attribute where attrelid = 'inventory.receipts'::regclass and attnum > 0 and not attisdropped
@@ -205,6 +212,13 @@ test_publication() {
         from inventory.receipts where program_identifier = 'concurrency' and unit_identifier in ('before', 'after')")" == beforeS2
     sql -d subscriber -c 'drop subscription reader' 2>/dev/null
     sql -d postgres -c 'drop database subscriber'
+    sql -c 'drop publication receiptd_receipts'
+}
+
+refuses_publication() {
+    local said
+    ! said=$(sql -U receiptd_migrator -f "$project/publication.sql" 2>&1) || return 1
+    [[ $said == *"$1"* && ! $(sql -c 'select from pg_publication') ]] || { echo "$said" && return 1; }
 }
 
 is_replicated() {

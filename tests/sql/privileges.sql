@@ -99,6 +99,12 @@ select set_eq(
       ('silences()', 'receiptd_writer', 'execute'),
       ('totals_silences', 'receiptd_reader', 'select'),
       ('totals_counted_at()', 'receiptd_writer', 'execute'),
+      ('schema_objects', 'receiptd_writer', 'select'),
+      ('schema_objects', 'receiptd_reader', 'select'),
+      ('schema_state', 'receiptd_writer', 'select'),
+      ('schema_state', 'receiptd_reader', 'select'),
+      ('schema_problems()', 'receiptd_writer', 'execute'),
+      ('schema_problems()', 'receiptd_reader', 'execute'),
       ('purge()', 'receiptd_purger', 'execute'),
       ('purge_portion()', 'receiptd_purger', 'execute')
   $$,

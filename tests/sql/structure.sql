@@ -8,7 +8,7 @@ set local test.program = 'structure';
 select plan(39);
 
 select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes', 'feed_events', 'erased_people', 'totals_state',
-  'totals_by_day', 'totals_by_month', 'totals_by_asn', 'totals_by_number', 'totals_silences']);
+  'totals_by_day', 'totals_by_month', 'totals_by_asn', 'totals_by_number', 'totals_silences', 'schema_objects']);
 
 prepare columns_of (name) as
   select
@@ -239,7 +239,9 @@ select functions_are(
     'fresh_by_number',
     'refresh_totals',
     'silences',
-    'totals_counted_at'
+    'totals_counted_at',
+    'record_schema',
+    'schema_problems'
   ]
 );
 select is_definer('keep_revision', 'the history is written with the rights of its owner');
