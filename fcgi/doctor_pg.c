@@ -18,73 +18,6 @@ enum {
 
 static const char deploy[] = "run sql/roles.sql and sqitch deploy in sql/";
 
-struct requirement {
-    const char *query;   /* one boolean: whether it is met */
-    const char *problem; /* in words, when it is not */
-};
-
-/* In this order: where one fails, those behind it would only repeat it. */
-static const struct requirement requirements[] = {
-    {"select coalesce(has_schema_privilege(to_regnamespace('inventory'), 'usage'), false)",
-     "there is no schema inventory, or no usage on it"},
-    {"select to_regclass('inventory.receipts') is not null", "there is no table inventory.receipts"},
-    {"select has_table_privilege('inventory.receipts', 'select') and has_table_privilege('inventory.receipts', "
-     "'insert')"
-     " and has_table_privilege('inventory.receipts', 'update')",
-     "select, insert and update on inventory.receipts are not all granted"},
-    {"select exists (select from pg_index i where i.indrelid = 'inventory.receipts'::regclass and i.indisunique"
-     " and i.indisvalid and i.indpred is null and"
-     " (select array_agg(a.attname::text order by a.attname) from pg_attribute a"
-     "   where a.attrelid = i.indrelid and a.attnum = any (i.indkey))"
-     " = array['asn_number', 'program_identifier', 'unit_identifier'])",
-     "inventory.receipts has no unique constraint on (" STATEMENTS_NATURAL_KEY ")"},
-    {"select coalesce(has_function_privilege(to_regprocedure('inventory.has_revised(uuid, text, text, text)'),"
-     " 'execute'), false)",
-     "there is no function inventory.has_revised, or no execute on it"},
-    {"select exists (select from pg_trigger where tgrelid = 'inventory.receipts'::regclass"
-     " and tgname = 'receipts_apply_once' and tgenabled in ('O', 'A'))",
-     "inventory.receipts has no trigger receipts_apply_once"},
-    {"select to_regclass('inventory.rejected_receipts') is not null", "there is no table inventory.rejected_receipts"},
-    {"select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any "
-     "(i.indkey)"
-     " where i.indrelid = 'inventory.rejected_receipts'::regclass and i.indisunique and i.indisvalid"
-     " and i.indpred is null and i.indnkeyatts = 1 and a.attname = 'request_id')",
-     "inventory.rejected_receipts has no unique constraint on request_id"},
-    {"select has_table_privilege('inventory.rejected_receipts', 'select')"
-     " and has_table_privilege('inventory.rejected_receipts', 'insert')"
-     " and has_column_privilege('inventory.rejected_receipts', 'request_id', 'update')"
-     " and has_column_privilege('inventory.rejected_receipts', 'resolution', 'update')"
-     " and has_column_privilege('inventory.rejected_receipts', 'resolved_at', 'update')",
-     "select, insert and update (request_id, resolved_at, resolution) on inventory.rejected_receipts are not all "
-     "granted"},
-};
-
-/* The columns that are not a field of the request. */
-static const struct column {
-    const char *table, *name, *type;
-} service_columns[] = {
-    {"receipts", "extra", "jsonb"},
-    {"receipts", "revision", "integer"},
-    {"receipts", "request_id", "uuid"},
-    {"receipts", "revised_request_id", "uuid"},
-    {"receipts", "api_key_name", "text"},
-    {"receipts", "received_at", "timestamp with time zone"},
-    {"receipts", "revised_at", "timestamp with time zone"},
-    {"rejected_receipts", "rejection_id", "uuid"},
-    {"rejected_receipts", "received_at", "timestamp with time zone"},
-    {"rejected_receipts", "request_id", "uuid"},
-    {"rejected_receipts", "api_key_name", "text"},
-    {"rejected_receipts", "status", "smallint"},
-    {"rejected_receipts", "message", "text"},
-    {"rejected_receipts", "errors", "jsonb"},
-    {"rejected_receipts", "body", "bytea"},
-    {"rejected_receipts", "program_identifier", "text"},
-    {"rejected_receipts", "asn_number", "text"},
-    {"rejected_receipts", "unit_identifier", "text"},
-    {"rejected_receipts", "resolved_at", "timestamp with time zone"},
-    {"rejected_receipts", "resolution", "text"},
-};
-
 /* The first value of an answer, or NULL, having said so; *result is the caller's to clear in both cases. */
 static const char *ask(struct findings *findings, PGconn *connection, const char *query, PGresult **result) {
     *result = PQexec(connection, query);
@@ -103,41 +36,6 @@ static bool has_answered(struct findings *findings, PGconn *connection, const ch
     return false;
 }
 
-static bool is_met(struct findings *findings, PGconn *connection, const char *query, const char *problem) {
-    PGresult *result;
-    const char *answer = ask(findings, connection, query, &result);
-    bool met = answer && strcmp(answer, "t") == 0;
-    if (answer && !met)
-        findings_add(findings, FINDING_FAIL, "schema", deploy, "%s", problem);
-    PQclear(result);
-    return met;
-}
-
-static bool has_column(struct findings *findings, PGconn *connection, const struct column *column) {
-    char query[512], problem[256];
-    snprintf(query, sizeof query,
-             "select exists (select from pg_attribute where attrelid = 'inventory.%s'::regclass"
-             " and attname = '%s' and not attisdropped and format_type(atttypid, null) = '%s')",
-             column->table, column->name, column->type);
-    snprintf(problem, sizeof problem, "inventory.%s has no column %s of type %s", column->table, column->name,
-             column->type);
-    return is_met(findings, connection, query, problem);
-}
-
-/* The columns for fields that are there, and all others, have their types. */
-static bool has_columns(struct findings *findings, PGconn *connection, const struct receipt_columns *columns) {
-    bool ok = true;
-    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
-        const struct receipt_field *field = &receipt_fields[i];
-        struct column column = {"receipts", field->column, field->type == RECEIPT_INTEGER ? "bigint" : "text"};
-        if (receipt_has_column(columns, i))
-            ok &= has_column(findings, connection, &column);
-    }
-    for (size_t i = 0; i < sizeof service_columns / sizeof service_columns[0]; i++)
-        ok &= has_column(findings, connection, &service_columns[i]);
-    return ok;
-}
-
 static void examine_missing_columns(struct findings *findings, const struct receipt_columns *columns) {
     for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
         if (columns->missing[i] && !receipt_fields[i].key)
@@ -146,39 +44,25 @@ static void examine_missing_columns(struct findings *findings, const struct rece
                          receipt_fields[i].column, receipt_fields[i].path);
 }
 
-/* What the workers check too: the settings, and what the schema says of itself. */
-static void examine_fitness(struct findings *findings, PGconn *connection, bool require_standby,
-                            struct receipt_columns *columns) {
-    struct inspection found;
-    PGresult *result, *check = NULL;
-    if (ask(findings, connection, inspection_query, &result) &&
-        (!inspection_has_check(result) || has_answered(findings, connection, inspection_check_query, &check))) {
-        inspection_read(&found, result, NULL, require_standby);
-        *columns = found.columns;
-        if (found.verdict == INSPECTION_FIT)
-            findings_add(findings, FINDING_OK, "durability", NULL,
-                         "fsync, full_page_writes and synchronous_commit keep what was acknowledged");
-        else
-            findings_add(findings, found.verdict == INSPECTION_UNFIT ? FINDING_FAIL : FINDING_WARN, "durability",
-                         "change it for the role in PostgreSQL; the workers notice within seconds", "%s",
-                         found.problem);
+/* The settings, and where in a cluster it is: what the workers check too. */
+static void examine_server(struct findings *findings, const struct inspection *found) {
+    if (found->verdict == INSPECTION_FIT || found->of_schema)
+        findings_add(findings, FINDING_OK, "durability", NULL,
+                     "fsync, full_page_writes and synchronous_commit keep what was acknowledged");
+    else
+        findings_add(findings, found->verdict == INSPECTION_UNFIT ? FINDING_FAIL : FINDING_WARN, "durability",
+                     "change it for the role in PostgreSQL; the workers notice within seconds", "%s", found->problem);
+    if (found->system_identifier != 0)
         findings_add(findings, FINDING_OK, "cluster", NULL, "timeline %u, a commit waits for %u standbys",
-                     found.timeline, found.standbys);
-        for (int row = 0; row < PQntuples(check); row++)
-            findings_add(findings, FINDING_FAIL, "schema", PQgetvalue(check, row, 1), "%s", PQgetvalue(check, row, 0));
-        examine_missing_columns(findings, columns);
-    }
-    PQclear(result);
-    PQclear(check);
+                     found->timeline, found->standbys);
+    else
+        findings_add(findings, FINDING_WARN, "cluster",
+                     "grant execute on pg_control_system, pg_walfile_name, pg_current_wal_lsn and pg_conf_load_time",
+                     "a commit waits for %u standbys; the timeline is not known, so an old primary is not recognized",
+                     found->standbys);
 }
 
-static bool examine_schema(struct findings *findings, PGconn *connection, const struct receipt_columns *columns) {
-    bool ok = true;
-    for (size_t i = 0; ok && i < sizeof requirements / sizeof requirements[0]; i++)
-        ok = is_met(findings, connection, requirements[i].query, requirements[i].problem);
-    ok = ok && has_columns(findings, connection, columns);
-    if (!ok)
-        return false;
+static void examine_version(struct findings *findings, PGconn *connection) {
     PGresult *result;
     const char *answer = ask(findings, connection, "select " PROBE_SCHEMA_VERSION, &result);
     long version = answer ? strtol(answer, NULL, 10) : 0;
@@ -186,11 +70,44 @@ static bool examine_schema(struct findings *findings, PGconn *connection, const 
         findings_add(findings, FINDING_FAIL, "schema", deploy, "version %ld, and this program needs %d", version,
                      STATEMENTS_SCHEMA_NEEDED);
     else if (answer)
-        findings_add(findings, FINDING_OK, "schema", NULL,
-                     "version %ld, this program needs %d; tables, columns, constraints and grants are there", version,
+        findings_add(findings, FINDING_OK, "schema", NULL, "version %ld, this program needs %d", version,
                      STATEMENTS_SCHEMA_NEEDED);
     PQclear(result);
-    return true;
+}
+
+/* What the schema says of itself. False when there is none. */
+static bool examine_schema(struct findings *findings, PGconn *connection, const struct receipt_columns *columns) {
+    PGresult *result;
+    bool ok = has_answered(findings, connection, inspection_check_query, &result);
+    for (int row = 0; ok && row < PQntuples(result); row++)
+        findings_add(findings, FINDING_FAIL, "schema", PQgetvalue(result, row, 1), "%s", PQgetvalue(result, row, 0));
+    if (ok && PQntuples(result) == 0)
+        findings_add(findings, FINDING_OK, "schema", NULL,
+                     "tables, columns, constraints, triggers and grants are as they were deployed");
+    PQclear(result);
+    examine_missing_columns(findings, columns);
+    examine_version(findings, connection);
+    return ok;
+}
+
+/* What the workers check at each connect. Returns whether there is a schema. */
+static bool examine_fitness(struct findings *findings, PGconn *connection, bool require_standby) {
+    struct inspection found;
+    PGresult *result, *cluster = NULL;
+    bool has_check = false;
+    if (ask(findings, connection, inspection_query, &result)) {
+        if (inspection_may_ask_cluster(result))
+            ask(findings, connection, inspection_cluster_query, &cluster);
+        has_check = inspection_may_ask_check(result);
+        inspection_read(&found, result, cluster, NULL, require_standby);
+        examine_server(findings, &found);
+        if (!has_check)
+            findings_add(findings, FINDING_FAIL, "schema", deploy,
+                         "there is no schema inventory with a function schema_problems(), or it may not be used");
+    }
+    PQclear(result);
+    PQclear(cluster);
+    return has_check && examine_schema(findings, connection, &found.columns);
 }
 
 static void examine_role(struct findings *findings, PGconn *connection) {
@@ -308,7 +225,6 @@ static void count_unresolved(struct findings *findings, PGconn *connection, stru
 
 static void examine(struct findings *findings, PGconn *connection, bool require_standby,
                     struct doctor_pg_facts *facts) {
-    struct receipt_columns columns = {0};
     int version = PQserverVersion(connection);
     struct ucred server;
     socklen_t len = sizeof server;
@@ -320,8 +236,7 @@ static void examine(struct findings *findings, PGconn *connection, bool require_
                  "%s at %s port %s as %s, PostgreSQL %d.%d", PQdb(connection), PQhost(connection), PQport(connection),
                  PQuser(connection), version / 10000, version % 10000);
     examine_role(findings, connection);
-    examine_fitness(findings, connection, require_standby, &columns);
-    bool has_schema = examine_schema(findings, connection, &columns);
+    bool has_schema = examine_fitness(findings, connection, require_standby);
     examine_connections(findings, connection);
     examine_transaction_ids(findings, connection);
     if (has_schema) {

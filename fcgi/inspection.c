@@ -8,27 +8,30 @@ enum { LOCK_TIMEOUT_MAX_MS = 1000 };
 
 /*
  * Rows of a kind, a name, a value, and more: of a setting who has set it (pg_settings: a configuration file, a role, a
- * database, the client's PGOPTIONS, …), of a column its type. The timeline is that of the log which is written now: the
- * control file has the former one until the first checkpoint after a promotion.
+ * database, the client's PGOPTIONS, …), of a column its type.
  */
 const char inspection_query[] =
     "select 'setting', name, setting, source from pg_catalog.pg_settings where name in ('fsync', 'full_page_writes',"
     " 'synchronous_commit', 'synchronous_standby_names', 'default_transaction_read_only', 'server_encoding',"
     " 'lock_timeout', 'client_min_messages', 'session_replication_role', 'citus.version')"
     " union all select 'setting', 'pg_is_in_recovery()', pg_catalog.pg_is_in_recovery()::text, 'standby'"
-    " union all select 'fact', 'timeline', (" INSPECTION_TIMELINE ")::text, null"
-    " union all select 'fact', 'system_identifier', " INSPECTION_SYSTEM_IDENTIFIER "::text, null"
     /* PostgreSQL: "synchronous_standby_names": [FIRST | ANY] number (names), or names, of which one is waited for. */
     " union all select 'fact', 'standbys', case when current_setting('synchronous_standby_names') = ''"
     " or current_setting('synchronous_commit') in ('off', 'local') then '0' else coalesce((regexp_match("
     "current_setting('synchronous_standby_names'),"
     " '^[[:space:]]*(first[[:space:]]+|any[[:space:]]+)?([0-9]+)[[:space:]]*[(]', 'i'))[2], '1') end, null"
-    " union all select 'fact', 'loaded_at', pg_catalog.pg_conf_load_time()::text, null"
+    " union all select 'fact', 'cluster', 'true', null where (select bool_and(has_function_privilege("
+    "'pg_catalog.' || name, 'execute')) from unnest(array['pg_control_system()', 'pg_walfile_name(pg_lsn)',"
+    " 'pg_current_wal_lsn()', 'pg_conf_load_time()']) as name)"
     " union all select 'fact', 'check', 'true', null where has_schema_privilege(to_regnamespace('inventory'), 'usage')"
     " and has_function_privilege(to_regprocedure('inventory.schema_problems()'), 'execute')"
     " union all select 'column', attname, format_type(atttypid, null), null from pg_catalog.pg_attribute"
     " where attrelid = to_regclass('inventory.receipts') and attnum > 0 and not attisdropped";
 enum { KIND, NAME, VALUE, MORE };
+
+/* The timeline is that of the log which is written now: the control file has the former one until a checkpoint. */
+const char inspection_cluster_query[] =
+    "select " INSPECTION_SYSTEM_IDENTIFIER ", " INSPECTION_TIMELINE ", pg_catalog.pg_conf_load_time()";
 
 const char inspection_check_query[] = "select problem, advice from inventory.schema_problems()";
 
@@ -48,7 +51,11 @@ static const char *setting(const PGresult *result, const char *name) {
     return value_of(result, "setting", name);
 }
 
-bool inspection_has_check(const PGresult *result) {
+bool inspection_may_ask_cluster(const PGresult *result) {
+    return find(result, "fact", "cluster") >= 0;
+}
+
+bool inspection_may_ask_check(const PGresult *result) {
     return find(result, "fact", "check") >= 0;
 }
 
@@ -122,6 +129,7 @@ static void judge_schema(struct inspection *inspection, const PGresult *check) {
         len += (size_t)snprintf(inspection->problem + len, sizeof inspection->problem - len, "%s%s",
                                 row > 0 ? "; " : "", PQgetvalue(check, row, 0));
     inspection->verdict = INSPECTION_UNFIT;
+    inspection->of_schema = true;
 }
 
 static void read_columns(struct inspection *inspection, const PGresult *result) {
@@ -133,6 +141,7 @@ static void read_columns(struct inspection *inspection, const PGresult *result) 
         inspection->columns.missing_count++;
         if (field->key && inspection->verdict != INSPECTION_UNFIT) {
             inspection->verdict = INSPECTION_UNFIT;
+            inspection->of_schema = true;
             snprintf(inspection->problem, sizeof inspection->problem,
                      "there is no column %s in a table inventory.receipts: run sql/roles.sql and sqitch deploy in sql/",
                      field->column);
@@ -140,8 +149,8 @@ static void read_columns(struct inspection *inspection, const PGresult *result) 
     }
 }
 
-void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *check,
-                     bool require_standby) {
+void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *cluster,
+                     const PGresult *check, bool require_standby) {
     *inspection =
         (struct inspection){.on_citus = find(result, "setting", "citus.version") >= 0,
                             .takes_writes = is(result, "pg_is_in_recovery()", "false") &&
@@ -149,7 +158,11 @@ void inspection_read(struct inspection *inspection, const PGresult *result, cons
                             .system_identifier = strtoull(value_of(result, "fact", "system_identifier"), NULL, 10),
                             .timeline = (uint32_t)strtoul(value_of(result, "fact", "timeline"), NULL, 10),
                             .standbys = (unsigned)strtoul(value_of(result, "fact", "standbys"), NULL, 10)};
-    snprintf(inspection->loaded_at, sizeof inspection->loaded_at, "%s", value_of(result, "fact", "loaded_at"));
+    if (PQntuples(cluster) == 1) {
+        inspection->system_identifier = strtoull(PQgetvalue(cluster, 0, 0), NULL, 10);
+        inspection->timeline = (uint32_t)strtoul(PQgetvalue(cluster, 0, 1), NULL, 10);
+        snprintf(inspection->loaded_at, sizeof inspection->loaded_at, "%s", PQgetvalue(cluster, 0, 2));
+    }
     judge_settings(inspection, result, require_standby);
     if (inspection->verdict != INSPECTION_UNFIT && PQntuples(check) > 0)
         judge_schema(inspection, check);

@@ -22,11 +22,12 @@ enum inspection_verdict {
     INSPECTION_UNFIT, /* what is stored may be lost, changed on the way, or stored without its history */
 };
 
-/*
- * Two queries without parameters, for results in text format. The schema's own check (sql/deploy/schema_problems.sql)
- * is asked second, if inspection_has_check says that it is there.
- */
-extern const char inspection_query[], inspection_check_query[];
+/* Queries without parameters, for results in text format: the first one tells whether the others may be asked. */
+extern const char inspection_query[];
+extern const char inspection_cluster_query[]; /* where in a cluster it is; needs functions that a DBA can revoke */
+extern const char inspection_check_query[];   /* the schema's own check (sql/deploy/schema_problems.sql) */
+bool inspection_may_ask_cluster(const PGresult *result);
+bool inspection_may_ask_check(const PGresult *result);
 
 /* Expressions for where in a cluster a server is: its timeline, 0 of a standby; and which cluster that is. */
 #define INSPECTION_TIMELINE                                                                                            \
@@ -34,11 +35,10 @@ extern const char inspection_query[], inspection_check_query[];
     "pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::bigint) end"
 #define INSPECTION_SYSTEM_IDENTIFIER "(select system_identifier from pg_catalog.pg_control_system())"
 
-bool inspection_has_check(const PGresult *result);
-
 struct inspection {
     enum inspection_verdict verdict;
     char problem[INSPECTION_PROBLEM_SIZE]; /* unless it is fit: what is wrong, why it matters, and who has set it */
+    bool of_schema;                        /* that is about the schema, and not about the settings */
     bool on_citus;
     bool takes_writes;                    /* it is no standby, and not read-only */
     struct receipt_columns columns;       /* of inventory.receipts */
@@ -48,9 +48,9 @@ struct inspection {
     char loaded_at[INSPECTION_TIME_SIZE]; /* when the server's session read its configuration last */
 };
 
-/* Reads the results of the two queries; the second may be NULL. */
-void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *check,
-                     bool require_standby);
+/* Reads the results of the three queries; the last two may be NULL. */
+void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *cluster,
+                     const PGresult *check, bool require_standby);
 
 /* Whether they say the same of what a session depends on. */
 bool inspection_equal(const struct inspection *a, const struct inspection *b);

@@ -301,25 +301,30 @@ static bool wait_for_connector(struct session *session, int64_t deadline_us) {
     return ended;
 }
 
-/* Runs a query of the inspection; NULL, with the connection dropped, when it fails. */
+/* Runs a query of the inspection; NULL when it fails, with the connection dropped unless a lock was in its way. */
 static PGresult *query(struct session *session, const char *sql, int64_t deadline_us) {
     PGresult *result = PQsendQuery(session->connection, sql) ? wire_wait(session->connection, deadline_us) : NULL;
     if (PQresultStatus(result) == PGRES_TUPLES_OK)
         return result;
-    note_failure(session, result, deadline_us);
-    disconnect(session);
+    if (note_failure(session, result, deadline_us) != STORE_LOCKED)
+        disconnect(session);
     return NULL;
 }
 
 static bool read_inspection(struct session *session, int64_t deadline_us) {
-    PGresult *result = query(session, inspection_query, deadline_us), *check = NULL;
-    bool has_check = result && inspection_has_check(result);
-    if (has_check)
-        check = query(session, inspection_check_query, deadline_us);
-    bool ok = result && (check || !has_check);
-    if (ok)
-        inspection_read(&session->inspection, result, check, session->database->require_standby);
+    PGresult *result = query(session, inspection_query, deadline_us), *cluster = NULL, *check = NULL;
+    bool ok = result != NULL;
+    if (ok && inspection_may_ask_cluster(result))
+        ok = (cluster = query(session, inspection_cluster_query, deadline_us)) != NULL;
+    /* A lock that a DBA holds on a table is none of its problems; the next inspection will see more. */
+    if (ok && inspection_may_ask_check(result))
+        ok = (check = query(session, inspection_check_query, deadline_us)) != NULL || session->connection;
+    if (!ok)
+        disconnect(session);
+    else
+        inspection_read(&session->inspection, result, cluster, check, session->database->require_standby);
     PQclear(result);
+    PQclear(cluster);
     PQclear(check);
     return ok;
 }
@@ -383,7 +388,7 @@ bool session_confirm(struct session *session, int64_t deadline_us) {
         return false;
     }
     if (session->database->require_standby) {
-        result = query(session, "select pg_catalog.pg_conf_load_time()::text", deadline_us);
+        result = query(session, "select pg_catalog.pg_conf_load_time()", deadline_us);
         bool same = result && strcmp(PQgetvalue(result, 0, 0), session->inspection.loaded_at) == 0;
         PQclear(result);
         if (!same && session->connection)

@@ -22,6 +22,17 @@ enum { RECEIPT_MORE = 3, LOOKUP_MORE = 2, REJECT_MORE = 6 };
     "current_setting('synchronous_commit') in ('on', 'remote_apply')"                                                  \
     " and current_setting('synchronous_standby_names') <> ''"
 
+/*
+ * The same of the triggers that keep the history of a receipt, for rows that were revised. (The probe finds whatever
+ * else was done to them within seconds: inventory.schema_problems.)
+ */
+#define HISTORY_IS_KEPT(is_revision)                                                                                   \
+    "case when not (" is_revision ") or (select count(*) from pg_catalog.pg_trigger where tgrelid ="                   \
+    " 'inventory.receipts'::regclass and tgname in ('receipts_keep_revision', 'receipts_apply_once')"                  \
+    " and tgenabled in ('O', 'A')) = 2 then true else current_setting('" STATEMENTS_UNSAFE "')::boolean end"
+
+#define WAS_REVISED "request_id in (select revised.request_id from revised)"
+
 static const char *safe(const struct statements_options *options) {
     return options->require_standby ? SAFE(COMMIT_WAITS_FOR_STANDBY) : SAFE(COMMIT_IS_DURABLE);
 }
@@ -92,10 +103,14 @@ static void append_insert(struct buffer *sql, size_t rows, const struct statemen
     buffer_append_text(sql, " on conflict (" STATEMENTS_NATURAL_KEY ") do ");
 }
 
-/* Citus takes neither a subquery nor a function there: then the settings are looked at after each connect only. */
+/* Citus accepts neither a subquery nor a function there: then the settings are checked after each connect only. */
 static void append_returning(struct buffer *sql, const struct statements_options *options) {
-    buffer_append_format(sql, " returning coalesce(revised_request_id, request_id), %s, request_id, revised_request_id",
-                         options->on_citus ? "true" : safe(options));
+    buffer_append_text(sql, " returning coalesce(revised_request_id, request_id), ");
+    if (options->on_citus)
+        buffer_append_text(sql, "true");
+    else
+        buffer_append_format(sql, "%s and " HISTORY_IS_KEPT("revision > 0"), safe(options));
+    buffer_append_text(sql, ", request_id, revised_request_id");
 }
 
 /* Nothing volatile may stand in "do update" (Citus refuses it), hence excluded.received_at, the default now(). */
@@ -130,7 +145,7 @@ static void write_revise(struct buffer *sql, size_t rows, const struct statement
     append_differs(sql, options, "v.");
     buffer_append_format(sql,
                          " returning v.request_id)"
-                         " select request_id, %s, request_id in (select revised.request_id from revised) from v",
+                         " select request_id, %s and " HISTORY_IS_KEPT(WAS_REVISED) ", " WAS_REVISED " from v",
                          safe(options));
 }
 

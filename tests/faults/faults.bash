@@ -212,6 +212,40 @@ start_postgresql() {
         </dev/null >/dev/null 2>&1 3>&- || { tail -n 20 "$state/log/postgresql.log" && return 1; }
 }
 
+# allow_replication: standbys of the instance in use may connect.
+allow_replication() {
+    echo 'local replication postgres peer map=local' |
+        cat - "$pgdata/pg_hba.conf" | "${as_server[@]}" tee "$pgdata/pg_hba.conf.new" >/dev/null
+    mv "$pgdata/pg_hba.conf.new" "$pgdata/pg_hba.conf"
+    sql 'select pg_reload_conf()' >/dev/null
+}
+
+# make_standby NAME: a standby of the server at PGHOST, in the folder NAME, with its socket in run-NAME.
+make_standby() {
+    install -d -m 700 ${as_server:+-o "$server_user"} "$state/$1" "$state/run-$1"
+    "${as_server[@]}" "$pg_bin/pg_basebackup" -h "$PGHOST" -p "$PGPORT" -U postgres -D "$state/$1" -R -c fast
+    "${as_server[@]}" tee -a "$state/$1/postgresql.auto.conf" >/dev/null <<END
+unix_socket_directories = '$state/run-$1'
+synchronous_standby_names = ''
+END
+    pgdata=$state/$1 start_postgresql
+    eventually 20 replicates
+}
+
+replicates() {
+    [[ $(sql "select count(*) from pg_stat_replication where state = 'streaming'") == 1 ]]
+}
+
+# in_sync: whether commits wait for the standby.
+in_sync() {
+    [[ $(sql "select count(*) from pg_stat_replication where sync_state = 'sync'") == 1 ]]
+}
+
+# waiting: whether a commit waits for the standby.
+waiting() {
+    [[ $(sql "select count(*) $of_workers and wait_event = 'SyncRep'") != 0 ]]
+}
+
 # set_postgresql NAME VALUE: for all sessions, at once.
 set_postgresql() {
     sql "alter system set $1 = '$2'"

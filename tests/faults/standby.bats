@@ -5,9 +5,7 @@ setup_file() {
     load faults
     start_instance replicated RECEIPTD_DEADLINE_MS="$(lasts 1000 10000)" >/dev/null
     use_faulty_instance replicated
-    echo 'local replication postgres peer map=local' |
-        cat - "$pgdata/pg_hba.conf" | "${as_server[@]}" tee "$pgdata/pg_hba.conf.new" >/dev/null
-    mv "$pgdata/pg_hba.conf.new" "$pgdata/pg_hba.conf"
+    allow_replication
     set_postgresql synchronous_standby_names '*'
     make_standby second
     workers_with "PGHOST=$PGHOST,$state/run-second,$state/run-third"
@@ -33,32 +31,6 @@ teardown_file() {
     for name in second third; do
         pgdata=$state/$name stop_postgresql immediate || :
     done
-}
-
-# make_standby NAME: a standby of the server at PGHOST, in the folder NAME, with its socket in run-NAME.
-make_standby() {
-    install -d -m 700 ${as_server:+-o "$server_user"} "$state/$1" "$state/run-$1"
-    "${as_server[@]}" "$pg_bin/pg_basebackup" -h "$PGHOST" -p "$PGPORT" -U postgres -D "$state/$1" -R -c fast
-    "${as_server[@]}" tee -a "$state/$1/postgresql.auto.conf" >/dev/null <<END
-unix_socket_directories = '$state/run-$1'
-synchronous_standby_names = ''
-END
-    pgdata=$state/$1 start_postgresql
-    eventually 20 replicates
-}
-
-replicates() {
-    [[ $(sql "select count(*) from pg_stat_replication where state = 'streaming'") == 1 ]]
-}
-
-# in_sync: whether commits wait for the standby.
-in_sync() {
-    [[ $(sql "select count(*) from pg_stat_replication where sync_state = 'sync'") == 1 ]]
-}
-
-# waiting: whether a commit waits for the standby.
-waiting() {
-    [[ $(sql "select count(*) $of_workers and wait_event = 'SyncRep'") != 0 ]]
 }
 
 @test "the standby gone: commits wait, which is a 503 and never a success; service when it is back" {

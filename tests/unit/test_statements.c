@@ -188,6 +188,9 @@ static void every_statement_looks_at_the_settings(void **state) {
             expect_row((strstr(sql.data, "current_setting('synchronous_standby_names') <> ''") != NULL) ==
                            require_standby,
                        "%s", sql.data);
+            expect_row(names(sql.data, "receipts_keep_revision") ==
+                           (statement != STATEMENT_LOOKUP && statement != STATEMENT_REJECT),
+                       "%s", sql.data);
             buffer_fini(&sql);
         }
     end_table();
