@@ -101,9 +101,11 @@ static bool examine_fitness(struct findings *findings, PGconn *connection, bool 
         has_check = inspection_may_ask_check(result);
         inspection_read(&found, result, cluster, NULL, require_standby);
         examine_server(findings, &found);
-        if (!has_check)
+        if (!has_check) {
             findings_add(findings, FINDING_FAIL, "schema", deploy,
                          "there is no schema inventory with a function schema_problems(), or it may not be used");
+            examine_version(findings, connection);
+        }
     }
     PQclear(result);
     PQclear(cluster);

@@ -23,10 +23,13 @@ const char inspection_query[] =
     " union all select 'fact', 'cluster', 'true', null where (select bool_and(has_function_privilege("
     "'pg_catalog.' || name, 'execute')) from unnest(array['pg_control_system()', 'pg_walfile_name(pg_lsn)',"
     " 'pg_current_wal_lsn()', 'pg_conf_load_time()']) as name)"
-    " union all select 'fact', 'check', 'true', null where has_schema_privilege(to_regnamespace('inventory'), 'usage')"
-    " and has_function_privilege(to_regprocedure('inventory.schema_problems()'), 'execute')"
+    /* By name, since a cast to regclass fails without usage on the schema. */
+    " union all select 'fact', 'check', 'true', null from pg_catalog.pg_proc as p"
+    " join pg_catalog.pg_namespace as n on n.oid = p.pronamespace where nspname = 'inventory' and proname ="
+    " 'schema_problems' and has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute')"
     " union all select 'column', attname, format_type(atttypid, null), null from pg_catalog.pg_attribute"
-    " where attrelid = to_regclass('inventory.receipts') and attnum > 0 and not attisdropped";
+    " join pg_catalog.pg_class as c on c.oid = attrelid join pg_catalog.pg_namespace as n on n.oid = relnamespace"
+    " where nspname = 'inventory' and relname = 'receipts' and attnum > 0 and not attisdropped";
 enum { KIND, NAME, VALUE, MORE };
 
 /* The timeline is that of the log which is written now: the control file has the former one until a checkpoint. */

@@ -35,7 +35,8 @@ struct probe {
 
 /* A commit that waits is seen by its role (PostgreSQL: pg_stat_activity). */
 static const char look_query[] =
-    "select " PROBE_SCHEMA_VERSION ", to_regprocedure('inventory.silences()') is not null, count(*)::integer,"
+    "select " PROBE_SCHEMA_VERSION ", exists (select from pg_catalog.pg_proc join pg_catalog.pg_namespace"
+    " as n on n.oid = pronamespace where nspname = 'inventory' and proname = 'silences'), count(*)::integer,"
     " coalesce(extract(epoch from max(now() - state_change)), 0)::integer from pg_catalog.pg_stat_activity"
     " where usename = current_user and wait_event = 'SyncRep' and state_change < now() - interval '1 second'";
 static const char unresolved_query[] = "select count(*) from inventory.rejected_receipts where resolved_at is null";

@@ -19,8 +19,8 @@ enum { PROBE_NAME_SIZE = 256 };
 
 /* An expression for the schema's version; 0 without one. The function's body is "select N". */
 #define PROBE_SCHEMA_VERSION                                                                                           \
-    "coalesce((select substring(prosrc from '[0-9]+')::integer from pg_catalog.pg_proc"                                \
-    " where oid = to_regprocedure('inventory.schema_version()')), 0)"
+    "coalesce((select substring(prosrc from '[0-9]+')::integer from pg_catalog.pg_proc join pg_catalog.pg_namespace"   \
+    " as n on n.oid = pronamespace where nspname = 'inventory' and proname = 'schema_version'), 0)"
 
 struct probe_findings {
     int64_t answered_us; /* CLOCK_MONOTONIC, when it last answered; 0: never */

@@ -66,7 +66,7 @@ certificate,endpoint,database,durability,cluster,schema,schema,connections,conne
     [[ $(everything) == "$before" ]]
     # The same in lines.
     run timeout 30 "${worker_env[@]}" "$WORKER" doctor "${sockets[@]}"
-    [[ $status != 2 && ${#lines[@]} == 20 && ${lines[1]} =~ ^ok\ +API\ keys\ +1\ in\  ]]
+    [[ $status != 2 && ${#lines[@]} == 21 && ${lines[1]} =~ ^ok\ +API\ keys\ +1\ in\  ]]
     # Without a socket it looks in /run/receiptd.
     doctor --
     jq -e '.findings | any(.subject == "socket" and (.finding | contains("/run/receiptd/worker-")))' <<<"$found"
@@ -247,13 +247,15 @@ listens() {
     PGDATABASE=broken sql "$schema" >/dev/null
     doctor PGDATABASE=broken
     finds ok schema 'version 1'
+    PGDATABASE=broken sql 'alter table inventory.receipts rename column merchant to dealer'
+    doctor PGDATABASE=broken
+    finds warn schema 'no column merchant: the values of merchant go into the column extra'
     while IFS='|' read -r said broken; do
         PGDATABASE=broken sql "$broken"
         doctor PGDATABASE=broken
         finds FAIL schema "$said"
     done <<'END'
 version 0, and this program needs 1|drop function inventory.schema_version()
-merchant|alter table inventory.receipts rename column merchant to dealer
 rejected_receipts.body|alter table inventory.rejected_receipts rename column body to bytes
 rejected_receipts|revoke insert on inventory.rejected_receipts from receiptd_writer
 request_id|alter table inventory.rejected_receipts drop constraint rejected_receipts_request_id_key
