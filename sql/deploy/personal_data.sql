@@ -37,15 +37,14 @@ $$;
 create function inventory.keep_erased()
 returns trigger
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  bookkeeping constant text[] := array['revision', 'revised_request_id', 'api_key_name', 'revised_at'];
 begin
   if inventory.is_erased(new.ot_user_login) then
     new.ot_user_login := 'erased';
     if tg_op = 'UPDATE' then
-      if to_jsonb(new) - bookkeeping is not distinct from to_jsonb(old) - bookkeeping then
+      if inventory.content_of(to_jsonb(new)) = inventory.content_of(to_jsonb(old)) then
         return null;
       end if;
     end if;
@@ -61,47 +60,6 @@ before insert or update on inventory.receipts
 for each row
 execute function inventory.keep_erased();
 alter table inventory.receipts disable trigger receipts_keep_erased;
-
--- As before, but for the first lines.
-create or replace function inventory.number_revision()
-returns trigger
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  -- Everything else in the row is content, also what a later change adds.
-  bookkeeping constant text[] := array[
-    'revision',
-    'request_id',
-    'revised_request_id',
-    'api_key_name',
-    'received_at',
-    'revised_at',
-    'created_in'
-  ];
-begin
-  -- The version stays what it was, without the person: a revision would keep a copy with them.
-  if current_setting('receiptd.erasing', true) = 'on' then
-    return new;
-  end if;
-
-  if (new.program_identifier, new.asn_number, new.unit_identifier)
-    is distinct from (old.program_identifier, old.asn_number, old.unit_identifier)
-  then
-    raise exception 'the key of a receipt cannot be changed'
-      using errcode = 'integrity_constraint_violation',
-        hint = 'Insert a receipt with the other key, and delete this one.';
-  end if;
-
-  new.revision := old.revision;
-  if to_jsonb(new) - bookkeeping is distinct from to_jsonb(old) - bookkeeping then
-    new.revision := old.revision + 1;
-    new.revised_request_id := null;
-    new.revised_at := now();
-  end if;
-  return new;
-end
-$$;
 
 -- A regular expression, case-insensitive, for a text in what JSON has it as: each character as it is, in upper or lower
 -- case, or as an escape \uXXXX. With `raw`: in JSON as encode(…, 'escape') shows its bytes.

@@ -630,6 +630,7 @@ comment on function inventory.schema_problems() is
 
 select inventory.record_schema(
   'trigger',
+  'receipts_fold_extra',
   'receipts_number_revision',
   'receipts_keep_revision',
   'receipts_apply_once',
@@ -640,6 +641,12 @@ select inventory.record_schema(
 );
 select inventory.record_schema(
   'function',
+  'inventory.fold_extra()',
+  'inventory.fold(jsonb,text)',
+  'inventory.content_columns()',
+  'inventory.content_columns_as_planned()',
+  'inventory.content_of(jsonb)',
+  'inventory.keep_statement(text)',
   'inventory.number_revision()',
   'inventory.keep_revision()',
   'inventory.apply_once()',

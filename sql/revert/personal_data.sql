@@ -14,38 +14,4 @@ drop function inventory.keep_erased();
 drop function inventory.is_erased(text);
 drop table inventory.erased_people;
 
-create or replace function inventory.number_revision()
-returns trigger
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  -- Everything else in the row is content, also what a later change adds.
-  bookkeeping constant text[] := array[
-    'revision',
-    'request_id',
-    'revised_request_id',
-    'api_key_name',
-    'received_at',
-    'revised_at'
-  ];
-begin
-  if (new.program_identifier, new.asn_number, new.unit_identifier)
-    is distinct from (old.program_identifier, old.asn_number, old.unit_identifier)
-  then
-    raise exception 'the key of a receipt cannot be changed'
-      using errcode = 'integrity_constraint_violation',
-        hint = 'Insert a receipt with the other key, and delete this one.';
-  end if;
-
-  new.revision := old.revision;
-  if to_jsonb(new) - bookkeeping is distinct from to_jsonb(old) - bookkeeping then
-    new.revision := old.revision + 1;
-    new.revised_request_id := null;
-    new.revised_at := now();
-  end if;
-  return new;
-end
-$$;
-
 commit;

@@ -99,6 +99,7 @@ select set_eq(
       ('silences()', 'receiptd_writer', 'execute'),
       ('totals_silences', 'receiptd_reader', 'select'),
       ('totals_counted_at()', 'receiptd_writer', 'execute'),
+      ('moved_fields', 'receiptd_reader', 'select'),
       ('schema_objects', 'receiptd_writer', 'select'),
       ('schema_objects', 'receiptd_reader', 'select'),
       ('schema_state', 'receiptd_writer', 'select'),

@@ -4,7 +4,7 @@ set search_path = inventory, tap;
 set test.program = 'revisions';
 \ir include/deliver.psql
 
-select plan(26);
+select plan(34);
 
 -- By the service
 
@@ -155,6 +155,57 @@ select results_eq(
   $$ values (8, pg_temp.request(7)) $$,
   'and is counted on from there'
 );
+
+-- Columns of a DBA's own, here or there
+
+alter table receipts add column own text;
+alter table receipt_revisions
+  add column own_default text not null default 'by default',
+  add column own_generated integer generated always as (char_length(sku)) stored;
+update receipts set own = 'x' where program_identifier = 'revisions';
+select is(
+  (select revision from receipts where program_identifier = 'revisions'), 8, 'a column of receipts alone is no content'
+);
+select is(pg_temp.deliver('{"request": 70, "unit_identifier": "U1", "sku": "S70"}'), '{revised}', 'a revision beside such columns');
+select results_eq(
+  $$ select own, sku from receipts where program_identifier = 'revisions' $$, $$ values ('x', 'S70') $$, 'it leaves them alone'
+);
+select results_eq(
+  $$ select own_default, own_generated from receipt_revisions where revision = 8 $$,
+  $$ values ('by default', 7) $$,
+  'in the history they have their defaults'
+);
+alter table receipts add column both_have text;
+alter table receipt_revisions add column both_have text;
+update receipts set both_have = 'y' where program_identifier = 'revisions';
+update receipts set both_have = 'z' where program_identifier = 'revisions';
+select results_eq(
+  $$ select revision, both_have from receipt_revisions where revision > 8 order by 1 $$,
+  $$ values (9, null), (10, 'y') $$,
+  'a column that both tables have is content, from the moment it is there'
+);
+alter table receipts drop column own, drop column both_have;
+alter table receipt_revisions drop column own_default, drop column own_generated, drop column both_have;
+select is(pg_temp.deliver('{"request": 71, "unit_identifier": "U1", "sku": "S71"}'), '{revised}', 'nor does it miss them');
+create function public.drop_it() returns trigger language plpgsql as 'begin return null; end';
+create trigger drop_it before insert on receipt_revisions for each row execute function public.drop_it();
+select throws_ok(
+  $$ select pg_temp.deliver('{"request": 72, "unit_identifier": "U1", "sku": "S72"}') $$, '09000', null,
+  'a trigger that keeps the history from being written is an error, not a loss'
+);
+drop function public.drop_it() cascade;
+update receipts set extra = '{"a": 12345678901234567890.123456789012345678901234567890, "b": 1e-30}', to_identifier = 9223372036854775807
+where program_identifier = 'revisions';
+update receipts set extra = null, to_identifier = 1 where program_identifier = 'revisions';
+select results_eq(
+  $$ select extra::text, to_identifier from receipt_revisions order by revision desc limit 1 $$,
+  $$ values ('{"a": 12345678901234567890.123456789012345678901234567890, "b": 0.000000000000000000000000000001}', 9223372036854775807) $$,
+  'numbers are kept digit for digit'
+);
+delete from receipt_revisions where revision > 7;
+select set_config('session_replication_role', 'replica', false) \g /dev/null
+update receipts set revision = 8 where program_identifier = 'revisions';
+reset session_replication_role;
 
 select throws_ok(
   $$ update receipts set $$ || key || $$ = 'other' where program_identifier = 'revisions' $$,

@@ -8,7 +8,7 @@ set local test.program = 'structure';
 select plan(39);
 
 select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes', 'feed_events', 'erased_people', 'totals_state',
-  'totals_by_day', 'totals_by_month', 'totals_by_asn', 'totals_by_number', 'totals_silences', 'schema_objects']);
+  'totals_by_day', 'totals_by_month', 'totals_by_asn', 'totals_by_number', 'totals_silences', 'schema_objects', 'moved_fields']);
 
 prepare columns_of (name) as
   select
@@ -189,12 +189,13 @@ select triggers_are(
     'receipts_tell_deleted',
     'receipts_tell_written',
     'receipts_tell_truncated',
-    'receipts_keep_erased'
+    'receipts_keep_erased',
+    'receipts_fold_extra'
   ]
 );
 select ok(
   array_agg(tgname order by tgname) filter (where tgtype & 2 = 2)
-    = array['receipts_apply_once', 'receipts_keep_erased', 'receipts_number_revision']::name[],
+    = array['receipts_apply_once', 'receipts_fold_extra', 'receipts_keep_erased', 'receipts_number_revision']::name[],
   'those before an update go by their names: what is not applied is not counted'
 )
 from pg_trigger
@@ -241,7 +242,20 @@ select functions_are(
     'silences',
     'totals_counted_at',
     'record_schema',
-    'schema_problems'
+    'schema_problems',
+    'content_columns',
+    'content_columns_as_planned',
+    'keep_statement',
+    'write_keep_revision',
+    'fold',
+    'content_of',
+    'fold_extra',
+    'move_portion',
+    'move_field',
+    'columns_changed',
+    'add_field',
+    'return_field',
+    'remove_field'
   ]
 );
 select is_definer('keep_revision', 'the history is written with the rights of its owner');

@@ -1,0 +1,443 @@
+-- Deploy receiptd:moved_fields to pg
+-- requires: receipts
+
+begin;
+
+set local role receiptd_owner;
+
+-- A program that is older than a field keeps its value in extra, a newer one in the column. While both may run, the two mean
+-- the same: a row is compared, and kept in the history, with the value in one place. See CONTRIBUTING.md, "A new field".
+create table inventory.moved_fields (
+  column_name text collate "C" not null,
+  path text[] not null,
+  direction text not null default 'column',
+  moved_at timestamptz,
+  constraint moved_fields_pkey primary key (column_name),
+  constraint moved_fields_path_check check (cardinality(path) > 0 and array_position(path, null) is null),
+  constraint moved_fields_direction_check check (direction in ('column', 'extra'))
+);
+revoke all on inventory.moved_fields from public;
+grant select on inventory.moved_fields to receiptd_reader;
+
+-- What a receipt says: its columns that the history has too. A column of somebody's own, in receipts only, is no content.
+create function inventory.content_columns()
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select r.attname::text
+    from pg_attribute as r
+    join pg_attribute as h on h.attname = r.attname
+    where r.attrelid = 'inventory.receipts'::regclass
+      and h.attrelid = 'inventory.receipt_revisions'::regclass
+      and r.attnum > 0
+      and h.attnum > 0
+      and not r.attisdropped
+      and not h.attisdropped
+      and h.attgenerated = ''
+      and r.attname not in (
+        'revision', 'request_id', 'revised_request_id', 'api_key_name', 'received_at', 'revised_at', 'created_in',
+        'replaced_at', 'replaced_in'
+      )
+    order by r.attname
+  );
+end
+$$;
+
+-- The columns of a row, and its extra, that change when values are put in their place; null: none. A JSON string that is
+-- not blank, or an integer, goes into a text column; an integer in range into a bigint; null and blank mean absent; anything
+-- else stays in extra. What extra has wins: an older program writes there, and leaves the column as it was.
+create function inventory.fold(receipt jsonb, only_direction text default null)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  field record;
+  extra jsonb := nullif(receipt -> 'extra', 'null');
+  before jsonb := nullif(receipt -> 'extra', 'null');
+  changes jsonb := '{}';
+  value jsonb;
+  is_absent boolean;
+begin
+  for field in
+    select m.column_name as name, m.path, m.direction, a.atttypid = 'bigint'::regtype as is_bigint
+    from inventory.moved_fields as m
+    join pg_attribute as a on a.attname = m.column_name and not a.attisdropped
+    where a.attrelid = 'inventory.receipts'::regclass
+      and m.direction = coalesce(only_direction, m.direction)
+    order by m.column_name
+  loop
+    value := extra #> field.path;
+    is_absent := jsonb_typeof(value) = 'null'
+      or (jsonb_typeof(value) = 'string' and value #>> '{}' ~ '^[ \t\n\v\f\r]*$');
+    if value is not null and not is_absent and (
+      jsonb_typeof(value) not in ('string', 'number')
+      or (jsonb_typeof(value) = 'number' and value::text !~ '^-?[0-9]+$')
+      or (field.is_bigint and jsonb_typeof(value) = 'string')
+      or (field.is_bigint and value::numeric not between -9223372036854775808 and 9223372036854775807)
+      or (not field.is_bigint and char_length(value #>> '{}') > 1000)
+    ) then
+      if field.direction = 'extra' and receipt -> field.name <> 'null' then
+        changes := changes || jsonb_build_object(field.name, null);
+      end if;
+      continue;
+    end if;
+    if is_absent then
+      value := null;
+    elsif not field.is_bigint then
+      value := to_jsonb(value #>> '{}');
+    end if;
+    if field.direction = 'extra' then
+      value := coalesce(value, nullif(receipt -> field.name, 'null'));
+      if receipt -> field.name <> 'null' then
+        changes := changes || jsonb_build_object(field.name, null);
+      end if;
+      if value is not null then
+        for depth in 1 .. cardinality(field.path) - 1 loop
+          if extra #> field.path[1:depth] is null then
+            extra := jsonb_set(coalesce(extra, '{}'), field.path[1:depth], '{}');
+          end if;
+        end loop;
+        extra := jsonb_set(coalesce(extra, '{}'), field.path, value);
+        if extra #> field.path is distinct from value then
+          raise exception 'the value of % cannot be put into extra at %: there is another value in its way', field.name, field.path;
+        end if;
+        continue;
+      end if;
+    elsif extra #> field.path is not null then
+      changes := changes || jsonb_build_object(field.name, value);
+    end if;
+    -- It is gone from extra, and so are objects that held nothing else.
+    if extra #> field.path is not null then
+      extra := extra #- field.path;
+      for depth in reverse cardinality(field.path) - 1 .. 1 loop
+        if extra #> field.path[1:depth] = '{}' then
+          extra := extra #- field.path[1:depth];
+        end if;
+      end loop;
+      extra := nullif(extra, '{}');
+    end if;
+  end loop;
+  if extra is distinct from before then
+    changes := changes || jsonb_build_object('extra', extra);
+  end if;
+  return nullif(changes, '{}');
+end
+$$;
+
+-- What a row says, wherever values are: two rows with the same are the same version.
+create function inventory.content_of(receipt jsonb)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  folded constant jsonb := receipt || coalesce(inventory.fold(receipt), '{}');
+begin
+  return (
+    select jsonb_object_agg(name, folded -> name)
+    from unnest(inventory.content_columns()) as name
+  );
+end
+$$;
+
+-- As its owner: whoever may update receipts need not know of the table.
+create function inventory.fold_extra()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changes jsonb;
+begin
+  if not exists (select from inventory.moved_fields) then
+    return new;
+  end if;
+  if tg_op = 'INSERT' then
+    -- Where the row is there already, "on conflict" has an older program leave the column alone, so nothing may go there.
+    changes := inventory.fold(to_jsonb(new), 'extra');
+  else
+    if new.revision = old.revision + 1
+      and new.revised_request_id is not null
+      and inventory.content_of(to_jsonb(new)) = inventory.content_of(to_jsonb(old))
+    then
+      return null;
+    end if;
+    changes := inventory.fold(to_jsonb(new));
+  end if;
+  if changes is not null then
+    new := jsonb_populate_record(new, changes);
+  end if;
+  return new;
+end
+$$;
+
+-- Its name comes before receipts_number_revision, which then sees what is really stored.
+create trigger receipts_fold_extra
+before update on inventory.receipts
+for each row
+when (old.extra is not null or new.extra is not null)
+execute function inventory.fold_extra();
+
+-- One portion of inventory.move_field, in the order of the key, behind `after`; what somebody has locked is left.
+create function inventory.move_portion(
+  field text,
+  history boolean,
+  after text[],
+  portion integer,
+  out seen bigint,
+  out left_behind bigint,
+  out reached text[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  relation constant text := case when history then 'inventory.receipt_revisions' else 'inventory.receipts' end;
+  key constant text := 'program_identifier, asn_number, unit_identifier' || case when history then ', revision' else '' end;
+  move inventory.moved_fields;
+  assignments text;
+begin
+  select *
+  into move
+  from inventory.moved_fields
+  where column_name = field;
+  if not found then
+    raise exception 'no field % is being moved', field
+      using errcode = 'invalid_parameter_value', hint = 'See inventory.add_field and inventory.return_field.';
+  end if;
+  select string_agg(
+    format(
+      '%1$I = case when locked.changes ? %1$L then (locked.changes ->> %1$L)::%2$s else r.%1$I end',
+      m.column_name, format_type(a.atttypid, a.atttypmod)
+    ),
+    ', '
+  )
+  into assignments
+  from inventory.moved_fields as m
+  join pg_attribute as a on a.attrelid = relation::regclass and a.attname = m.column_name and not a.attisdropped;
+  execute format(
+    $query$
+      with page as materialized (
+        select
+          %2$s,
+          case when extra #> %3$L is not null or %4$s then inventory.fold(to_jsonb(r)) is not null else false end as to_move
+        from %1$s as r
+        where (%2$s) > (%5$s)
+        order by %2$s
+        limit $2
+      ), locked as materialized (
+        select %2$s, inventory.fold(to_jsonb(r)) as changes
+        from %1$s as r
+        join page using (%2$s)
+        where page.to_move
+        for no key update of r skip locked
+      ), moved as (
+        update %1$s as r
+        set
+          extra = case when locked.changes ? 'extra' then nullif(locked.changes -> 'extra', 'null') else r.extra end,
+          %6$s
+        from locked
+        where (%7$s) = (%8$s)
+        returning 1
+      )
+      select
+        (select count(*) from page),
+        (select count(*) from page where to_move) - (select count(*) from moved),
+        (select array[%9$s] from page order by %2$s desc limit 1)
+    $query$,
+    relation,
+    key,
+    move.path,
+    case when move.direction = 'extra' then format('r.%I is not null', field) else 'false' end,
+    '$1[1], $1[2], $1[3]' || case when history then ', $1[4]::integer' else '' end,
+    assignments,
+    'r.' || replace(key, ', ', ', r.'),
+    'locked.' || replace(key, ', ', ', locked.'),
+    replace(key, 'revision', 'revision::text')
+  )
+  using after, portion
+  into seen, left_behind, reached;
+end
+$$;
+
+-- Each portion committed by itself, so that no delivery waits for long; run again, it goes on with what is left. (A procedure
+-- that commits cannot have a search_path of its own.)
+create procedure inventory.move_field(field text, portion integer default 500)
+language plpgsql
+as $$
+declare
+  history boolean;
+  left_behind bigint;
+  after text[];
+  done record;
+begin
+  foreach history in array array[false, true] loop
+    loop
+      left_behind := 0;
+      after := array['', '', '', '-1'];
+      loop
+        commit;
+        -- A row that somebody else has just written is read again, not an error.
+        set transaction isolation level read committed;
+        select * into done from inventory.move_portion(field, history, after, portion);
+        left_behind := left_behind + done.left_behind;
+        exit when done.seen < portion;
+        after := done.reached;
+      end loop;
+      exit when left_behind = 0;
+      commit;
+      perform pg_catalog.pg_sleep(0.1);
+    end loop;
+  end loop;
+  update inventory.moved_fields set moved_at = now() where column_name = field;
+  commit;
+end
+$$;
+
+-- Compiles what goes by the columns of both tables, and records it.
+create function inventory.columns_changed(variadic names text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform inventory.write_keep_revision();
+  perform inventory.record_schema('function', 'inventory.keep_revision()');
+  perform inventory.record_schema('column', 'receipts.' || name, 'receipt_revisions.' || name)
+  from unnest(names) as name;
+  perform inventory.record_schema('trigger', 'receipts_fold_extra');
+end
+$$;
+
+create function inventory.add_field(field text, path text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if field <> all (inventory.content_columns()) then
+    raise exception 'there is no column % in both inventory.receipts and inventory.receipt_revisions', field
+      using errcode = 'undefined_column';
+  end if;
+  insert into inventory.moved_fields (column_name, path)
+  values (field, path)
+  on conflict on constraint moved_fields_pkey do update
+  set path = excluded.path, direction = 'column', moved_at = null;
+  execute format(
+    'comment on column inventory.receipt_revisions.%I is %L',
+    field,
+    (select col_description(attrelid, attnum) from pg_attribute where attrelid = 'inventory.receipts'::regclass and attname = field)
+  );
+  perform inventory.columns_changed(field);
+end
+$$;
+
+-- From the commit of this on nobody can put a value into the column: so it is empty once all rows were moved.
+create function inventory.return_field(field text, path text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into inventory.moved_fields (column_name, path, direction)
+  values (field, path, 'extra')
+  on conflict on constraint moved_fields_pkey do update
+  set path = excluded.path, direction = 'extra', moved_at = null;
+  drop trigger receipts_fold_extra on inventory.receipts;
+  create trigger receipts_fold_extra
+  before insert or update on inventory.receipts
+  for each row
+  execute function inventory.fold_extra();
+  comment on trigger receipts_fold_extra on inventory.receipts is
+    'Puts the value of a field that is being moved where it belongs. While a field returns to extra: also of new receipts.';
+  perform inventory.record_schema('trigger', 'receipts_fold_extra');
+end
+$$;
+
+create function inventory.remove_field(field text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select from inventory.moved_fields where column_name = field and direction = 'extra' and moved_at is not null
+  ) then
+    raise exception 'the values of % have not all returned to extra', field
+      using errcode = 'object_not_in_prerequisite_state',
+        hint = 'First select inventory.return_field(...), commit, and call inventory.move_field(...).';
+  end if;
+  -- In the order in which the service locks them.
+  lock table inventory.receipts, inventory.receipt_revisions in access exclusive mode;
+  delete from inventory.moved_fields where column_name = field;
+  execute format('alter table inventory.receipts drop column %I', field);
+  execute format('alter table inventory.receipt_revisions drop column %I', field);
+  if not exists (select from inventory.moved_fields where direction = 'extra') then
+    drop trigger receipts_fold_extra on inventory.receipts;
+    create trigger receipts_fold_extra
+    before update on inventory.receipts
+    for each row
+    when (old.extra is not null or new.extra is not null)
+    execute function inventory.fold_extra();
+    comment on trigger receipts_fold_extra on inventory.receipts is
+      'Puts the value of a field that is being moved where it belongs.';
+  end if;
+  perform inventory.columns_changed(field);
+end
+$$;
+
+revoke all on function
+  inventory.content_columns(),
+  inventory.fold(jsonb, text),
+  inventory.content_of(jsonb),
+  inventory.fold_extra(),
+  inventory.move_portion(text, boolean, text[], integer),
+  inventory.columns_changed(text[]),
+  inventory.add_field(text, text[]),
+  inventory.return_field(text, text[]),
+  inventory.remove_field(text)
+from public;
+revoke all on procedure inventory.move_field(text, integer) from public;
+
+comment on table inventory.moved_fields is
+  'Fields whose values are moved between extra and a column of their own, so that programs with and without the field may run side by side. Normally empty. Delete a row when no program without the field (direction column) is left, after a last call of inventory.move_field.';
+comment on column inventory.moved_fields.column_name is 'The column, of receipts and of receipt_revisions. Example: color';
+comment on column inventory.moved_fields.path is 'Where the value is in extra. Example: {to,region}';
+comment on constraint moved_fields_path_check on inventory.moved_fields is 'The path leads somewhere.';
+comment on column inventory.moved_fields.direction is
+  'Where the value belongs: column, or extra while the column is about to be dropped. Example: column';
+comment on constraint moved_fields_direction_check on inventory.moved_fields is 'There are two places.';
+comment on column inventory.moved_fields.moved_at is
+  'When inventory.move_field had moved all rows; null: not yet. Example: 2026-11-24 08:30:00.654321+00';
+comment on function inventory.content_columns() is
+  'The columns that make up what a receipt says: those that receipts and receipt_revisions both have, except bookkeeping.';
+comment on function inventory.fold(jsonb, text) is
+  'The columns of a receipt that change when the values of moved fields are put where inventory.moved_fields says; null: none.';
+comment on function inventory.content_of(jsonb) is
+  'What a receipt says, with the values of moved fields in their place: the same for two rows of the same content.';
+comment on function inventory.fold_extra() is
+  'Before an update of receipts: puts the values of moved fields in their place, and leaves the row alone when a delivery differs in nothing else.';
+comment on trigger receipts_fold_extra on inventory.receipts is
+  'Puts the value of a field that is being moved where it belongs.';
+comment on function inventory.move_portion(text, boolean, text[], integer) is
+  'One portion of inventory.move_field: how many rows it looked at, how many it left to those who had locked them, and the key that it reached.';
+comment on procedure inventory.move_field(text, integer) is
+  'Moves the values of a field that are in the wrong place, in receipts and their history, in portions that are committed one by one, beside the service. No row gets a new version, and the feed reports each of receipts. It may be stopped and run again.';
+comment on function inventory.columns_changed(text[]) is
+  'For a change that has added or dropped a column of receipts and receipt_revisions: writes inventory.keep_revision() and records both.';
+comment on function inventory.add_field(text, text[]) is
+  'Declares that a column, just added to receipts and receipt_revisions, and a path in extra mean the same. Then call inventory.move_field.';
+comment on function inventory.return_field(text, text[]) is
+  'Declares that the values of a column belong into extra again. From the commit on the column takes no value. Then call inventory.move_field, and inventory.remove_field.';
+comment on function inventory.remove_field(text) is
+  'Drops the column of a field from receipts and receipt_revisions, once all of its values have returned to extra.';
+
+commit;

@@ -1,0 +1,58 @@
+-- Verify receiptd:moved_fields on pg
+
+begin;
+
+set local search_path = pg_catalog;
+
+do $$
+declare
+  problems text;
+begin
+  select string_agg(problem, '; ')
+  into problems
+  from (
+    select format('%s is missing, or others may execute it', signature)
+    from unnest(
+      array[
+        'inventory.content_columns()',
+        'inventory.fold(jsonb,text)',
+        'inventory.content_of(jsonb)',
+        'inventory.fold_extra()',
+        'inventory.move_portion(text,boolean,text[],integer)',
+        'inventory.move_field(text,integer)',
+        'inventory.columns_changed(text[])',
+        'inventory.add_field(text,text[])',
+        'inventory.return_field(text,text[])',
+        'inventory.remove_field(text)'
+      ]
+    ) as signature
+    where to_regprocedure(signature) is null or has_function_privilege('public', to_regprocedure(signature), 'execute')
+    union all
+    select 'fold_extra does not run as its owner'
+    from pg_proc
+    where oid = to_regprocedure('inventory.fold_extra()') and not prosecdef
+    union all
+    select 'the trigger receipts_fold_extra is missing, disabled or another'
+    where not exists (
+      select
+      from pg_trigger
+      where tgrelid = 'inventory.receipts'::regclass
+        and tgname = 'receipts_fold_extra'
+        and tgfoid = to_regprocedure('inventory.fold_extra()')
+        and tgenabled in ('O', 'A')
+        -- Before, each row, on update: and on insert, while a field returns to extra.
+        and tgtype & ~4 = 1 + 2 + 16
+    )
+    union all
+    select format('%s may write moved_fields, or receiptd_reader may not read it', role)
+    from unnest(array['receiptd_reader', 'receiptd_writer', 'public']) as role
+    where has_table_privilege(role, 'inventory.moved_fields', 'insert, update, delete, truncate')
+      or has_table_privilege(role, 'inventory.moved_fields', 'select') <> (role = 'receiptd_reader')
+  ) as found (problem);
+  if problems is not null then
+    raise exception 'moved_fields: %', problems;
+  end if;
+end
+$$;
+
+rollback;
