@@ -79,6 +79,19 @@ alter role receiptd_writer set enable_mergejoin = off;
 -- Compiling a statement that runs for a millisecond takes longer than running it.
 alter role receiptd_writer set jit = off;
 
+-- The warning that a wait for a standby was cancelled has to reach the worker.
+alter role receiptd_writer set client_min_messages = warning;
+-- The session of a worker whose host is gone, and with it the row locks of a statement, ends within 30 s: keepalives notice it
+-- where the session waits for the worker, the timeout where the server has sent something. Over a UNIX socket they mean nothing.
+alter role receiptd_writer set tcp_keepalives_idle = 10;
+alter role receiptd_writer set tcp_keepalives_interval = 5;
+alter role receiptd_writer set tcp_keepalives_count = 3;
+alter role receiptd_writer set tcp_user_timeout = '25s';
+-- The same while a statement runs or waits for a lock or a standby; PostgreSQL 14 or later.
+select $$ alter role receiptd_writer set client_connection_check_interval = '5s' $$
+where current_setting('server_version_num')::integer >= 140000
+\gexec
+
 -- receiptd_migrator
 
 alter role receiptd_migrator set search_path = inventory;

@@ -8,15 +8,38 @@ begin;
 
 set local role receiptd_owner;
 
+-- The time zone, or UTC if this server does not know it: a release of the operating system may drop one. (Said to be
+-- immutable so that a column can be generated from it, which a restored dump does again; inventory.refresh_totals() puts right
+-- what has changed since.)
+create function inventory.known_time_zone(time_zone text)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform '2026-01-01 00:00:00+00'::timestamptz at time zone time_zone;
+  return time_zone;
+exception
+  when invalid_parameter_value then
+    return 'UTC';
+end
+$$;
+
 -- What the company knows and the vendor does not report. Both may stay empty.
 create table inventory.warehouses (
   to_identifier bigint not null,
   name text not null,
   time_zone text not null default 'UTC',
-  constraint warehouses_pkey primary key (to_identifier),
-  -- It fails where there is no such time zone.
-  constraint warehouses_time_zone_check check (('2026-01-01 00:00:00+00'::timestamptz at time zone time_zone) is not null)
+  day_zone text generated always as (inventory.known_time_zone(time_zone)) stored,
+  constraint warehouses_pkey primary key (to_identifier)
 );
+-- Not valid: so a dump has it after the rows, and restores them on a server that no longer knows a time zone.
+alter table inventory.warehouses
+  add constraint warehouses_time_zone_check check (
+    inventory.known_time_zone(time_zone) = time_zone
+      or coalesce(current_setting('receiptd.refreshing', true), '') = 'on'
+  ) not valid;
 create table inventory.condition_codes (
   initial_condition text collate "C" not null,
   meaning text not null,
@@ -25,10 +48,30 @@ create table inventory.condition_codes (
 revoke all on inventory.warehouses, inventory.condition_codes from public;
 grant select on inventory.warehouses, inventory.condition_codes to receiptd_reader;
 
+create function inventory.unknown_time_zones()
+returns table (to_identifier bigint, name text, time_zone text)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select w.to_identifier, w.name, w.time_zone
+  from inventory.warehouses as w
+  where inventory.known_time_zone(w.time_zone) <> w.time_zone
+  order by w.to_identifier
+$$;
+revoke all on function inventory.known_time_zone(text), inventory.unknown_time_zones() from public;
+grant execute on function inventory.unknown_time_zones() to receiptd_writer, receiptd_reader;
+comment on function inventory.known_time_zone(text) is 'A time zone, or UTC if this server does not know it.';
+comment on function inventory.unknown_time_zones() is
+  'The warehouses whose time zone this server does not know, so that their days are UTC. Give them another name from pg_timezone_names, or install the missing time zones (Debian: tzdata-legacy).';
+
 comment on table inventory.warehouses is
   'The warehouses by the vendor''s number, for the company to fill in: their names and time zones, in which reporting.receipts_by_day counts days. Without a row: the number, and UTC.';
 comment on constraint warehouses_time_zone_check on inventory.warehouses is
-  'The time zone is one that PostgreSQL knows: pg_timezone_names.';
+  'A time zone that is written is one that PostgreSQL knows: pg_timezone_names.';
+comment on column inventory.warehouses.day_zone is
+  'The time zone in which days are counted: time_zone, or UTC if this server does not know it. Example: America/Kentucky/Louisville';
 comment on column inventory.warehouses.to_identifier is
   'The warehouse, as receipts.to_identifier has it. Example: 1352';
 comment on column inventory.warehouses.name is
@@ -94,7 +137,7 @@ select
   r.location_identifier,
   r.client_unit_identifier,
   r.received_at,
-  (r.received_at at time zone coalesce(w.time_zone, 'UTC'))::date as received_on,
+  (r.received_at at time zone coalesce(w.day_zone, 'UTC'))::date as received_on,
   r.revised_at
 from inventory.receipts as r
 left join inventory.warehouses as w on w.to_identifier = r.to_identifier

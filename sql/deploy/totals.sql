@@ -25,6 +25,8 @@ create table inventory.totals_state (
 );
 insert into inventory.totals_state default values;
 
+-- Rows have numbers as their key, which a publication of all tables needs to let them be deleted: what they say can be null,
+-- or too long for an index.
 create table inventory.totals_by_day (
   day date not null,
   program_identifier text collate "C" not null,
@@ -32,7 +34,9 @@ create table inventory.totals_by_day (
   initial_condition text not null,
   initial_channel text not null,
   return_reason text,
-  units bigint not null
+  units bigint not null,
+  row_id bigint generated always as identity (cache 1000),
+  constraint totals_by_day_pkey primary key (row_id)
 );
 create index totals_by_day_day_idx on inventory.totals_by_day (day, to_identifier);
 
@@ -44,7 +48,9 @@ create table inventory.totals_by_month (
   initial_condition text not null,
   initial_channel text not null,
   return_reason text,
-  units bigint not null
+  units bigint not null,
+  row_id bigint generated always as identity (cache 1000),
+  constraint totals_by_month_pkey primary key (row_id)
 );
 create index totals_by_month_month_idx on inventory.totals_by_month (month, to_identifier);
 
@@ -66,6 +72,8 @@ create table inventory.totals_by_number (
   number text not null,
   program_identifier text collate "C" not null,
   asn_number text collate "C" not null,
+  row_id bigint generated always as identity (cache 1000),
+  constraint totals_by_number_pkey primary key (row_id),
   constraint totals_by_number_kind_check check (kind in ('carton', 'reference'))
 );
 -- Hashed: a number may be too long for a B-tree.
@@ -76,7 +84,8 @@ create index totals_by_number_asn_idx on inventory.totals_by_number (program_ide
 create table inventory.totals_silences (
   program_identifier text collate "C" not null,
   to_identifier bigint not null,
-  usual_units double precision not null
+  usual_units double precision not null,
+  constraint totals_silences_pkey primary key (program_identifier, to_identifier)
 );
 
 revoke all on
@@ -104,7 +113,7 @@ parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(string_agg(to_identifier || ' ' || time_zone, ', ' order by to_identifier), '')
+  select coalesce(string_agg(to_identifier || ' ' || day_zone, ', ' order by to_identifier), '')
   from inventory.warehouses
 $$;
 
@@ -234,7 +243,7 @@ begin
     cross join (
       select 'UTC' as time_zone
       union
-      select time_zone
+      select day_zone
       from inventory.warehouses
     ) as zone
   );
@@ -264,7 +273,7 @@ begin
   if inventory.totals_counted_in() is null then
     return query
     select
-      (r.received_at at time zone coalesce(w.time_zone, 'UTC'))::date,
+      (r.received_at at time zone coalesce(w.day_zone, 'UTC'))::date,
       r.program_identifier,
       r.to_identifier,
       r.initial_condition,
@@ -280,7 +289,7 @@ begin
   with zone as materialized (
     select 'UTC' as time_zone
     union
-    select time_zone
+    select day_zone
     from inventory.warehouses
   )
   select touched.day, counted.*
@@ -297,7 +306,7 @@ begin
     left join inventory.warehouses as w using (to_identifier)
     where r.received_at >= (select min(touched.day::timestamp at time zone zone.time_zone) from zone)
       and r.received_at < (select max((touched.day + 1)::timestamp at time zone zone.time_zone) from zone)
-      and (r.received_at at time zone coalesce(w.time_zone, 'UTC'))::date = touched.day
+      and (r.received_at at time zone coalesce(w.day_zone, 'UTC'))::date = touched.day
     group by 1, 2, 3, 4, 5
   ) as counted;
 end
@@ -349,7 +358,7 @@ begin
     d.return_reason,
     sum(d.units)::bigint
   from (
-    select t.*
+    select t.day, t.program_identifier, t.to_identifier, t.initial_condition, t.initial_channel, t.return_reason, t.units
     from unnest(inventory.fresh_months()) as touched (month)
     join inventory.totals_by_day as t on t.day >= touched.month and t.day < touched.month + interval '1 month'
     where counted
@@ -482,6 +491,12 @@ begin
   end if;
   -- Nobody changes a time zone meanwhile.
   lock table inventory.warehouses in share mode;
+  -- A time zone that this server knows no longer, or again.
+  perform set_config('receiptd.refreshing', 'on', true);
+  update inventory.warehouses
+  set time_zone = time_zone
+  where day_zone is distinct from inventory.known_time_zone(time_zone);
+  perform set_config('receiptd.refreshing', '', true);
   since := inventory.totals_counted_in();
   if since is null then
     delete from inventory.totals_by_day;
@@ -489,10 +504,12 @@ begin
     delete from inventory.totals_by_asn;
     delete from inventory.totals_by_number;
     insert into inventory.totals_by_day
+      (day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units)
     select *
     from inventory.fresh_by_day()
     order by day, to_identifier;
     insert into inventory.totals_by_month
+      (month, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units)
     select
       date_trunc('month', day)::date,
       program_identifier,
@@ -505,13 +522,16 @@ begin
     group by 1, 2, 3, 4, 5, 6
     order by 1, 3;
     insert into inventory.totals_by_asn select * from inventory.fresh_by_asn();
-    insert into inventory.totals_by_number select * from inventory.fresh_by_number();
+    insert into inventory.totals_by_number (kind, number, program_identifier, asn_number)
+    select *
+    from inventory.fresh_by_number();
   else
     with gone as (
       delete from inventory.totals_by_month
       where month = any ((select inventory.fresh_months())::date[])
     )
     insert into inventory.totals_by_month
+      (month, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units)
     select *
     from inventory.fresh_by_month();
 
@@ -520,6 +540,7 @@ begin
       where day = any ((select inventory.fresh_days())::date[])
     )
     insert into inventory.totals_by_day
+      (day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units)
     select *
     from inventory.fresh_by_day();
 
@@ -543,11 +564,11 @@ begin
     where (t.units, t.cartons, t.first_received_at, t.last_received_at)
       is distinct from (excluded.units, excluded.cartons, excluded.first_received_at, excluded.last_received_at);
 
-    insert into inventory.totals_by_number
+    insert into inventory.totals_by_number (kind, number, program_identifier, asn_number)
     select *
     from inventory.fresh_by_number()
     except
-    select t.*
+    select t.kind, t.number, t.program_identifier, t.asn_number
     from (
       select distinct program_identifier, asn_number
       from inventory.written_since(since)
@@ -674,7 +695,7 @@ select
   c.return_reason,
   c.units
 from (
-  select t.*
+  select t.day, t.program_identifier, t.to_identifier, t.initial_condition, t.initial_channel, t.return_reason, t.units
   from inventory.totals_by_day as t
   where (select inventory.totals_counted_in()) is not null
     and t.day <> all ((select inventory.fresh_days())::date[])
@@ -697,7 +718,7 @@ select
   c.return_reason,
   c.units
 from (
-  select t.*
+  select t.month, t.program_identifier, t.to_identifier, t.initial_condition, t.initial_channel, t.return_reason, t.units
   from inventory.totals_by_month as t
   where (select inventory.totals_counted_in()) is not null
     and t.month <> all ((select inventory.fresh_months())::date[])
@@ -781,12 +802,14 @@ comment on table inventory.totals_by_day is
   'Counted beforehand for reporting.receipts_by_day. What was written to since inventory.totals_state.counted_in may differ here: read the view.';
 comment on column inventory.totals_by_day.day is 'The day in the time zone of the warehouse. Example: 2026-11-23';
 comment on column inventory.totals_by_day.units is 'How many units. Example: 42';
+comment on column inventory.totals_by_day.row_id is 'The number of the row. Example: 1';
 comment on index inventory.totals_by_day_day_idx is 'For a span of days.';
 comment on table inventory.totals_by_month is
   'Counted beforehand for reporting.receipts_by_month, from inventory.totals_by_day.';
 comment on column inventory.totals_by_month.month is
   'The first day of the month, in the time zone of the warehouse. Example: 2026-11-01';
 comment on column inventory.totals_by_month.units is 'How many units. Example: 1250';
+comment on column inventory.totals_by_month.row_id is 'The number of the row. Example: 1';
 comment on index inventory.totals_by_month_month_idx is 'For a span of months.';
 comment on table inventory.totals_by_asn is
   'Counted beforehand for reporting.asns. What was written to since inventory.totals_state.counted_in may differ here: read the view.';
@@ -799,6 +822,7 @@ comment on column inventory.totals_by_number.kind is
   'carton: receipts.carton_identifier; reference: receipts.reference_identifier or receipts.reference_alternate_identifier. Example: carton';
 comment on constraint totals_by_number_kind_check on inventory.totals_by_number is 'What is looked for.';
 comment on column inventory.totals_by_number.number is 'The number. Example: CT0C3AC5201';
+comment on column inventory.totals_by_number.row_id is 'The number of the row. Example: 1';
 comment on index inventory.totals_by_number_number_idx is 'For one carton or reference.';
 comment on index inventory.totals_by_number_asn_idx is 'For inventory.refresh_totals.';
 comment on table inventory.totals_silences is

@@ -3,7 +3,7 @@
 begin;
 set local search_path = inventory, tap;
 
-select plan(11);
+select plan(12);
 
 select schema_owner_is('inventory', 'receiptd_owner');
 select is_empty(
@@ -100,6 +100,8 @@ select set_eq(
       ('totals_silences', 'receiptd_reader', 'select'),
       ('totals_counted_at()', 'receiptd_writer', 'execute'),
       ('moved_fields', 'receiptd_reader', 'select'),
+      ('unknown_time_zones()', 'receiptd_writer', 'execute'),
+      ('unknown_time_zones()', 'receiptd_reader', 'execute'),
       ('schema_objects', 'receiptd_writer', 'select'),
       ('schema_objects', 'receiptd_reader', 'select'),
       ('schema_state', 'receiptd_writer', 'select'),
@@ -160,6 +162,21 @@ select results_eq(
   $$,
   $$ values ('lock_timeout=5s'), ('search_path=inventory') $$,
   'the settings of the migrator'
+);
+-- Of a session over a UNIX socket PostgreSQL shows them as 0.
+select set_has(
+  $$ select unnest(setconfig) collate "default" from pg_db_role_setting where setrole = 'receiptd_writer'::regrole $$,
+  $$
+    values
+      ('tcp_keepalives_idle=10'),
+      ('tcp_keepalives_interval=5'),
+      ('tcp_keepalives_count=3'),
+      ('tcp_user_timeout=25s')
+    union all
+    select 'client_connection_check_interval=5s'
+    where current_setting('server_version_num')::integer >= 140000
+  $$,
+  'the server ends sessions of a worker whose host is gone'
 );
 select is(current_setting('server_encoding'), 'UTF8', 'the database holds any text');
 

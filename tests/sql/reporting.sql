@@ -12,7 +12,7 @@ select plan(24);
 insert into warehouses values (7, 'Louisville', 'America/Kentucky/Louisville');
 insert into condition_codes values ('A', 'opened');
 select throws_ok(
-  $$ insert into warehouses values (8, 'Nowhere', 'Nowhere/At All') $$, '22023', null, 'a time zone has to be one'
+  $$ insert into warehouses values (8, 'Nowhere', 'Nowhere/At All') $$, '23514', null, 'a time zone has to be one'
 );
 
 select from pg_temp.deliver(

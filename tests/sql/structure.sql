@@ -243,6 +243,8 @@ select functions_are(
     'totals_counted_at',
     'record_schema',
     'schema_problems',
+    'known_time_zone',
+    'unknown_time_zones',
     'content_columns',
     'content_columns_as_planned',
     'keep_statement',

@@ -206,4 +206,15 @@ test_totals() {
     check 'and then only what is written here is new' test "$(sql -c "
         select count(*) from inventory.totals_state as s cross join lateral inventory.written_since(s.counted_in)")" = 0
     sql -c "call counted.play(1, 0.5)" -c 'drop schema counted cascade'
+
+    sql -c 'create publication everything for all tables'
+    by_hand "update inventory.receipts set sku = 'published' where program_identifier = 'concurrency'"
+    check 'with a publication of all tables totals are refreshed' test -n "$(refresh)"
+    by_hand 'update inventory.totals_state set counted_in = null'
+    check 'and counted from the start' test -n "$(refresh)"
+    check 'and old rows purged' sql -U postgres -c "call inventory.purge(interval '3000 years', interval '90 days')"
+    check 'each table has a key for it' test -z "$(sql -c "select oid::regclass from pg_class
+        where relnamespace in ('inventory'::regnamespace, 'reporting'::regnamespace) and relkind in ('r', 'p')
+        and not exists (select from pg_index where indrelid = pg_class.oid and indisprimary)")"
+    sql -c 'drop publication everything'
 }

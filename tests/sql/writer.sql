@@ -11,14 +11,14 @@ select name, current_setting(name) as value
 from unnest(array[
   'search_path', 'synchronous_commit', 'default_transaction_isolation', 'lock_timeout', 'statement_timeout',
   'idle_in_transaction_session_timeout', 'plan_cache_mode', 'enable_seqscan', 'enable_hashjoin', 'enable_mergejoin',
-  'jit'
+  'jit', 'client_min_messages'
 ]) as name;
 
 set local search_path = inventory, tap;
 set local test.program = 'writer';
 \ir include/deliver.psql
 
-select plan(61);
+select plan(62);
 
 select is(session_user::text, 'receiptd_writer', 'this is the writer');
 
@@ -35,7 +35,8 @@ from (
     ('enable_seqscan', 'off'),
     ('enable_hashjoin', 'off'),
     ('enable_mergejoin', 'off'),
-    ('jit', 'off')
+    ('jit', 'off'),
+    ('client_min_messages', 'warning')
 ) as expected (name, expected)
 left join setting using (name);
 
