@@ -140,9 +140,11 @@ begin
         kept bigint;
       begin
         if old.extra is not null then
-          changes := inventory.fold(to_jsonb(old));
-          if changes is not null then
-            old := jsonb_populate_record(old, changes);
+          if exists (select from inventory.moved_fields) then
+            changes := inventory.fold(to_jsonb(old));
+            if changes is not null then
+              old := jsonb_populate_record(old, changes);
+            end if;
           end if;
         end if;
         -- Planned once a session, and again when one of the two tables has changed; the comparison with them is for that.
@@ -169,7 +171,11 @@ end
 $$;
 
 -- As its owner, since the service has no privilege on receipt_revisions.
-select inventory.write_keep_revision();
+do $$
+begin
+  perform inventory.write_keep_revision();
+end
+$$;
 
 revoke all on function
   inventory.number_revision(),

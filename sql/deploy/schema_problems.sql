@@ -104,6 +104,7 @@ create function inventory.record_schema(kind text, variadic names text[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
 as $$
 begin
   delete from inventory.schema_objects as o
@@ -122,6 +123,7 @@ returns table (problem text, advice text)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
 as $$
 #variable_conflict use_column
 declare
@@ -220,7 +222,7 @@ begin
     format('grant execute on function %s to %I;', oid::regprocedure, current_user)
   from pg_proc
   where pronamespace = schema_id
-    and proname in ('has_revised', 'is_erased')
+    and proname = 'has_revised'
     and not has_function_privilege(oid, 'execute')
   union all
   select
@@ -628,37 +630,41 @@ comment on function inventory.record_schema(text, text[]) is
 comment on function inventory.schema_problems() is
   'One row for each thing in this database that keeps the service from storing what it acknowledges: with the cause, and what to do. No rows: all is well. Privileges and row level security are judged for the role that asks. The service calls it at each connect and every few seconds, and answers 503 as long as there is a row.';
 
-select inventory.record_schema(
-  'trigger',
-  'receipts_fold_extra',
-  'receipts_number_revision',
-  'receipts_keep_revision',
-  'receipts_apply_once',
-  'receipts_keep_erased',
-  'receipts_tell_deleted',
-  'receipts_tell_written',
-  'receipts_tell_truncated'
-);
-select inventory.record_schema(
-  'function',
-  'inventory.fold_extra()',
-  'inventory.fold(jsonb,text)',
-  'inventory.content_columns()',
-  'inventory.content_columns_as_planned()',
-  'inventory.content_of(jsonb)',
-  'inventory.keep_statement(text)',
-  'inventory.number_revision()',
-  'inventory.keep_revision()',
-  'inventory.apply_once()',
-  'inventory.has_revised(uuid,text,text,text)',
-  'inventory.keep_erased()',
-  'inventory.is_erased(text)',
-  'inventory.tell_deleted()',
-  'inventory.tell_written()',
-  'inventory.tell_truncated()'
-);
-select inventory.record_schema('column', variadic array_agg(name))
-from inventory.schema_state
-where kind = 'column';
+do $$
+begin
+  perform inventory.record_schema(
+    'trigger',
+    'receipts_fold_extra',
+    'receipts_number_revision',
+    'receipts_keep_revision',
+    'receipts_apply_once',
+    'receipts_keep_erased',
+    'receipts_tell_deleted',
+    'receipts_tell_written',
+    'receipts_tell_truncated'
+  );
+  perform inventory.record_schema(
+    'function',
+    'inventory.fold_extra()',
+    'inventory.fold(jsonb,text)',
+    'inventory.content_columns()',
+    'inventory.content_columns_as_planned()',
+    'inventory.content_of(jsonb)',
+    'inventory.keep_statement(text)',
+    'inventory.number_revision()',
+    'inventory.keep_revision()',
+    'inventory.apply_once()',
+    'inventory.has_revised(uuid,text,text,text)',
+    'inventory.keep_erased()',
+    'inventory.is_erased(text)',
+    'inventory.tell_deleted()',
+    'inventory.tell_written()',
+    'inventory.tell_truncated()'
+  );
+  perform inventory.record_schema('column', variadic array_agg(name))
+  from inventory.schema_state
+  where kind = 'column';
+end
+$$;
 
 commit;

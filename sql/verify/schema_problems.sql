@@ -31,7 +31,7 @@ begin
     from pg_proc
     where pronamespace = 'inventory'::regnamespace
       and proname in ('record_schema', 'schema_problems')
-      and (not prosecdef and proconfig = array['search_path=pg_catalog, pg_temp']) is not true
+      and (not prosecdef and proconfig = array['search_path=pg_catalog, pg_temp', 'quote_all_identifiers=off']) is not true
     union all
     select format('the %s %s is not recorded', kind, name)
     from (

@@ -5,34 +5,8 @@ set search_path = inventory, tap;
 set test.program = 'moved';
 set client_min_messages = warning;
 \ir include/deliver.psql
+\ir include/newer.psql
 
--- A delivery by a program with the field: the same statement, with one more column.
-create function pg_temp.deliver_newer(request integer, unit text, color text, more jsonb default '{}') returns text
-language plpgsql as $$
-declare
-  r inventory.receipts := jsonb_populate_record(
-    null::inventory.receipts,
-    pg_temp.example() || jsonb_build_object('unit_identifier', unit, 'request_id', pg_temp.request(request), 'color', color) || more
-  );
-  columns text;
-  content text;
-  outcome text;
-begin
-  select string_agg(name, ', '), string_agg(name, ', ') filter (where name not in ('program_identifier', 'asn_number', 'unit_identifier', 'request_id', 'api_key_name'))
-  into columns, content
-  from unnest(pg_temp.columns() || array['color']) as name;
-  execute format(
-    'insert into inventory.receipts as r (%1$s) select %2$s on conflict (program_identifier, asn_number, unit_identifier) do update'
-      ' set (%3$s, api_key_name, revision, revised_request_id, revised_at) = row (%4$s, excluded.api_key_name, r.revision + 1, excluded.request_id, now())'
-      ' where (%5$s) is distinct from (%4$s) returning case when r.revised_request_id is null then ''created'' else ''revised'' end',
-    columns, '($1).' || replace(columns, ', ', ', ($1).'), content, 'excluded.' || replace(content, ', ', ', excluded.'),
-    'r.' || replace(content, ', ', ', r.')
-  )
-  into outcome
-  using r;
-  return coalesce(outcome, 'unchanged');
-end
-$$;
 create function pg_temp.deliver_older(request integer, unit text, extra jsonb, more jsonb default '{}') returns text language sql as $$
   select (pg_temp.deliver(jsonb_build_object('request', request, 'unit_identifier', unit, 'extra', extra) || more))[1]
 $$;

@@ -151,6 +151,7 @@ insert into cases (statements, expected) values
   -- Another release words definitions in another way.
   ('update inventory.schema_objects set postgresql = 12, definition = ''another wording'' where kind = ''trigger''', '^nothing$'),
   ('update inventory.schema_objects set definition = ''another wording'' where name = ''receipts_keep_revision''', 'receipts_keep_revision is not as it was'),
+  ('set local quote_all_identifiers = on', '^nothing$'),
   -- History
   (
     'alter table inventory.receipt_revisions drop constraint receipt_revisions_receipts_fkey',

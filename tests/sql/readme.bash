@@ -61,6 +61,42 @@ test_readme() {
     sql -c "delete from inventory.receipts where unit_identifier = 'readme'"
 }
 
+# recipe FILE: the script of that name in CONTRIBUTING.md.
+recipe() {
+    awk -v wanted="\`$1\`:" '
+        $0 == wanted { found = 1; next }
+        found && /^    / { text = text substr($0, 5) "\n"; next }
+        found && /^$/ { if (text != "") text = text "\n"; next }
+        found { exit }
+        END { printf "%s", text }
+    ' "$project/../CONTRIBUTING.md"
+}
+
+# A field is added, and taken back, by the letter of CONTRIBUTING.md.
+test_recipe() {
+    local part
+    cp -r "$project" "$scratch/field"
+    open recipe receiptd_writer
+    tell recipe "$(older 801 R1 red)"
+    check 'a receipt from before the field' hears recipe created
+    check 'sqitch add' sqitch --chdir "$scratch/field" add color -r totals -r schema_problems -n 'A field of the vendor: color.'
+    for part in deploy verify revert; do
+        recipe "sql/$part/color.sql" >"$scratch/field/$part/color.sql"
+    done
+    check 'CONTRIBUTING.md: the field is deployed and verified' sqitch --chdir "$scratch/field" deploy --verify
+    check 'its value is in the column' test "$(sql -c "select color, extra from inventory.receipts where unit_identifier = 'R1'")" = 'red|'
+    check 'the service finds nothing wrong' test -z "$(sql -U receiptd_writer -c 'select problem from inventory.schema_problems()')"
+    check 'the older program finds its receipt' is_told recipe unchanged "$(older 802 R1 red)"
+    check 'all changes verify' sqitch --chdir "$scratch/field" verify
+    check 'CONTRIBUTING.md: the field is reverted' sqitch --chdir "$scratch/field" revert -y --to schema_problems
+    check 'its value is in extra' test "$(sql -c "select extra ->> 'color' from inventory.receipts where unit_identifier = 'R1'")" = red
+    check 'the older program finds its receipt still' is_told recipe unchanged "$(older 803 R1 red)"
+    check 'nothing is left of the field' test -z "$(sql -c "select attname from pg_attribute where attname = 'color' and attrelid::regclass::text like '%receipt%'
+        union all select column_name from inventory.moved_fields
+        union all select problem from inventory.schema_problems()")"
+    sql -c "delete from inventory.receipts where unit_identifier = 'R1'"
+}
+
 # units [HOST]: of the receipts of that cluster, in the order of their names.
 units() {
     PGHOST=${1:-$PGHOST} sql -c "select string_agg(unit_identifier, ' ' order by unit_identifier) from inventory.receipts"

@@ -195,3 +195,120 @@ test_many_sessions() {
 U1|199|199|199|199|0|198
 U2|199|199|199|199|0|198"
 }
+
+# is_told SESSION WHAT STATEMENT: what the session says to it.
+is_told() {
+    tell "$1" "$3"
+    hears "$1" "$2"
+}
+
+older() {
+    echo "select (pg_temp.deliver('{\"request\": $1, \"unit_identifier\": \"$2\", \"extra\": {\"color\": \"$3\"}}'))[1];"
+}
+
+newer() {
+    echo "select pg_temp.deliver_newer($1, '$2', '$3');"
+}
+
+# race WHAT SESSION ITS-STATEMENT ITS-OUTCOME END SESSION ITS-STATEMENT ITS-OUTCOME
+race() {
+    ((failed == failed_before)) || return 0
+    tell "$2" 'begin;' "$3"
+    check "$1: the first is $4" hears "$2" "$4"
+    tell "$6" "$7"
+    check "$1: the second waits" wait_for_lock
+    tell "$2" "$5;"
+    check "$1: the second is $8 after $5" hears "$6" "$8"
+}
+
+as_owner() {
+    sql -U receiptd_migrator -c begin -c 'set local role receiptd_owner' "${@/#/-c}" -c commit
+}
+
+# deliver_both COUNT NAME: sessions of both programs, whose ids go into beside, deliver what is stored, over and over; what
+# they are told is in NAME-*.out.
+deliver_both() {
+    local program i
+    for program in older newer; do
+        {
+            printf '%s\n' "set lock_timeout = '10s';" "set test.program = 'concurrency';" "\\i $here/include/deliver.psql" \
+                "\\i $here/include/newer.psql"
+            for ((i = 0; i < $1; i++)); do
+                "$program" $((700000 + RANDOM)) "L$((i % 40))" red
+            done
+        } >"$scratch/$2-$program.sql"
+        sql -U receiptd_writer -f "$scratch/$2-$program.sql" >"$scratch/$2-$program.out" 2>&1 &
+        beside+=($!)
+    done
+}
+
+# A field that is moved out of extra and back, while programs with and without it deliver.
+test_moved_field() {
+    local failed_before=$failed i beside=()
+    open old receiptd_writer
+    open new receiptd_writer
+    tell new "\\i $here/include/newer.psql"
+    for ((i = 0; i < 40; i++)); do
+        tell old "$(older $((600 + i)) "L$i" red)"
+        check "a receipt from before the field: L$i" hears old created
+    done
+    check 'a field is added' as_owner 'alter table inventory.receipts add column color text' \
+        'alter table inventory.receipt_revisions add column color text' "select inventory.add_field('color', '{color}')"
+    race 'an older program creates, a newer one delivers the same' old "$(older 501 M1 red)" created commit new "$(newer 502 M1 red)" unchanged
+    race 'a newer one creates, an older one delivers the same' new "$(newer 503 M2 red)" created commit old "$(older 504 M2 red)" unchanged
+    race 'an older one revises, a newer one to the same' old "$(older 505 M2 blue)" revised commit new "$(newer 506 M2 blue)" unchanged
+    race 'that is undone' old "$(older 507 M2 green)" revised rollback new "$(newer 508 M2 green)" revised
+    race 'a newer one revises, an older one to the same' new "$(newer 509 M1 blue)" revised commit old "$(older 510 M1 blue)" unchanged
+    race 'and to something else' new "$(newer 511 M1 red)" revised commit old "$(older 512 M1 green)" revised
+
+    tell old 'begin;' "$(older 513 L7 blue)"
+    check 'a transaction has a row locked' hears old revised
+    deliver_both 200 there
+    sql -U receiptd_migrator -c "call inventory.move_field('color', 10)" &
+    beside+=($!)
+    check 'all others are moved beside it' await 20 are_moved 1
+    check 'which is not the end' test -z "$(sql -c 'select from inventory.moved_fields where moved_at is not null')"
+    tell old 'commit;'
+    check 'then it is moved too' await 20 are_moved 0
+    check 'and that is the end' await 20 is_moved
+    check 'nobody had an error meanwhile' wait "${beside[@]}"
+    check 'nor was told anything but unchanged, except of the row that differs' \
+        test "$(cat "$scratch"/there-*.out | sort | uniq -c | tr -s ' \n' ' ')" == ' 1 revised 399 unchanged '
+    check 'which is in its place' test "$(sql -c "select count(*) from inventory.receipts
+        where program_identifier = 'concurrency' and unit_identifier like 'L%' and color = 'red' and extra is null")" = 40
+
+    check 'the field returns' as_owner "select inventory.return_field('color', '{color}')"
+    beside=()
+    deliver_both 200 back
+    check 'its values move back' sql -U receiptd_migrator -c "call inventory.move_field('color', 10)"
+    check 'nobody had an error then' wait "${beside[@]}"
+    check 'nor was told anything but unchanged' test "$(sort -u "$scratch"/back-*.out)" = unchanged
+    check 'the column is dropped' as_owner "select inventory.remove_field('color')"
+    check 'the older program finds its receipts' is_told old unchanged "$(older 514 L1 red)"
+    check 'and that of the newer one' is_told old unchanged "$(older 515 M2 green)"
+    check 'the history is exact' test "$(sql -c "
+        select unit_identifier, string_agg(revision || ' ' || (extra ->> 'color'), ',' order by revision)
+        from (
+            select unit_identifier, revision, extra from receipts where program_identifier = 'concurrency'
+            union all
+            select unit_identifier, revision, extra from receipt_revisions where program_identifier = 'concurrency'
+        ) as version
+        where unit_identifier like 'M%'
+        group by unit_identifier
+        order by unit_identifier")" == "\
+M1|0 red,1 blue,2 red,3 green
+M2|0 red,1 blue,2 green"
+    check 'and no receipt that was delivered over and over has one' test "$(sql -c "select count(*) from receipt_revisions
+        where program_identifier = 'concurrency' and unit_identifier like 'L%' and unit_identifier <> 'L7'")" = 0
+    sql -c "delete from inventory.receipts where program_identifier = 'concurrency' and unit_identifier ~ '^[LM]'"
+}
+
+# are_moved LEFT: all but so many of those from before the field are.
+are_moved() {
+    [[ $(sql -c "select count(*) from inventory.receipts
+        where program_identifier = 'concurrency' and unit_identifier like 'L%' and extra is not null") == "$1" ]]
+}
+
+is_moved() {
+    [[ $(sql -c 'select count(*) from inventory.moved_fields where moved_at is not null') == 1 ]]
+}
