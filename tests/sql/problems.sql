@@ -58,6 +58,11 @@ insert into cases (statements, expected) values
     '^nothing$'
   ),
   (
+    'alter table inventory.receipts enable row level security; create policy p on inventory.receipts using (true);'
+      ' set local row_security = off',
+    'row level security on inventory.receipts'
+  ),
+  (
     'alter table inventory.receipts enable row level security; create policy p on inventory.receipts to receiptd_test_other using (true)',
     'row level security on inventory.receipts .*policies: p'
   ),
