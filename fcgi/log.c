@@ -299,12 +299,13 @@ void log_message(enum log_level level, const char *format, ...) {
     write_lines(line.data, line.len, true);
 }
 
-/* The length of `value`, cut to WORD_SIZE between two characters: what is no UTF-8, journald takes for binary. */
+/* The length of `value`, cut to what a key field may have, between two characters: journald takes the rest for binary.
+ */
 static size_t shown_len(const struct receipt_value *value) {
-    size_t len = value->len;
-    if (len > WORD_SIZE)
-        for (len = WORD_SIZE; len > 0 && ((unsigned char)value->text[len] & 0xc0) == 0x80;)
-            len--;
+    size_t len = 0;
+    for (size_t chars = 0; len < value->len; len++)
+        if (((unsigned char)value->text[len] & 0xc0) != 0x80 && ++chars > RECEIPT_KEY_MAX_CHARS)
+            break;
     return len;
 }
 
