@@ -169,7 +169,7 @@ static void say_lost(struct written *written) {
     struct buffer line;
     buffer_init_fixed(&line, storage, sizeof storage);
     begin_line(&line, LOG_WARNING);
-    buffer_append_format(&line, " msg=\"lines of this log were dropped\" dropped=%zu", written->lost);
+    buffer_append_format(&line, " msg=\"" LOG_LINES_DROPPED "\" dropped=%zu", written->lost);
     end_line(&line);
     size_t lost = written->lost;
     written->lost = 0;

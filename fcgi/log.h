@@ -28,6 +28,10 @@ void log_set_level(enum log_level level);
 /* Of deliveries that did not fail, one in so many has a line; 0: none. 1 at the start. */
 void log_set_sampling(unsigned one_in);
 
+/* Messages by which `receiptd missing` knows that a log does not show all deliveries. */
+#define LOG_LINES_DROPPED "lines of this log were dropped"
+#define LOG_DELIVERIES_LEFT_OUT "acknowledged deliveries are left out of this log (RECEIPTD_LOG_DELIVERIES)"
+
 /* Starts the thread that writes. False, with errno set, when there is none. */
 bool log_start(void);
 

@@ -1,14 +1,14 @@
 #include "missing.h"
 
+#include "csv.h"
 #include "outcome.h"
-#include "pg.h"
 
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 1000, TIME_SIZE = 40, VALUE_SIZE = 2048, LOWEST_OF_SERVER = 500 };
+enum { CHUNK = 1000, TIME_SIZE = 40, LOWEST_OF_SERVER = 500 };
 
 /* The vendor tries again for 32 hours, and can be asked for 30 days to send again. */
 static const char lookup_query[] =
@@ -35,76 +35,12 @@ struct span {
 struct missing {
     json_t *failures; /* by key, in JSON: program, asn, unit, first, last, ms, request_id, attempts, final */
     struct span by_nginx;
-    FILE *errors;
-    bool failed; /* for want of memory, or what could not be read */
+    struct log_totals totals;
+    bool only_finals; /* the second time that files are read */
+    bool no_memory;
 };
 
-/* What is of interest in a line, of the service or of nginx; "" where it is not there. */
-struct line {
-    char time[TIME_SIZE], msg[16], status[8], request_id[64], ms[32];
-    char program[VALUE_SIZE], asn[VALUE_SIZE], unit[VALUE_SIZE];
-    char request[VALUE_SIZE], worker_status[64];
-};
-
-/* Takes the value at *at, as log.c writes it: up to a blank, or a JSON string. False when it is neither. */
-static bool take_value(const char **at, char *value, size_t size) {
-    size_t len = strcspn(*at, " \n");
-    if (**at != '"') {
-        snprintf(value, size, "%.*s", (int)len, *at);
-        *at += len;
-        return true;
-    }
-    json_error_t error;
-    json_t *text = json_loads(*at, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, &error);
-    if (!text)
-        return false;
-    snprintf(value, size, "%s", json_string_value(text));
-    json_decref(text);
-    *at += error.position;
-    return true;
-}
-
-static void take_line(const char *at, struct line *line) {
-    const struct {
-        const char *name;
-        char *value;
-        size_t size;
-    } fields[] = {
-        {"time", line->time, sizeof line->time},
-        {"msg", line->msg, sizeof line->msg},
-        {"status", line->status, sizeof line->status},
-        {"request_id", line->request_id, sizeof line->request_id},
-        {"ms", line->ms, sizeof line->ms},
-        {"program_identifier", line->program, sizeof line->program},
-        {"asn_number", line->asn, sizeof line->asn},
-        {"unit_identifier", line->unit, sizeof line->unit},
-        {"request", line->request, sizeof line->request},
-        {"worker_status", line->worker_status, sizeof line->worker_status},
-    };
-    char ignored[VALUE_SIZE];
-    memset(line, 0, sizeof *line);
-    at += strncmp(at, "<", 1) == 0 ? strcspn(at, ">") + 1 : 0; /* a priority for the journal */
-    while (*at != '\0' && *at != '\n') {
-        at += strspn(at, " ");
-        size_t len = strcspn(at, "= \n");
-        if (at[len] != '=') {
-            at += len;
-            continue;
-        }
-        char *value = ignored;
-        size_t size = sizeof ignored;
-        for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
-            if (strlen(fields[i].name) == len && memcmp(fields[i].name, at, len) == 0) {
-                value = fields[i].value;
-                size = fields[i].size;
-            }
-        at += len + 1;
-        if (!take_value(&at, value, size))
-            return;
-    }
-}
-
-static void note_failure(struct missing *missing, const char *key, json_t *failure, const struct line *line) {
+static void note_failure(struct missing *missing, const char *key, json_t *failure, const struct log_line *line) {
     json_int_t attempts = failure ? json_integer_value(json_object_get(failure, "attempts")) : 0;
     const char *first = failure ? json_string_value(json_object_get(failure, "first")) : line->time;
     const char *last = failure ? json_string_value(json_object_get(failure, "last")) : line->time;
@@ -117,84 +53,60 @@ static void note_failure(struct missing *missing, const char *key, json_t *failu
                   is_last ? line->request_id : json_string_value(json_object_get(failure, "request_id")), "attempts",
                   attempts + 1, "final", final);
     if (!made || json_object_set_new(missing->failures, key, made) != 0)
-        missing->failed = true;
+        missing->no_memory = true;
 }
 
 /* A line of the service's about a delivery with a key. */
-static void note_delivery(struct missing *missing, const struct line *line, bool only_finals) {
+static void note_delivery(struct missing *missing, const struct log_line *line) {
     json_t *parts = json_pack("[s, s, s]", line->program, line->asn, line->unit);
     char *key = json_dumps(parts, JSON_COMPACT);
     json_t *failure = key ? json_object_get(missing->failures, key) : NULL;
     bool failed = strtol(line->status, NULL, 10) == outcomes[OUTCOME_UNAVAILABLE].status;
     bool noted = key != NULL;
-    if (key && failed && !only_finals)
+    if (key && failed && !missing->only_finals)
         note_failure(missing, key, failure, line);
     else if (!failed && failure && strcmp(line->time, json_string_value(json_object_get(failure, "final"))) > 0)
         noted = json_object_set_new(failure, "final", json_string(line->time)) == 0;
     if (!noted)
-        missing->failed = true;
+        missing->no_memory = true;
     free(key);
     json_decref(parts);
 }
 
 /* A line of nginx's: its own answer, where no worker gave the same. */
-static void note_nginx(struct span *span, const struct line *line) {
+static void note_nginx(struct span *span, const struct log_line *line) {
     if (strncmp(line->request, "POST /inventory_receipt", 23) != 0 ||
         strtol(line->status, NULL, 10) < LOWEST_OF_SERVER || strcmp(line->status, line->worker_status) == 0)
         return;
     if (span->count++ == 0 || strcmp(line->time, span->first) < 0)
-        memcpy(span->first, line->time, sizeof span->first);
+        snprintf(span->first, sizeof span->first, "%s", line->time);
     if (strcmp(line->time, span->last) > 0)
-        memcpy(span->last, line->time, sizeof span->last);
+        snprintf(span->last, sizeof span->last, "%s", line->time);
 }
 
-static void read_lines(struct missing *missing, FILE *file, bool only_finals) {
-    char *text = NULL;
-    size_t size = 0;
-    struct line line;
-    while (getline(&text, &size, file) > 0) {
-        take_line(text, &line);
-        if (strcmp(line.msg, "delivery") == 0 && line.program[0] && line.asn[0] && line.unit[0])
-            note_delivery(missing, &line, only_finals);
-        else if (line.request[0] && !only_finals)
-            note_nginx(&missing->by_nginx, &line);
-    }
-    if (ferror(file))
-        missing->failed = true;
-    free(text);
+static void note_line(void *context, enum log_line_kind kind, const struct log_line *line) {
+    struct missing *noted = context;
+    if (kind == LOG_LINE_DELIVERY && *line->program && *line->asn && *line->unit)
+        note_delivery(noted, line);
+    else if (kind == LOG_LINE_NGINX && !noted->only_finals)
+        note_nginx(&noted->by_nginx, line);
 }
 
 /*
- * Files are read twice, since they are in no order: the worker that took what came again may have its lines in one that
- * was read before.
+ * Files are read twice, since they are in no order: the worker that took what was redelivered may have its lines in one
+ * that was read before.
  */
-static void read_files(struct missing *missing, char *const *files, bool only_finals) {
-    for (; *files && !missing->failed; files++) {
-        FILE *file = fopen(*files, "re");
-        if (!file) {
-            fprintf(missing->errors, "receiptd: %s: %s\n", *files, strerror(errno));
-            missing->failed = true;
-            return;
-        }
-        read_lines(missing, file, only_finals);
-        fclose(file);
-    }
+static bool read_logs(struct missing *missing, char *const *files, FILE *errors) {
+    struct log_totals again = {0};
+    if (!log_reader_read(files, note_line, missing, &missing->totals, errors))
+        return false;
+    missing->only_finals = true;
+    return !*files || log_reader_read(files, note_line, missing, &again, errors);
 }
 
 static int compare_first(const void *a, const void *b) {
     return strcmp(json_string_value(json_object_get(*(json_t *const *)a, "first")),
                   json_string_value(json_object_get(*(json_t *const *)b, "first")));
-}
-
-/* RFC 4180. */
-static void write_csv(FILE *out, const char *text, char behind) {
-    fputc('"', out);
-    for (; *text; text++) {
-        if (*text == '"')
-            fputc('"', out);
-        fputc(*text, out);
-    }
-    fprintf(out, "\"%c", behind);
 }
 
 static void write_time_left(FILE *out, long long retry_s, long long resend_s) {
@@ -215,9 +127,9 @@ static void write_one(const struct missing_options *options, const json_t *failu
         return;
     bool stored = *PQgetvalue(result, row, STORED) == 't';
     if (options->csv) {
-        write_csv(out, program, ',');
-        write_csv(out, asn, ',');
-        write_csv(out, unit, ',');
+        csv_write_text(out, program, ',');
+        csv_write_text(out, asn, ',');
+        csv_write_text(out, unit, ',');
         fprintf(out, "%s,%s,%lld,%s,%s,%s,%s\r\n", first, last, (long long)attempts, request_id,
                 stored ? "older" : "no", PQgetvalue(result, row, RETRY_UNTIL), PQgetvalue(result, row, RESEND_UNTIL));
         return;
@@ -270,12 +182,36 @@ static json_t **collect(json_t *failures, size_t *count) {
     return list;
 }
 
-static enum missing_result tell(struct missing *missing, const struct missing_options *options, FILE *out) {
+PGconn *missing_connect(const struct missing_options *options, FILE *errors) {
+    PGconn *connection = service_become(options->service) ? pg_connect(NULL) : NULL;
+    if (connection && PQstatus(connection) == CONNECTION_OK)
+        return connection;
+    fprintf(errors, "receiptd: PostgreSQL: %s",
+            connection ? PQerrorMessage(connection) : "no connection as " SERVICE_USER "\n");
+    PQfinish(connection);
+    return NULL;
+}
+
+bool missing_report_gaps(const struct log_totals *totals, FILE *errors) {
+    if (totals->known == 0)
+        fprintf(errors, "receiptd: these logs are empty\n");
+    if (totals->broken > 0)
+        fprintf(errors,
+                "receiptd: %zu lines of these logs are cut off or damaged: nobody knows about which deliveries\n",
+                totals->broken);
+    if (totals->dropped > 0)
+        fprintf(errors, "receiptd: the service dropped %zu lines of these logs: nobody knows about which deliveries\n",
+                totals->dropped);
+    return totals->known == 0 || totals->broken > 0 || totals->dropped > 0;
+}
+
+static enum missing_result tell(struct missing *missing, const struct missing_options *options, FILE *out,
+                                FILE *errors) {
     size_t count, absent = 0;
     json_t **list = collect(missing->failures, &count);
     /* Only now: the service's user may not be allowed to read nginx's log. */
-    PGconn *connection = service_become(options->service) ? pg_connect(NULL) : NULL;
-    bool ok = list && PQstatus(connection) == CONNECTION_OK;
+    PGconn *connection = missing_connect(options, errors);
+    bool ok = list && connection;
     if (ok && options->csv)
         fprintf(out, "program_identifier,asn_number,unit_identifier,first_failed_at,last_failed_at,attempts,"
                      "request_id,stored,retried_until,can_be_resent_until\r\n");
@@ -283,38 +219,31 @@ static enum missing_result tell(struct missing *missing, const struct missing_op
         long found = look_up(options, connection, list + first, count - first < CHUNK ? count - first : CHUNK, out);
         ok = found >= 0;
         absent += ok ? (size_t)found : 0;
+        if (!ok)
+            fprintf(errors, "receiptd: PostgreSQL: %s", PQerrorMessage(connection));
     }
-    if (!ok)
-        fprintf(missing->errors, "receiptd: PostgreSQL: %s",
-                connection ? PQerrorMessage(connection) : "no connection as " SERVICE_USER "\n");
     PQfinish(connection);
     free(list);
-    FILE *words = options->csv ? missing->errors : out;
+    FILE *words = options->csv ? errors : out;
     if (ok)
         fprintf(words, "Missing: %zu of %zu deliveries whose last answer was 503\n", absent, count);
     if (ok && missing->by_nginx.count > 0)
         fprintf(words, "nginx answered %zu by itself, between %s and %s; whose they were is not known\n",
                 missing->by_nginx.count, missing->by_nginx.first, missing->by_nginx.last);
+    bool gaps = missing_report_gaps(&missing->totals, errors);
     if (!ok || fflush(out) != 0)
         return MISSING_FAILED;
-    return absent > 0 ? MISSING_SOME : MISSING_NONE;
+    return absent > 0 ? MISSING_SOME : gaps ? MISSING_FAILED : MISSING_NONE;
 }
 
 enum missing_result missing(const struct missing_options *options, FILE *out, FILE *errors) {
-    struct missing missing = {.failures = json_object(), .errors = errors};
+    struct missing missing = {.failures = json_object()};
     enum missing_result result = MISSING_FAILED;
-    if (!missing.failures)
-        missing.failed = true;
-    else if (*options->files) {
-        read_files(&missing, options->files, false);
-        read_files(&missing, options->files, true);
-    } else {
-        read_lines(&missing, stdin, false);
-    }
-    if (missing.failed)
-        fprintf(errors, "receiptd: not all lines could be read\n");
-    else
-        result = tell(&missing, options, out);
+    bool read = missing.failures && read_logs(&missing, options->files, errors);
+    if (!missing.failures || missing.no_memory)
+        fprintf(errors, "receiptd: out of memory\n");
+    else if (read)
+        result = tell(&missing, options, out, errors);
     json_decref(missing.failures);
     return result;
 }

@@ -1,11 +1,13 @@
 /*
- * receiptd missing: which deliveries were told to come again, by the service's log, and have not come.
+ * receiptd missing: which deliveries were answered 503, by the service's log, and were not redelivered since.
  *
  * Threads: one.
  */
 #ifndef RECEIPTD_MISSING_H
 #define RECEIPTD_MISSING_H
 
+#include "log_reader.h"
+#include "pg.h"
 #include "service.h"
 
 #include <stdbool.h>
@@ -14,19 +16,26 @@
 struct missing_options {
     char *const *files; /* of log lines, up to a NULL; none: standard input */
     bool csv;
-    const struct service *service; /* as whom to ask the database, once the files were read */
+    const struct service *service; /* as whom to query the database, once the files were read */
 };
 
 enum missing_result {
     MISSING_NONE = 0,
     MISSING_SOME,
-    MISSING_FAILED, /* the reason was written to `errors` */
+    MISSING_FAILED, /* or the logs do not show all; the reason was written to `errors` */
 };
 
 /*
- * Reads the lines, asks the database that libpq's environment names, and writes what has not come, oldest first. What
- * nginx answered by itself, of which nobody knows whose it was, is told as a span of time, on `errors` with `csv`.
+ * Reads the lines, queries the database that libpq's environment names, and writes what is missing, oldest first. What
+ * nginx answered by itself, of which nobody knows whose it was, is written as a span of time, to `errors` with `csv`.
  */
 enum missing_result missing(const struct missing_options *options, FILE *out, FILE *errors);
+
+/* Becomes the service's user and connects. NULL: the reason was written to `errors`. The caller calls PQfinish. */
+PGconn *missing_connect(const struct missing_options *options, FILE *errors);
+
+/* Writes to `errors` what the logs do not show. True when there is such a thing: then finding nothing proves nothing.
+ */
+bool missing_report_gaps(const struct log_totals *totals, FILE *errors);
 
 #endif

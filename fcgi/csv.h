@@ -1,0 +1,10 @@
+/* Comma-separated values (RFC 4180). Threads: any. */
+#ifndef RECEIPTD_CSV_H
+#define RECEIPTD_CSV_H
+
+#include <stdio.h>
+
+/* Writes a text in quotes, and behind it a comma or whatever follows. */
+void csv_write_text(FILE *out, const char *text, char behind);
+
+#endif
