@@ -1,4 +1,5 @@
 /* The command line, signals, and the wiring of the modules. Only this file ends the process. */
+#include "acknowledged.h"
 #include "api_keys.h"
 #include "clock.h"
 #include "config.h"
@@ -41,12 +42,16 @@ static int usage(FILE *out, int status) {
             "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION] [--env FILE]\n"
             "                                  make receipts of the rejected deliveries that are valid by now\n"
             "       receiptd missing [--csv] [--env FILE] [FILE...]\n"
-            "                                  which deliveries were told 503, by these logs, and have not come since\n"
+            "                                  which deliveries got 503 in these logs, and were not retried since\n"
+            "       receiptd missing --acknowledged [--since TIME] [--until TIME] [--csv] [--env FILE] [FILE...]\n"
+            "                                  which deliveries these logs show as acknowledged, and are lost: after\n"
+            "                                  a failover, a restore, or a point-in-time recovery\n"
             "       receiptd --version | --help\n"
             "\n"
             "Exit status: 0 done, 1 failed (reprocess: or not everything could be stored), 2 wrong usage.\n"
             "doctor: 0 all is well, 1 there are warnings, 2 something has failed. missing: 1 something is missing, 2 "
-            "failed.\n"
+            "failed,\n"
+            "or the logs do not show all deliveries.\n"
             "Without --listen the socket is taken from systemd or from descriptor 0.\n"
             "SIGTERM: answer what was begun, then exit; once more: exit at once. SIGHUP: read the API keys again.\n"
             "\n"
@@ -95,7 +100,7 @@ static int look_for_missing(struct missing_options options, const char *environm
     if (!take_environment(&service, environment_file))
         return MISSING_FAILED;
     options.service = &service;
-    return (int)missing(&options, stdout, stderr);
+    return (int)(options.acknowledged ? acknowledged_missing : missing)(&options, stdout, stderr);
 }
 
 static int reprocess_rejections(struct reprocess_options options, const char *environment_file) {
@@ -276,6 +281,8 @@ static int run_worker(const char *path) {
     else
         log_message(LOG_INFO, "receiptd %s serves on %s with %zu API keys", RECEIPTD_VERSION,
                     path ? path : "the socket it was given", api_keys_count(keys));
+    if (config.log_one_in != 1)
+        log_message(LOG_INFO, LOG_DELIVERIES_LEFT_OUT);
     sd_notify(0, "READY=1");
 
     wait_for_end(&signals, server, keys);
@@ -306,6 +313,7 @@ int main(int argc, char **argv) {
         {"listen", required_argument, NULL, 'l'}, {"json", no_argument, NULL, 'j'},
         {"csv", no_argument, NULL, 'C'},          {"env", required_argument, NULL, 'e'},
         {"dry-run", no_argument, NULL, 'd'},      {"since", required_argument, NULL, 's'},
+        {"acknowledged", no_argument, NULL, 'a'}, {"until", required_argument, NULL, 'u'},
         {"id", required_argument, NULL, 'i'},     {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},      {0}};
     struct reprocess_options reprocessing = {0};
@@ -330,8 +338,14 @@ int main(int argc, char **argv) {
         case 'd':
             reprocessing.dry_run = true;
             break;
+        case 'a':
+            looking.acknowledged = true;
+            break;
         case 's':
-            reprocessing.since = optarg;
+            reprocessing.since = looking.since = optarg;
+            break;
+        case 'u':
+            looking.until = optarg;
             break;
         case 'i':
             reprocessing.id = optarg;
@@ -350,9 +364,10 @@ int main(int argc, char **argv) {
     bool has_environment = examining.environment_file != NULL;
     bool for_reprocess = reprocessing.dry_run || reprocessing.since || reprocessing.id;
     examining.sockets = looking.files = argv + optind + 1;
-    if (strcmp(command, "missing") == 0 && !path && !examining.json && !for_reprocess)
+    if (strcmp(command, "missing") == 0 && !path && !examining.json && !reprocessing.dry_run && !reprocessing.id &&
+        (looking.acknowledged || (!looking.since && !looking.until)))
         return look_for_missing(looking, examining.environment_file);
-    if (looking.csv)
+    if (looking.csv || looking.acknowledged || looking.until)
         return usage(stderr, EXIT_USAGE);
     if (strcmp(command, "doctor") == 0 && !path && !for_reprocess)
         return (int)doctor(&examining, stdout);

@@ -197,10 +197,11 @@ bool missing_report_gaps(const struct log_totals *totals, FILE *errors) {
         fprintf(errors, "receiptd: these logs are empty\n");
     if (totals->broken > 0)
         fprintf(errors,
-                "receiptd: %zu lines of these logs are cut off or damaged: nobody knows about which deliveries\n",
+                "receiptd: %zu lines of these logs are cut off or damaged; which deliveries they show is unknown\n",
                 totals->broken);
     if (totals->dropped > 0)
-        fprintf(errors, "receiptd: the service dropped %zu lines of these logs: nobody knows about which deliveries\n",
+        fprintf(errors,
+                "receiptd: the service dropped %zu lines of these logs; which deliveries they showed is unknown\n",
                 totals->dropped);
     return totals->known == 0 || totals->broken > 0 || totals->dropped > 0;
 }

@@ -1,5 +1,6 @@
 /*
- * receiptd missing: which deliveries were answered 503, by the service's log, and were not redelivered since.
+ * receiptd missing: which deliveries were answered 503, by the service's log, and were not redelivered since. What it
+ * shares with receiptd missing --acknowledged (acknowledged.h) is here too.
  *
  * Threads: one.
  */
@@ -16,6 +17,8 @@
 struct missing_options {
     char *const *files; /* of log lines, up to a NULL; none: standard input */
     bool csv;
+    bool acknowledged;             /* for acknowledged_missing, which alone reads the next two: */
+    const char *since, *until;     /* times as PostgreSQL reads them; NULL: no limit */
     const struct service *service; /* as whom to query the database, once the files were read */
 };
 
