@@ -75,6 +75,24 @@ static void examine_version(struct findings *findings, PGconn *connection) {
     PQclear(result);
 }
 
+/* Adds a warning for each row of a query, if the schema has the function of that name: what is wrong, and what to do.
+ */
+static void examine_warnings(struct findings *findings, PGconn *connection, const char *subject, const char *function,
+                             const char *query) {
+    char exists[256];
+    PGresult *found, *result = NULL;
+    snprintf(exists, sizeof exists,
+             "select exists (select from pg_proc join pg_namespace as n on n.oid = pronamespace"
+             " where nspname = 'inventory' and proname = '%s')",
+             function);
+    const char *answer = ask(findings, connection, exists, &found);
+    if (answer && *answer == 't' && has_answered(findings, connection, query, &result))
+        for (int row = 0; row < PQntuples(result); row++)
+            findings_add(findings, FINDING_WARN, subject, PQgetvalue(result, row, 1), "%s", PQgetvalue(result, row, 0));
+    PQclear(found);
+    PQclear(result);
+}
+
 /* What the schema says of itself. False when there is none. */
 static bool examine_schema(struct findings *findings, PGconn *connection, const struct receipt_columns *columns) {
     PGresult *result;
@@ -85,6 +103,12 @@ static bool examine_schema(struct findings *findings, PGconn *connection, const 
         findings_add(findings, FINDING_OK, "schema", NULL,
                      "tables, columns, constraints, triggers and grants are as they were deployed");
     PQclear(result);
+    examine_warnings(findings, connection, "schema", "schema_warnings",
+                     "select warning, advice from inventory.schema_warnings()");
+    examine_warnings(findings, connection, "time zones", "unknown_time_zones",
+                     "select format('the time zone %s of the warehouse %s (%s) is not known here: its days are UTC',"
+                     " time_zone, to_identifier, name), 'install it (Debian: tzdata-legacy), or name another one in"
+                     " inventory.warehouses; see pg_timezone_names' from inventory.unknown_time_zones()");
     examine_missing_columns(findings, columns);
     examine_version(findings, connection);
     return ok;

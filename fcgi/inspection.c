@@ -29,7 +29,11 @@ const char inspection_query[] =
     " 'schema_problems' and has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute')"
     " union all select 'column', attname, format_type(atttypid, null), null from pg_catalog.pg_attribute"
     " join pg_catalog.pg_class as c on c.oid = attrelid join pg_catalog.pg_namespace as n on n.oid = relnamespace"
-    " where nspname = 'inventory' and relname = 'receipts' and attnum > 0 and not attisdropped";
+    " where nspname = 'inventory' and relname = 'receipts' and attnum > 0 and not attisdropped"
+    /* The history takes those columns only that it has too. */
+    " and exists (select from pg_catalog.pg_attribute as h join pg_catalog.pg_class as c on c.oid = h.attrelid"
+    " where relnamespace = n.oid and relname = 'receipt_revisions' and h.attname = pg_attribute.attname"
+    " and h.attnum > 0 and not h.attisdropped)";
 enum { KIND, NAME, VALUE, MORE };
 
 /* The timeline is that of the log which is written now: the control file has the former one until a checkpoint. */

@@ -355,12 +355,6 @@ begin
 
   return query
   select
-    'inventory.schema_objects is empty: nobody can tell whether triggers and functions are as they were deployed',
-    'Restore its rows from a backup; or, if sqitch verify is content, as receiptd_migrator run the calls of inventory.record_schema in sql/deploy.'
-  where not exists (select from inventory.schema_objects);
-
-  return query
-  select
     case
       when s.name is null then format('the %s %s is missing', o.kind, o.name)
       else format(
@@ -377,8 +371,9 @@ begin
     )
   from inventory.schema_objects as o
   left join inventory.schema_state as s on s.kind = o.kind and s.name = o.name
-  where
-    case
+  -- Those of the feed: inventory.schema_warnings.
+  where o.name not like '%tell\_%'
+    and case
       when o.kind = 'column' and not exists (
         select
         from pg_class
@@ -415,6 +410,7 @@ begin
     and t.tgenabled not in ('O', 'A')
     -- Off until somebody is erased.
     and t.tgname <> 'receipts_keep_erased'
+    and t.tgname not like '%tell\_%'
     and exists (select from inventory.schema_objects as o where o.kind = 'trigger' and o.name = t.tgname)
   union all
   select
@@ -441,23 +437,6 @@ begin
     and p.proowner <> n.nspowner
     and p.proowner is distinct from (select relowner from pg_class where oid = revisions_id);
 
-  return query
-  select
-    format('the foreign key receipt_revisions_receipts_fkey %s', case when c.oid is null then 'is missing' else 'is disabled' end),
-    case
-      when c.oid is null then 'Create it again as sql/deploy/receipt_revisions.sql has it.'
-      else 'alter table inventory.receipts enable trigger all; and the same for inventory.receipt_revisions.'
-    end
-  from (select) as once
-  left join pg_constraint as c
-    on c.conrelid = revisions_id and c.contype = 'f' and c.confrelid = receipts_id
-  where receipts_id is not null
-    and revisions_id is not null
-    and (
-      c.oid is null
-      or exists (select from pg_trigger where tgconstraint = c.oid and tgenabled not in ('O', 'A'))
-    );
-
   -- Columns that nobody fills
 
   return query
@@ -473,6 +452,7 @@ begin
     and a.attnotnull
     and not a.atthasdef
     and a.attidentity = ''
+    and exists (select from inventory.schema_objects)
     and not exists (
       select
       from inventory.schema_objects as o
@@ -607,8 +587,46 @@ exception
 end
 $$;
 
-revoke all on function inventory.record_schema(text, text[]), inventory.schema_problems() from public;
-grant execute on function inventory.schema_problems() to receiptd_writer, receiptd_reader;
+-- What the service goes on storing beside, though somebody misses something.
+create function inventory.schema_warnings()
+returns table (warning text, advice text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set quote_all_identifiers = off
+as $$
+  select
+    'inventory.schema_objects is empty: nobody can tell whether triggers and functions are as they were deployed',
+    'Restore its rows from a backup; or, if sqitch verify is content, as receiptd_migrator run the calls of inventory.record_schema in sql/deploy.'
+  where not exists (select from inventory.schema_objects)
+  union all
+  select
+    format(
+      'the trigger %s is %s: readers of inventory.changes_since, and reports, miss changes',
+      o.name, case when t.oid is null then 'missing' else 'disabled' end
+    ),
+    'Enable it, or create it again as sql/deploy/feed.sql has it; then let the readers copy inventory.receipts again.'
+  from inventory.schema_objects as o
+  left join pg_class as c on c.relname = 'receipts' and c.relnamespace = to_regnamespace('inventory')
+  left join pg_trigger as t on t.tgrelid = c.oid and t.tgname = o.name
+  where o.kind = 'trigger'
+    and o.name like '%tell\_%'
+    and t.tgenabled in ('O', 'A') is not true
+  union all
+  select
+    'the foreign key receipt_revisions_receipts_fkey is missing or disabled: a deleted receipt leaves its history behind',
+    'Enable it, or create it again as sql/deploy/receipt_revisions.sql has it.'
+  where not exists (
+    select
+    from pg_constraint as k
+    where k.conname = 'receipt_revisions_receipts_fkey'
+      and k.connamespace = to_regnamespace('inventory')
+      and not exists (select from pg_trigger where tgconstraint = k.oid and tgenabled not in ('O', 'A'))
+  )
+$$;
+
+revoke all on function inventory.record_schema(text, text[]), inventory.schema_problems(), inventory.schema_warnings() from public;
+grant execute on function inventory.schema_problems(), inventory.schema_warnings() to receiptd_writer, receiptd_reader;
 
 comment on table inventory.schema_objects is
   'Triggers, functions and columns as they were deployed, for inventory.schema_problems. Written by inventory.record_schema, which each change to the schema calls for the objects that it makes or changes.';
@@ -630,6 +648,8 @@ comment on function inventory.record_schema(text, text[]) is
   'Records the named triggers, functions or columns as they are now, for inventory.schema_problems; one that no longer exists is forgotten.';
 comment on function inventory.schema_problems() is
   'One row for each thing in this database that keeps the service from storing what it acknowledges: with the cause, and what to do. No rows: all is well. Privileges and row level security are judged for the role that asks. The service calls it at each connect and every few seconds, and answers 503 as long as there is a row.';
+comment on function inventory.schema_warnings() is
+  'One row for each thing in this database that somebody will miss, although it keeps the service from nothing: with the cause, and what to do. receiptd doctor shows them.';
 
 do $$
 begin

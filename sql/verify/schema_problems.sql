@@ -15,6 +15,7 @@ begin
     from unnest(array['receiptd_writer', 'receiptd_reader']) as role
     where (
       has_function_privilege(role, to_regprocedure('inventory.schema_problems()'), 'execute')
+      and has_function_privilege(role, to_regprocedure('inventory.schema_warnings()'), 'execute')
       and has_table_privilege(role, 'inventory.schema_objects', 'select')
       and has_table_privilege(role, 'inventory.schema_state', 'select')
     ) is not true
@@ -30,7 +31,7 @@ begin
     select format('%s runs with the rights of its owner, or without that search_path', oid::regprocedure)
     from pg_proc
     where pronamespace = 'inventory'::regnamespace
-      and proname in ('record_schema', 'schema_problems')
+      and proname in ('record_schema', 'schema_problems', 'schema_warnings')
       and (not prosecdef and proconfig = array['search_path=pg_catalog, pg_temp', 'quote_all_identifiers=off']) is not true
     union all
     select format('the %s %s is not recorded', kind, name)

@@ -108,6 +108,8 @@ select set_eq(
       ('schema_state', 'receiptd_reader', 'select'),
       ('schema_problems()', 'receiptd_writer', 'execute'),
       ('schema_problems()', 'receiptd_reader', 'execute'),
+      ('schema_warnings()', 'receiptd_writer', 'execute'),
+      ('schema_warnings()', 'receiptd_reader', 'execute'),
       ('purge()', 'receiptd_purger', 'execute'),
       ('purge_portion()', 'receiptd_purger', 'execute')
   $$,

@@ -243,6 +243,7 @@ select functions_are(
     'totals_counted_at',
     'record_schema',
     'schema_problems',
+    'schema_warnings',
     'known_time_zone',
     'unknown_time_zones',
     'content_columns',
