@@ -27,10 +27,9 @@ line() {
 
 @test "an outage: what came again is not listed, what did not is, and what nginx answered is told" {
     local before=$EPOCHSECONDS
-    local_instance missing start RECEIPTD_DEADLINE_MS=300
-    eventually 10 post_is_stored "$unit-first"
     post "$(receipt "$unit-old")"
     expect 201 created
+    local_instance missing start RECEIPTD_DEADLINE_MS=300
     kill -INT "$(head -n 1 "$state/pgdata/postmaster.pid")"
     eventually 10 test ! -e "$state/pgdata/postmaster.pid"
     for name in lost back old "with \"quotes\" é"; do
@@ -71,12 +70,11 @@ line() {
 
     # They come, and nothing is missing.
     for name in lost old "with \"quotes\" é"; do
-        post "$(receipt "$unit-$name" '.sku = "newer"')"
-        [[ $code == 20[01] ]]
+        eventually 10 post_is_stored "$unit-$name"
     done
     missing "${logs[@]}"
     [[ $status == 0 && ${lines[0]} == 'Missing: 0 of 0 '* ]]
-    ((EPOCHSECONDS - before < 120))
+    ((EPOCHSECONDS - before < 600))
     local_instance missing start
 }
 
