@@ -10,6 +10,7 @@ readonly faults_to_draw=(
     reload_nginx reload_keys cut_connections cut_after_commits hold_answer burst
     lock lock_revisions lock_rejections lock_some_rows fsync_off commit_unflushed commit_unflushed_for_role
     stall_log slow_clients by_hand
+    triggers_off triggers_off_by_setting row_security warnings warnings_hidden no_standby wait_cancelled publish_all
 )
 
 setup() {
@@ -103,6 +104,65 @@ commit_unflushed_for_role() {
 crash_perhaps() {
     sleep "0.$(($1 % 9 + 1))"
     (($1 % 2)) || { stop_postgresql immediate && start_postgresql; }
+}
+
+# What a DBA leaves behind for a moment. A lock that is not available is another draw's.
+triggers_off() {
+    sql "set lock_timeout = '2s'; alter table inventory.receipts disable trigger receipts_keep_revision" || return 0
+    sleep "0.$(($1 % 9 + 1))"
+    sql "alter table inventory.receipts enable trigger receipts_keep_revision"
+}
+
+triggers_off_by_setting() {
+    set_postgresql session_replication_role replica
+    sleep "0.$(($1 % 9 + 1))"
+    set_postgresql session_replication_role origin
+}
+
+row_security() {
+    sql "set lock_timeout = '2s'; alter table inventory.receipts enable row level security" || return 0
+    sleep "0.$(($1 % 9 + 1))"
+    sql "alter table inventory.receipts disable row level security"
+}
+
+warnings() {
+    sql "set lock_timeout = '2s';
+        create or replace function public.warns() returns trigger language plpgsql as \$\$
+            begin raise warning 'merchant of % is not in the list', new.unit_identifier; return new; end \$\$;
+        create or replace trigger warns before insert or update on inventory.receipts
+            for each row execute function public.warns()" || return 0
+    sleep "$(($1 % 3)).5"
+    sql "drop trigger warns on inventory.receipts"
+}
+
+warnings_hidden() {
+    sql "alter role receiptd_writer set client_min_messages = error"
+    terminate_sessions
+    sleep "0.$(($1 % 9 + 1))"
+    sql "alter role receiptd_writer set client_min_messages = warning"
+    terminate_sessions
+}
+
+# Commits wait until the name is taken away.
+no_standby() {
+    set_postgresql synchronous_standby_names missing
+    sleep "$(($1 % 4)).5"
+    set_postgresql synchronous_standby_names ''
+}
+
+# Those that wait are cancelled: committed, and not acknowledged.
+wait_cancelled() {
+    set_postgresql synchronous_standby_names missing
+    sleep "0.$(($1 % 9 + 1))"
+    sql "select count(pg_cancel_backend(pid)) $of_workers and wait_event = 'SyncRep'" >/dev/null
+    sleep "0.$(($1 % 9 + 1))"
+    set_postgresql synchronous_standby_names ''
+}
+
+publish_all() {
+    sql "set client_min_messages = error; create publication everything for all tables"
+    sleep "$(($1 % 2)).5"
+    sql "drop publication everything"
 }
 
 # Nobody reads what a worker logs.
@@ -213,6 +273,7 @@ play() {
     eventually 60 ended "$follower"
     differing=$(compare_readers)
     say "followed: $(sql "select count(*) || ' rows, ' || (select counted_at from inventory.totals_state) from reader.copy")"
+    versions_are_kept || { say 'a version is missing in the history' && return 1; }
     [[ -z $differing ]] || { say "${differing:0:2000}" && return 1; }
     rm -f "$BATS_TEST_TMPDIR"/record.*
 }

@@ -105,14 +105,6 @@ says_all() {
     versions_are_kept
 }
 
-# Of each receipt, as many as it was revised times. Without a table inventory.receipts that is nothing.
-versions_are_kept() {
-    [[ $(sql "select count(*) from inventory.receipts as r where r.revision <>
-        (select count(*) from inventory.receipt_revisions as v
-         where (v.program_identifier, v.asn_number, v.unit_identifier)
-            = (r.program_identifier, r.asn_number, r.unit_identifier))") == 0 ]]
-}
-
 @test "a trigger of the DBA's that warns changes nothing; the log has it once, the metrics count it" {
     local warnings
     does "create function public.warns() returns trigger language plpgsql as \$\$

@@ -258,6 +258,14 @@ end_sessions() {
         and backend_type = 'client backend'" >/dev/null
 }
 
+# versions_are_kept: of each receipt there are as many former versions as it was revised times.
+versions_are_kept() {
+    [[ $(sql "select count(*) from inventory.receipts as r where r.revision <>
+        (select count(*) from inventory.receipt_revisions as v
+         where (v.program_identifier, v.asn_number, v.unit_identifier)
+            = (r.program_identifier, r.asn_number, r.unit_identifier))") == 0 ]]
+}
+
 # lock_table SECONDS [STATEMENT]: a DBA's lock, in the background; after the statement it is given up.
 lock_table() {
     in_background sql "begin; lock table inventory.receipts in access exclusive mode; select pg_sleep($1);
