@@ -1829,6 +1829,72 @@ static void what_hangs_past_its_deadline_is_noticed(void **state) {
     }
 }
 
+static struct standstill read_standstill(void) {
+    struct standstill standstill;
+    group_commit_read_standstill(group_commit, &standstill);
+    return standstill;
+}
+
+/* Whether nothing was stored for about so many seconds; 0: it is none at all, once the thread that stored is done. */
+static bool stands_still_for(int seconds) {
+    int64_t us;
+    while ((us = read_standstill().us) != 0 && seconds == 0 && us < US_PER_S)
+        usleep(1000);
+    return seconds == 0 ? us == 0 : us >= seconds * US_PER_S && us < (seconds + 5) * US_PER_S;
+}
+
+static void a_standstill_lasts_from_the_first_delivery_that_waits_until_one_is_stored(void **state) {
+    (void)state;
+    for (int rejected = 0; rejected < 2; rejected++) {
+        struct fake_store *fake = &stores[rejected ? REJECTED : 0];
+        prepare(NULL);
+        start(64, 1024, 1);
+        expect_row(stands_still_for(0), "%d: nothing waits", rejected);
+        set_closed(fake, true);
+        rejected ? submit_rejected("a", LONG_MS) : submit("a", LONG_MS);
+        wait_for_call(fake, 1);
+        skip_ms(7000);
+        expect_row(stands_still_for(7) && !read_standstill().failure, "%d: it is being stored", rejected);
+        rejected ? submit_rejected("b", LONG_MS) : submit("b", LONG_MS);
+        skip_ms(3000);
+        expect_row(stands_still_for(10), "%d: another one waits", rejected);
+        set_closed(fake, false);
+        wait_for_done(2);
+        expect_row(stands_still_for(0), "%d: all is stored", rejected);
+        finish();
+    }
+    end_table();
+}
+
+static void a_503_is_a_standstill_until_something_is_stored_or_for_a_minute(void **state) {
+    (void)state;
+    for (int later = 0; later < 2; later++) {
+        prepare(NULL);
+        stores[0].then = STORE_FAILED;
+        start(64, 1024, 1);
+        submit("a", 150);
+        wait_for_done(1);
+        struct standstill standstill = read_standstill();
+        expect_row(standstill.failure && strcmp(standstill.failure, "failed") == 0 &&
+                       strcmp(standstill.sqlstate, "57P01") == 0,
+                   "%d: %s %s", later, standstill.failure, standstill.sqlstate);
+        skip_ms(50000);
+        expect_row(stands_still_for(50), "%d: nothing was stored since", later);
+        if (later) {
+            skip_ms(11000);
+        } else {
+            pthread_mutex_lock(&stores[0].lock);
+            stores[0].then = STORE_OK;
+            pthread_mutex_unlock(&stores[0].lock);
+            submit("b", LONG_MS);
+            wait_for_done(2);
+        }
+        expect_row(stands_still_for(0), "%d: it is over", later);
+        finish();
+    }
+    end_table();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_lone_delivery_is_committed_at_once, prepare),
@@ -1881,6 +1947,8 @@ int main(void) {
         cmocka_unit_test_setup(a_slow_batch_holds_up_nothing, prepare),
         cmocka_unit_test_setup(who_works_has_stored_all_when_it_returns, prepare),
         cmocka_unit_test_setup(what_hangs_past_its_deadline_is_noticed, prepare),
+        cmocka_unit_test_setup(a_standstill_lasts_from_the_first_delivery_that_waits_until_one_is_stored, prepare),
+        cmocka_unit_test_setup(a_503_is_a_standstill_until_something_is_stored_or_for_a_minute, prepare),
         cmocka_unit_test_setup(free_without_work_frees_the_stores, prepare),
     };
     return cmocka_run_group_tests_name("group_commit", tests, NULL, NULL);
