@@ -24,13 +24,24 @@ set_as_user() {
     ((EUID != 0)) || as_user=(setpriv --reuid="$1" --regid="$(id -g "$1")" --init-groups)
 }
 
-# await SECONDS COMMAND...: tries until it succeeds; fails when it does not within the time.
+# put_programs_first VERSION: PostgreSQL's own programs (find_postgresql) and the system's python3 come first in PATH, not
+# Debian's psql, which is a script in Perl, or a python3 that a version manager picks at each start.
+put_programs_first() {
+    find_postgresql "$1" || :
+    export PATH=${pg_bin:+$pg_bin:}/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+}
+
+# await SECONDS COMMAND...: tries until it succeeds; fails when it does not within the time. Each pause is a tenth of the
+# time that has passed: short where that matters, and few tries, which are processes mostly, where it takes long.
 await() {
-    local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000))
+    local now begun=${EPOCHREALTIME/[.,]/} deadline_us=$(($1 * 1000000)) passed_us pause_us pause
     shift
     until "$@"; do
-        ((${EPOCHREALTIME/[.,]/} <= deadline)) || return 1
-        sleep 0.02
+        now=${EPOCHREALTIME/[.,]/} passed_us=$((now - begun))
+        ((passed_us <= deadline_us)) || return 1
+        pause_us=$((passed_us < 200000 ? 20000 : passed_us < 5000000 ? passed_us / 10 : 500000))
+        printf -v pause 0.%06d "$pause_us"
+        sleep "$pause"
     done
 }
 

@@ -46,7 +46,7 @@ neither_ready() {
 }
 
 @test "all is well: none; a rejected delivery: that one" {
-    eventually 15 both_ready
+    eventually both_ready
     figures before
     deliver_some well
     figures after
@@ -57,7 +57,7 @@ neither_ready() {
 
 @test "a worker that is killed, or hangs, and does not come back: the other one does the work" {
     local pid
-    eventually 15 both_ready
+    eventually both_ready
     # Who would start it again.
     kill -STOP "$(<"$state/run/worker-1.supervisor.pid")"
     figures before
@@ -72,15 +72,15 @@ neither_ready() {
     figures after
     fires ReceiptdWorkerAway
     kill -CONT "$(<"$state/run/worker-1.supervisor.pid")"
-    eventually 10 new_worker 1 "$pid"
+    eventually new_worker 1 "$pid"
 }
 
 @test "the database is stopped: no worker is ready, and the sender is told 503" {
-    eventually 15 both_ready
+    eventually both_ready
     deliver_some before
     figures before
     kill -INT "$(head -n 1 "$state/pgdata/postmaster.pid")"
-    eventually 25 neither_ready
+    eventually neither_ready
     deliver_some stopped
     [[ $code == 503 ]]
     figures after

@@ -258,8 +258,8 @@ initial_condition invalid_value' ]]
     id=$(header X-Request-Id)
     [[ $(sql "select replace(request_id::text, '-', '') from receipts where unit_identifier = :'unit'" \
         unit="$unit") == "$id" ]]
-    eventually 3 grep -q "request_id=$id .*status=201" "$state"/log/worker-1.log "$state"/log/worker-2.log
-    eventually 3 grep -q "request_id=$id .*status=201" "$state/log/nginx-receiptd.log"
+    eventually grep -q "request_id=$id .*status=201" "$state"/log/worker-1.log "$state"/log/worker-2.log
+    eventually grep -q "request_id=$id .*status=201" "$state/log/nginx-receiptd.log"
 }
 
 @test "a request id of the sender's own counts for nothing" {

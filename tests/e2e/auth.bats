@@ -127,7 +127,7 @@ rows() {
         echo '}'
     } >>"$config"
     reload_nginx
-    eventually 10 answers_401 "$url"
+    eventually answers_401 "$url"
     request "$url" -H 'Content-Type: application/json' -u optoro:wrong --data-binary "$data"
     expect 401 # nginx's own
     [[ ! -s $body && $(header WWW-Authenticate) == 'Basic realm="receipts"' ]]

@@ -119,7 +119,7 @@ handed_over() {
     "${worker_env[@]}" python3 "$e2e/peers.py" hand_over "$1" "$socket" "$WORKER" \
         >"$BATS_TEST_TMPDIR/log" 2>&1 3>&- &
     worker=$!
-    eventually 10 grep -q ' serves on the socket it was given' "$BATS_TEST_TMPDIR/log"
+    eventually grep -q ' serves on the socket it was given' "$BATS_TEST_TMPDIR/log"
 }
 
 @test "the socket is taken from descriptor 0 or from systemd, and stays when the worker ends" {
@@ -150,14 +150,14 @@ is_accepted() {
     receipt "stuck-$BATS_TEST_NUMBER" |
         python3 "$root/tests/faults/sockets.py" "$socket" deliver 1 >/dev/null 2>&1 3>&- &
     local delivery=$!
-    eventually 10 is_accepted
+    eventually is_accepted
     # And read.
     sleep 0.5
     kill "$worker"
-    eventually 5 grep -q 'msg=draining' "$BATS_TEST_TMPDIR/log"
+    eventually grep -q 'msg=draining' "$BATS_TEST_TMPDIR/log"
     kill -0 "$worker"
     kill "$worker"
-    eventually 1 ended "$worker"
+    eventually ended "$worker"
     local ended_with=0
     wait "$worker" || ended_with=$?
     [[ $ended_with == 143 ]]

@@ -8,25 +8,99 @@ root=$(realpath "$e2e/../..")
 # shellcheck source=../../deploy/shared.bash
 source "$root/deploy/shared.bash"
 
+# How long is waited for what has to come, in seconds.
+patience_s=${PATIENCE_S:-240}
+
 # local_instance NAME COMMAND... [NAME=VALUE...]: deploy/local in the state folder of that name.
 local_instance() {
     instance_in "$E2E_SCRATCH/instances/$1" "${@:2}"
 }
 
-# start_instance NAME [NAME=VALUE...]: an instance with these settings.
+# start_instance NAME [NAME=VALUE...]: an instance with these settings. Those that the file gives it (setup_file) are the
+# ones that it gets again when it has to be replaced.
 start_instance() {
     local name=$1
     shift
+    [[ ${BATS_TEST_NAME-} ]] || printf '%s\0' "$@" >"$E2E_SCRATCH/instances/$name.settings"
     local_instance "$name" start "$@"
 }
 
-# use_instance NAME: sets what a client needs, and state, the folder.
+# use_instance NAME: sets what a client needs, and state, the folder. A test gets an instance that is whole: another one, if
+# the last test that used it has failed, or something of it does not run.
 use_instance() {
     state=$E2E_SCRATCH/instances/$1
+    if [[ ${BATS_TEST_NAME-} ]]; then
+        is_whole || replace_instance "$1"
+        : >"$state.used"
+    fi
     set -a
     # shellcheck source=/dev/null
     source "$state/env"
     set +a
+}
+
+is_whole() {
+    local file
+    [[ ! -e $state.used ]] || return
+    for file in pgdata/postmaster run/worker-1.supervisor run/worker-1 run/worker-2.supervisor run/worker-2 run/nginx; do
+        runs "$state/$file.pid" || return
+    done
+}
+
+# runs FILE: whether the process whose id is in the file runs, and is not stopped.
+runs() {
+    local pid stat
+    { read -r pid <"$1" && read -r stat <"/proc/$pid/stat"; } 2>/dev/null && [[ ${stat##*) } != [TtZX]* ]]
+}
+
+# replace_instance NAME: nothing of what it was, and the settings that the file has given it.
+replace_instance() {
+    local settings=()
+    echo "$1 is not whole, and is replaced"
+    signal_all KILL "$state"
+    eventually none_of "$state"
+    rm -rf "$state" "$state.used"
+    [[ ! -s $state.settings ]] || mapfile -d '' -t settings <"$state.settings"
+    local_instance "$1" start "${settings[@]}"
+}
+
+# processes_of FOLDER: those that work in it or were started with it.
+processes_of() {
+    local process
+    for process in /proc/[0-9]*; do
+        if [[ $(readlink "$process/cwd" 2>/dev/null) == "$1"/* ]] || grep -qsaF -- "$1/" "$process/cmdline"; then
+            echo "${process#/proc/}"
+        fi
+    done
+}
+
+none_of() {
+    [[ -z $(processes_of "$1") ]]
+}
+
+# signal_all SIGNAL FOLDER: to those processes.
+signal_all() {
+    local pid
+    for pid in $(processes_of "$2"); do
+        kill "-$1" "$pid" 2>/dev/null || :
+    done
+}
+
+# Every test has this teardown, which runs the one of its file. What a failed test has started, stopped or changed is not
+# for the next one: its instances stay marked as used (see use_instance).
+if ! declare -F teardown_of_file >/dev/null; then
+    eval "$(declare -f teardown | sed '1s/teardown/teardown_of_file/')"
+fi
+teardown() {
+    local status=0 passed=${BATS_TEST_COMPLETED-}${BATS_TEST_SKIPPED-}
+    [[ $passed ]] || signal_all CONT "$E2E_SCRATCH/instances"
+    teardown_of_file || status=$?
+    if [[ $passed && $status == 0 ]]; then
+        rm -f "$E2E_SCRATCH"/instances/*.used
+    else
+        jobs -p | xargs -r kill -KILL 2>/dev/null || :
+    fi
+    return "$status"
 }
 
 stop_instance() {
@@ -39,9 +113,12 @@ worker_pid() {
     read -r pid <"$state/run/worker-$1.pid" && echo "$pid"
 }
 
-# eventually SECONDS COMMAND...: as await, but says what failed.
+# eventually COMMAND...: waits until it succeeds. What is waited for comes soon, or as soon as the machine gets to it; the
+# end is for what does not come at all.
 eventually() {
-    await "$@" || { echo "not within time: ${*:2}" && return 1; }
+    # How many seconds it may take is not for a test to say; some do.
+    [[ $1 != [0-9]* ]] || shift
+    await "$patience_s" "$@" || { echo "not within $patience_s s: $*" && return 1; }
 }
 
 # new_worker N OLD_PID: whether worker N is another process by now, and serves.
@@ -68,7 +145,7 @@ change_sharing() {
     sed -i "$2" "$configuration"
     [[ $(<"$configuration") != "$before" ]] || return 0
     reload_nginx
-    eventually 10 shares "$1"
+    eventually shares "$1"
 }
 
 # reload_nginx: nginx of the instance in use reads its configuration anew, and none of the processes that it had before
@@ -79,7 +156,7 @@ reload_nginx() {
     master=$(<"$state/run/nginx.pid")
     read -ra old <"/proc/$master/task/$master/children" || : # it has no end of line
     kill -HUP "$master"
-    eventually 10 take_no_more "${old[@]}"
+    eventually take_no_more "${old[@]}"
 }
 
 # take_no_more PID...: these processes of nginx have ended, or are about to.
@@ -111,8 +188,9 @@ padded() {
     printf '%s' "${bare/\"padding\":\"\"/\"padding\":\"$(printf '%*s' $(($1 - ${#bare})) '' | tr ' ' x)\"}"
 }
 
+# connects SOCKET: whether somebody listens on it, which is a flag of the kernel's (__SO_ACCEPTCON), without being a client.
 connects() {
-    python3 "$e2e/peers.py" connect "$1" 2>/dev/null
+    grep -q "^[^ ]* [^ ]* [^ ]* 00010000 .* $(realpath -m -- "$1")\$" /proc/net/unix
 }
 
 ended() {
@@ -121,18 +199,24 @@ ended() {
 
 # receipt UNIT [JQ FILTER]: the vendor's example under that unit_identifier, changed by the filter.
 receipt() {
-    jq -c --arg unit "$1" '.unit_identifier = $unit | '"${2:-.}" "$root/deploy/sample.json"
+    local text
+    if (($# == 1)) && [[ $1 != *[!A-Za-z0-9._-]* ]]; then
+        # As jq would do it, which takes longer to start than all else that a delivery takes.
+        text=$(<"$E2E_SCRATCH/receipt")
+        printf '%s\n' "${text/@UNIT@/$1}"
+    else
+        jq -c --arg unit "$1" '.unit_identifier = $unit | '"${2:-.}" "$root/deploy/sample.json"
+    fi
 }
 
 # request [CURL ARGUMENT...]: sets code and result, and leaves the answer in the files head and body.
 request() {
-    head=$BATS_TEST_TMPDIR/head body=$BATS_TEST_TMPDIR/body
+    head=$BATS_TEST_TMPDIR/head body=$BATS_TEST_TMPDIR/body result=
     rm -f "$head" "$body"
-    code=$(curl -q -sS --noproxy '*' --max-time 60 --cacert "$RECEIPTD_CACERT" -D "$head" -o "$body" -w '%{http_code}' \
-        -H 'Expect:' "$@" 3>&-)
+    code=$(curl -q -sS --noproxy '*' --max-time "$patience_s" --cacert "$RECEIPTD_CACERT" -D "$head" -o "$body" \
+        -w '%{http_code}' -H 'Expect:' "$@" 3>&-)
     [[ -e $body ]] || : >"$body"
-    result=$(grep -a -o '"result":"[a-z]*"' "$body" || :)
-    result=${result#*:\"} result=${result%\"}
+    [[ ! $(<"$body") =~ '"result":"'([a-z]*)'"' ]] || result=${BASH_REMATCH[1]}
 }
 
 # post BODY [CURL ARGUMENT...]: a delivery with the key.
@@ -148,22 +232,33 @@ header() {
     sed -n "s/^$1: *\(.*\)\r\$/\1/Ip" "$head"
 }
 
+# An answer's body as the contract has it: what stands between quotation marks, one error, and all of it.
+readonly answer_text='"([^"\\[:cntrl:]]|\\["\\/bfnrt]|\\u[0-9a-f]{4})*"'
+readonly answer_error="\\{\"field\": ?$answer_text, ?\"code\": ?$answer_text\\}"
+readonly answer_form="^\\{\"message\": ?$answer_text(, ?\"result\": ?\"([a-z]*)\")?(, ?\"errors\": ?\\[$answer_error(, ?$answer_error)*\\])?(, ?\"request_id\": ?\"([^\"]*)\")?\\}\$"
+
 # expect CODE [RESULT]: of the last answer; shows it when it is another. Also what every answer has to be like.
 expect() {
+    local id
     if [[ $code != "$1" || $result != "${2-}" ]]; then
         echo "expected $*, got $code $result:"
         cat "$head" "$body"
         return 1
     fi
-    [[ $(header X-Request-Id) =~ ^[0-9a-f]{32}$ ]]
+    id=$(header X-Request-Id)
+    [[ $id =~ ^[0-9a-f]{32}$ ]]
     if [[ -s $body ]]; then
         [[ $(header Content-Type) == application/json ]]
-        [[ $(header Content-Length) == $(wc -c <"$body") ]]
-        jq -e --arg id "$(header X-Request-Id)" \
-            '(.message | type == "string") and (.request_id // $id) == $id and (.result // "") == $ARGS.positional[0]' \
-            "$body" --args "${2-}" >/dev/null
+        [[ $(header Content-Length) == $(stat -c %s "$body") ]]
+        is_answer "$id" "${2-}" || { echo "no answer of $id: $(<"$body")" && return 1; }
     fi
     [[ $code != 5* ]] || [[ $(header Retry-After) =~ ^[1-9][0-9]*$ ]]
+}
+
+# is_answer ID RESULT: whether the last body has the contract's form, and that id, if any, and that result.
+is_answer() {
+    [[ $(<"$body") =~ $answer_form ]] || return
+    [[ ${BASH_REMATCH[3]} == "$2" && ${BASH_REMATCH[-1]:-$1} == "$1" ]]
 }
 
 # sql QUERY [NAME=VALUE...]: as the administrator; :'NAME' in the query is the value.
@@ -229,7 +324,7 @@ start_worker() {
     # shellcheck disable=SC2153 # WORKER is the program, worker its process
     "${worker_env[@]}" "${settings[@]}" "$WORKER" "$@" </dev/null >/dev/null 2>"$worker_log" 3>&- &
     worker=$!
-    eventually 10 grep -qs ' serves on ' "$worker_log"
+    eventually grep -qs ' serves on ' "$worker_log"
 }
 
 # end_worker: SIGTERM to the worker that start_worker started; its exit status.

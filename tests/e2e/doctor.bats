@@ -114,7 +114,7 @@ certificate,endpoint,database,durability,cluster,schema,schema,connections,conne
     finds FAIL socket 'there is no such socket'
     start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$socket"
     chmod 666 "$socket"
-    eventually 10 doctor_says_ready "$socket"
+    eventually doctor_says_ready "$socket"
     finds warn socket 'mode 0666'
     # The request goes to others.
     finds FAIL endpoint 'none of these workers was asked'
@@ -136,7 +136,7 @@ certificate,endpoint,database,durability,cluster,schema,schema,connections,conne
     # One of another version, and what is no FastCGI.
     for answering in $'{"ready":true}\nreceiptd_info{version="0.0.9"} 1' -; do
         python3 "$e2e/peers.py" answer "$socket" "$answering" 3>&- &
-        eventually 10 connects "$socket"
+        eventually connects "$socket"
         doctor -- "$socket"
         kill $!
         rm "$socket"
@@ -181,7 +181,7 @@ doctor_says_ready() {
         -out "$BATS_TEST_TMPDIR/certificate" 2>/dev/null
     openssl s_server -quiet -www -accept 127.0.0.1:0 -key "$BATS_TEST_TMPDIR/key" -cert "$BATS_TEST_TMPDIR/certificate" \
         >"$BATS_TEST_TMPDIR/s_server" 2>&1 3>&- &
-    eventually 10 listens $!
+    eventually listens $!
     port=$(listens $!)
     doctor "RECEIPTD_URL=https://localhost:$port/" "RECEIPTD_CACERT=$BATS_TEST_TMPDIR/certificate"
     finds warn certificate 'for localhost *.example.com, '

@@ -35,7 +35,7 @@ fastcgi() {
 
 @test "SIGTERM: what has reached the worker is stored and answered, and it ends with status 0" {
     sql 'begin; lock table inventory.receipts in access exclusive mode; select pg_sleep(1); commit' >/dev/null &
-    eventually 5 receipts_locked
+    eventually receipts_locked
     fastcgi drain_answers "$worker"
     wait "$worker"
     [[ ! -e $BATS_TEST_TMPDIR/socket ]]
@@ -95,14 +95,14 @@ without_buffering() {
         sed 's,/inventory_receipt {,/unbuffered {,; s/request_buffering on/request_buffering off/' >"$config.more"
     cat "$config.more" >>"$config"
     reload_nginx
-    eventually 10 unbuffered
+    eventually unbuffered
 }
 
 # Its configuration is as it was.
 with_buffering() {
     rm "$state/nginx/receiptd-server.conf.more"
     start_instance shared RECEIPTD_THREADS=2
-    eventually 10 not_unbuffered
+    eventually not_unbuffered
 }
 
 not_unbuffered() {

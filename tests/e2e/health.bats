@@ -26,7 +26,7 @@ figure() {
     for who in '' 1/ 2/; do
         get "${who}live"
         [[ $code == 200 && $(<"$body") == '{"live":true}' ]]
-        eventually 10 is_ready "$who"
+        eventually is_ready "$who"
     done
     get 3/live
     [[ $code == 503 ]]
@@ -93,8 +93,8 @@ post_to_page() {
     # A new worker asks at once.
     pid=$(worker_pid 1)
     kill "$pid"
-    eventually 10 new_worker 1 "$pid"
-    eventually 10 is_figure "$silent" 50
+    eventually new_worker 1 "$pid"
+    eventually is_figure "$silent" 50
     python3 "$e2e/metrics.py" "$body"
     (($(figure receiptd_totals_counted_timestamp_seconds | cut -d. -f1) > EPOCHSECONDS - 60))
     sql 'delete from receipts where to_identifier = 77; select refresh_totals()' >/dev/null
@@ -142,13 +142,13 @@ is_figure() {
     end_worker
     sql 'begin; drop function inventory.schema_version(); select pg_sleep(0.1); commit'
     start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$BATS_TEST_TMPDIR/socket"
-    eventually 10 page_says 'the schema is version 0, and has to be 1'
+    eventually page_says 'the schema is version 0, and has to be 1'
     # It serves all the same.
     [[ $(python3 "$root/tests/faults/sockets.py" "$BATS_TEST_TMPDIR/socket" post "$(receipt "old-$EPOCHREALTIME")") == 201 ]]
     sql "begin; $(sed -n '/^create function/,/^comment/p' "$root/sql/deploy/schema_version.sql" | sed '$d')
         comment on function inventory.schema_version() is 'x';
         alter function inventory.schema_version() owner to receiptd_owner; commit"
-    eventually 10 page_says '"ready":true'
+    eventually page_says '"ready":true'
 }
 
 page() {
@@ -163,14 +163,14 @@ page_says() {
     set_worker_env
     python3 "$e2e/peers.py" notices "$BATS_TEST_TMPDIR/notify" >"$BATS_TEST_TMPDIR/notices" 3>&- &
     local notices=$!
-    eventually 5 test -S "$BATS_TEST_TMPDIR/notify"
+    eventually test -S "$BATS_TEST_TMPDIR/notify"
     start_worker "$BATS_TEST_TMPDIR/log" NOTIFY_SOCKET="$BATS_TEST_TMPDIR/notify" WATCHDOG_USEC=400000 -- \
         --listen "$BATS_TEST_TMPDIR/socket"
-    eventually 10 grep -qx 'STATUS=ready; 0 deliveries wait' "$BATS_TEST_TMPDIR/notices"
-    eventually 5 grep -qx 'WATCHDOG=1' "$BATS_TEST_TMPDIR/notices"
+    eventually grep -qx 'STATUS=ready; 0 deliveries wait' "$BATS_TEST_TMPDIR/notices"
+    eventually grep -qx 'WATCHDOG=1' "$BATS_TEST_TMPDIR/notices"
     kill -HUP "$worker"
-    eventually 5 grep -qx 'RELOADING=1' "$BATS_TEST_TMPDIR/notices"
+    eventually grep -qx 'RELOADING=1' "$BATS_TEST_TMPDIR/notices"
     end_worker
-    eventually 5 grep -qx 'STOPPING=1' "$BATS_TEST_TMPDIR/notices"
+    eventually grep -qx 'STOPPING=1' "$BATS_TEST_TMPDIR/notices"
     kill "$notices"
 }

@@ -22,7 +22,7 @@ set_keys() {
         kill -HUP "$(worker_pid "$n")"
     done
     for n in 1 2; do
-        eventually 5 has_read "$n"
+        eventually has_read "$n"
     done
 }
 
@@ -50,14 +50,14 @@ with_key() {
     expect 401
 
     load_in_background --seconds 1.5 --connections 8 --flawless
-    eventually 10 test -s "$record"
+    eventually test -s "$record"
     { cat "$BATS_TEST_TMPDIR/keys" && echo "$line"; } | set_keys
     with_key "$key"
     expect 201 created
     finish_load
 
     RECEIPTD_API_KEY=$key load_in_background --seconds 1.5 --connections 8 --flawless
-    eventually 10 test -s "$record"
+    eventually test -s "$record"
     echo "$line" | set_keys
     with_key "$old"
     expect 401

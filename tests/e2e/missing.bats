@@ -31,7 +31,7 @@ line() {
     expect 201 created
     local_instance missing start RECEIPTD_DEADLINE_MS=300
     kill -INT "$(head -n 1 "$state/pgdata/postmaster.pid")"
-    eventually 10 test ! -e "$state/pgdata/postmaster.pid"
+    eventually test ! -e "$state/pgdata/postmaster.pid"
     for name in lost back old "with \"quotes\" é"; do
         post "$(receipt "$unit-$name" '.sku = "newer"')"
         expect 503
@@ -40,15 +40,15 @@ line() {
     expect 503
     lost=$(header X-Request-Id)
     local_instance missing start RECEIPTD_DEADLINE_MS=300
-    eventually 10 post_is_stored "$unit-back"
+    eventually post_is_stored "$unit-back"
     # nginx by itself: no worker is there.
     kill -STOP "$(<"$state/run/worker-1.supervisor.pid")" "$(<"$state/run/worker-2.supervisor.pid")"
     kill -KILL "$(worker_pid 1)" "$(worker_pid 2)"
     post "$(receipt "$unit-nobody")"
     [[ $code == 502 ]]
     kill -CONT "$(<"$state/run/worker-1.supervisor.pid")" "$(<"$state/run/worker-2.supervisor.pid")"
-    eventually 10 post_is_stored "$unit-later"
-    eventually 5 grep -q 'status=502' "$state/log/nginx-receiptd.log"
+    eventually post_is_stored "$unit-later"
+    eventually grep -q 'status=502' "$state/log/nginx-receiptd.log"
 
     missing "${logs[@]}"
     [[ $status == 1 && -z $stderr && ${#lines[@]} == 5 ]]

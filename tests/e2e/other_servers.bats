@@ -59,7 +59,7 @@ takes_receipts() {
             replaced=$((n / 10 % 2 + 1)) pid=$(worker_pid $((n / 10 % 2 + 1)))
             kill -TERM "$pid"
         fi
-        ((n % 10 != 9 || n < 10)) || eventually 10 new_worker "$replaced" "$pid"
+        ((n % 10 != 9 || n < 10)) || eventually new_worker "$replaced" "$pid"
         for try in {1..20}; do
             post "$(receipt "$unit-$n")"
             [[ $code == 5* ]] || break
@@ -89,7 +89,7 @@ listens() {
     } >"$folder/apache.conf"
     apache2 -f "$folder/apache.conf" -DFOREGROUND >"$folder/output" 2>&1 3>&- &
     server=$!
-    eventually 10 listens
+    eventually listens
     takes_receipts
 }
 
@@ -105,7 +105,7 @@ listens() {
     chmod 666 "$folder/error.log"
     lighttpd -D -f "$folder/lighttpd.conf" >"$folder/output" 2>&1 3>&- &
     server=$!
-    eventually 10 listens
+    eventually listens
     takes_receipts
 }
 

@@ -183,7 +183,7 @@ invalid() {
     post "$(receipt "$unit" 'del(.sku)')"
     expect 503
     [[ $(rejections) == 0 ]]
-    eventually 3 grep -q "request_id=$(header X-Request-Id) status=503 .* failure=" "$state"/log/worker-?.log
+    eventually grep -q "request_id=$(header X-Request-Id) status=503 .* failure=" "$state"/log/worker-?.log
     grep -q 'level=error msg="PostgreSQL: 42501 .*denied for table rejected_receipts' "$state"/log/worker-?.log
     sql 'grant insert on inventory.rejected_receipts to receiptd_writer'
     malformed
@@ -194,7 +194,7 @@ invalid() {
     psql -XAtq -c begin -c 'lock table inventory.rejected_receipts' -c "select 'locked'" -c 'select pg_sleep(60)' \
         >"$BATS_TEST_TMPDIR/locker" 2>&1 3>&- &
     local locker=$!
-    eventually 5 is_locked
+    eventually is_locked
     post "$(receipt "$unit" 'del(.sku)')"
     expect 503
     sql "select pg_terminate_backend(pid) from pg_locks
@@ -234,7 +234,7 @@ is_locked() {
     # logged REGEX: the line of the last answer.
     logged() {
         id=$(header X-Request-Id)
-        eventually 3 grep -qE "msg=delivery request_id=$id $1" "$state"/log/worker-?.log
+        eventually grep -qE "msg=delivery request_id=$id $1" "$state"/log/worker-?.log
         [[ $(cat "$state"/log/worker-?.log | grep -c "$id") == 1 ]]
     }
     post "$(receipt "$unit" '.sku = null | .upc = [] | .ot_user_login = "'"$secret"'" | .asin = "'"$secret"'"')"
@@ -295,7 +295,7 @@ is_locked() {
         "$example"
     : >"$sent"
     quarantined 400 '.message = "The body is empty."'
-    eventually 3 grep -q "request_id=$(header X-Request-Id) status=200 result=quarantined" "$state"/log/worker-?.log
+    eventually grep -q "request_id=$(header X-Request-Id) status=200 result=quarantined" "$state"/log/worker-?.log
     [[ $(count "$unit") == 0 ]]
 
     # The policy is for what is refused for good, and for nothing else.

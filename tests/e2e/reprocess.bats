@@ -309,10 +309,10 @@ kill_before_resolving() {
     psql -XAtq -c begin -c "select 'held' from inventory.rejected_receipts where request_id = '$1' for update" \
         -c 'select pg_sleep(60)' >"$BATS_TEST_TMPDIR/held" 2>&1 3>&- &
     holder=$!
-    eventually 5 grep -q held "$BATS_TEST_TMPDIR/held"
+    eventually grep -q held "$BATS_TEST_TMPDIR/held"
     "${reprocess[@]}" >/dev/null 2>&1 3>&- &
     pid=$!
-    eventually 5 waits_for_lock
+    eventually waits_for_lock
     kill -9 "$pid"
     # Its session first, which would get the lock and go on, not knowing that nobody listens any more.
     sql "select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -383,14 +383,14 @@ upsert_waits() {
     psql -XAtq -c begin -c 'lock table inventory.receipts in share mode' -c "select 'locked'" -c 'select pg_sleep(61)' \
         >"$BATS_TEST_TMPDIR/held" 2>&1 3>&- &
     local holder=$! poster pid
-    eventually 5 grep -q locked "$BATS_TEST_TMPDIR/held"
+    eventually grep -q locked "$BATS_TEST_TMPDIR/held"
     { post "$(receipt "$unit")"; echo "$code" >"$BATS_TEST_TMPDIR/told"; } &
     poster=$!
-    eventually 5 upsert_waits 'receiptd %'
+    eventually upsert_waits 'receiptd %'
     # It has looked at receipts when it waits, and found nothing.
     "${reprocess[@]}" >"$BATS_TEST_TMPDIR/output" 2>&1 3>&- &
     pid=$!
-    eventually 5 upsert_waits reprocess
+    eventually upsert_waits reprocess
     sql "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(61)'" >/dev/null
     wait "$holder" || :
     wait "$poster" "$pid"

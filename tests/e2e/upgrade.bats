@@ -64,7 +64,7 @@ program() {
     for n in 1 2; do
         before=$(worker_pid "$n")
         kill -TERM "$before"
-        eventually 10 new_worker "$n" "$before"
+        eventually new_worker "$n" "$before"
     done
 }
 
@@ -95,33 +95,33 @@ end_load() {
     begin_load
     schema deploy --verify
     program "$BATS_TEST_TMPDIR/receiptd"
-    eventually 10 runs "$newer_version" 2
+    eventually runs "$newer_version" 2
     schema revert -y --to @HEAD^
     program "$WORKER"
-    eventually 10 runs "$version" 1
+    eventually runs "$version" 1
     end_load
 }
 
 @test "the program first, then the schema; and back in the same order" {
     begin_load
     program "$BATS_TEST_TMPDIR/receiptd"
-    eventually 10 runs "$newer_version" 1
+    eventually runs "$newer_version" 1
     schema deploy --verify
     program "$WORKER"
-    eventually 10 runs "$version" 2
+    eventually runs "$version" 2
     schema revert -y --to @HEAD^
     # The worker that runs sees it within seconds.
-    eventually 10 runs "$version" 1
+    eventually runs "$version" 1
     end_load
 }
 
 @test "a schema that is older than the program needs: ready says so, and deliveries are stored all the same" {
     begin_load
     schema revert -y --to apply_once
-    eventually 10 is_ready false 'the schema is version 0, and has to be 1'
+    eventually is_ready false 'the schema is version 0, and has to be 1'
     run -2 "${worker_env[@]}" "$WORKER" doctor "$state/run/worker-1.sock" "$state/run/worker-2.sock"
     [[ $output == *"FAIL  schema         version 0, and this program needs 1"* ]]
     schema deploy --verify
-    eventually 10 is_ready true ''
+    eventually is_ready true ''
     end_load
 }

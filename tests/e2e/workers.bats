@@ -20,11 +20,11 @@ logged() {
 @test "a worker killed with -9 under load: another runs within two seconds, and no request fails" {
     local n old
     load_in_background --seconds 1000 --connections 8 --new 2 --again 1 --revise 1 --invalid 1 --flawless
-    eventually 10 test -s "$record"
+    eventually test -s "$record"
     for n in 1 2 1; do
         old=$(worker_pid "$n")
         kill -KILL "$old"
-        eventually "$seconds" new_worker "$n" "$old"
+        eventually new_worker "$n" "$old"
         sleep 0.3
     done
     kill "$load"
@@ -34,11 +34,11 @@ logged() {
 @test "a worker told to end under load: it ends with status 0, and both in turn are replaced without a failed request" {
     local n old ended
     load_in_background --seconds 1000 --connections 16 --new 2 --again 1 --revise 1 --malformed 1 --flawless
-    eventually 10 test -s "$record"
+    eventually test -s "$record"
     for n in 1 2; do
         old=$(worker_pid "$n") ended=$(logged "$n" 'worker ended.* status=0$')
         kill "$old"
-        eventually 30 new_worker "$n" "$old"
+        eventually new_worker "$n" "$old"
         (($(logged "$n" 'worker ended.* status=0$') == ended + 1))
         sleep 0.3
     done
@@ -52,16 +52,16 @@ logged() {
     env --default-signal=HUP "$root/deploy/keep-running" "$name" bash -c 'trap "echo HUP" HUP; trap "echo TERM; exit" TERM
         echo ready; while sleep 0.05; do :; done' >"$log" 2>&1 3>&- &
     supervisor=$!
-    eventually 10 grep -q ready "$log"
+    eventually grep -q ready "$log"
     [[ $(<"$name.supervisor.pid") == "$supervisor" ]]
     first=$(<"$name.pid")
     kill -KILL "$first"
-    eventually "$seconds" grep -q 'worker ended.* status=137' "$log"
-    eventually "$seconds" has_lines 2 ready "$log"
+    eventually grep -q 'worker ended.* status=137' "$log"
+    eventually has_lines 2 ready "$log"
     kill -HUP "$supervisor"
-    eventually 5 grep -q HUP "$log"
+    eventually grep -q HUP "$log"
     kill "$supervisor"
-    eventually 5 ended "$supervisor"
+    eventually ended "$supervisor"
     wait "$supervisor"
     [[ $(tail -n 1 "$log") == TERM && ! -e $name.pid && ! -e $name.supervisor.pid ]]
 }

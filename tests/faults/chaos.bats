@@ -261,7 +261,7 @@ play() {
     done
     rm -f "$proxy_folder/next"
     end_sessions
-    eventually 20 serves
+    eventually serves
     rm "$BATS_TEST_TMPDIR/following"
     kill "$load"
     for load in "$load $record" "${bursts[@]}"; do
@@ -270,7 +270,7 @@ play() {
         say "$(tr '\n' ' ' <"$record.result")"
     done
     [[ $fault != failed ]]
-    eventually 60 ended "$follower"
+    eventually ended "$follower"
     differing=$(compare_readers)
     say "followed: $(sql "select count(*) || ' rows, ' || (select counted_at from inventory.totals_state) from reader.copy")"
     versions_are_kept || { say 'a version is missing in the history' && return 1; }

@@ -26,7 +26,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 END
     # PostgreSQL that takes connections and does not answer.
     in_background python3 "$e2e/peers.py" silent "$folder/.s.PGSQL.$PGPORT"
-    eventually 10 test -S "$folder/.s.PGSQL.$PGPORT"
+    eventually test -S "$folder/.s.PGSQL.$PGPORT"
     set_worker_env
     start_worker "$folder/log" "LD_PRELOAD=$folder/ahead.so" "PGHOST=$folder" PGCONNECT_TIMEOUT=8 \
         RECEIPTD_DEADLINE_MS=500 -- --listen "$folder/socket"

@@ -41,7 +41,7 @@ teardown() {
     local n
     for n in {1..8}; do
         spoil_next cut
-        eventually 10 spoilt_times cut "$n"
+        eventually spoilt_times cut "$n"
         # A batch that is cut again and again waits longer and longer.
         sleep 0.2
     done
@@ -54,7 +54,7 @@ teardown() {
         new_unit
         spoil_next hold
         in_background post_expecting 201 created
-        eventually 10 spoilt_times hold "$n"
+        eventually spoilt_times hold "$n"
         [[ $(count "$unit") == 1 ]]
         kill -9 "$(sed -n 's/^hold //p' "$proxy_log" | tail -n 1)"
         wait "$pid"
@@ -62,7 +62,7 @@ teardown() {
     new_unit
     spoil_next hold
     in_background post_expecting 422 '' '.sku = 1.5'
-    eventually 10 spoilt_times hold 4
+    eventually spoilt_times hold 4
     kill -9 "$(sed -n 's/^hold //p' "$proxy_log" | tail -n 1)"
     wait "$pid"
     rejected_once
@@ -83,7 +83,7 @@ post_expecting() {
     new_unit
     spoil_next hold
     in_background post_expecting 201 created
-    eventually 10 spoilt_times hold 1
+    eventually spoilt_times hold 1
     holder=$(sed -n 's/^hold //p' "$proxy_log")
     [[ $holder != "$(worker_pid 1)" ]] || other=2
     [[ $(python3 "$faults/sockets.py" "$state/run/worker-$other.sock" post "$(receipt "$unit" '.sku = "x"')") == 200 ]]

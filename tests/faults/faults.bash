@@ -30,7 +30,7 @@ heal() {
         runs_here "$pid" || continue
         kill "$pid"
         # Some would first wait for others to be done.
-        eventually 10 ended "$pid" || kill -KILL "$pid"
+        eventually ended "$pid" || kill -KILL "$pid"
         wait "$pid" || :
     done
     background=()
@@ -56,7 +56,7 @@ in_background() {
 begin_load() {
     load_in_background --seconds 1000 --connections 8 --new 3 --again 2 --revise 3 --invalid 1 --malformed 1 \
         --give-up 90 --complete "$@"
-    eventually 30 test -s "$record"
+    eventually test -s "$record"
 }
 
 # end_load: no new deliveries; waits for the answers and checks them against the database.
@@ -193,8 +193,8 @@ log_reader() {
 replace_worker() {
     local old
     # It may just be on its way, after it was killed.
-    eventually 10 signal_worker "$1" "$2"
-    eventually 30 new_worker "$1" "$old"
+    eventually signal_worker "$1" "$2"
+    eventually new_worker "$1" "$old"
 }
 
 # signal_worker N SIGNAL: sets old, its process id.
@@ -270,7 +270,7 @@ versions_are_kept() {
 lock_table() {
     in_background sql "begin; lock table inventory.receipts in access exclusive mode; select pg_sleep($1);
         ${2-select 1}; commit"
-    eventually 10 locked
+    eventually locked
 }
 
 locked() {
@@ -285,7 +285,7 @@ as_dba() {
     local statement=$1
     shift
     in_background sql "begin; $statement; select pg_sleep(1000)" "$@"
-    eventually 10 sleeping
+    eventually sleeping
 }
 
 # Whether a DBA's session holds what it has locked.
@@ -301,7 +301,7 @@ lock_rows() {
 
 # Waits until some worker waits for a lock.
 eventually_blocked() {
-    eventually 10 blocked
+    eventually blocked
 }
 
 blocked() {
@@ -331,7 +331,7 @@ END
 start_pooler() {
     "${as_server[@]}" pgbouncer "$pooler/ini" </dev/null >>"$BATS_TEST_TMPDIR/background.log" 2>&1 3>&- &
     pooler_pid=$!
-    eventually 10 connects "$pooler/.s.PGSQL.5432"
+    eventually connects "$pooler/.s.PGSQL.5432"
 }
 
 # end_pooler SIGNAL: not SIGTERM, with which it waits, since 1.23, for the workers to disconnect.
@@ -347,7 +347,7 @@ start_proxy() {
     python3 "$faults/proxy.py" "$proxy_folder" "$PGHOST/.s.PGSQL.$PGPORT" </dev/null >"$proxy_log" 2>&1 3>&- &
     proxy=$!
     background+=("$proxy")
-    eventually 10 grep -q ready "$proxy_log"
+    eventually grep -q ready "$proxy_log"
 }
 
 # spoil_next HOW: the answer to the next commit of receipts; see proxy.py.

@@ -19,14 +19,14 @@ teardown() {
 begin_locked_row() {
     program=locked-$EPOCHREALTIME
     begin_row_load "$program" 1 100 "$deadline_ms"
-    eventually 10 has_rows "$program" 1
+    eventually has_rows "$program" 1
     lock_rows "$program"
 }
 
 begin_locked_rows() {
     program=locked-$EPOCHREALTIME
     begin_row_load "$program" 12 40 "$deadline_ms"
-    eventually 10 has_rows "$program" 12
+    eventually has_rows "$program" 12
     lock_rows "$program"
 }
 
@@ -36,8 +36,8 @@ begin_all_locked_rows() {
     begin_row_load "$program-one" 1 100 "$deadline_ms"
     first="$load $record"
     begin_row_load "$program-twelve" 12 40 "$deadline_ms"
-    eventually 10 has_rows "$program-one" 1
-    eventually 10 has_rows "$program-twelve" 12
+    eventually has_rows "$program-one" 1
+    eventually has_rows "$program-twelve" 12
     lock_rows "$program-one" "$program-twelve"
 }
 
@@ -65,7 +65,7 @@ begin_uncommitted_rows() {
 # They end: the locks go, and what has waited is stored.
 end_waiting() {
     end_sessions
-    eventually 3 serves
+    eventually serves
     end_load
     (($(told busy) > 0))
 }
@@ -93,7 +93,7 @@ end_waiting() {
     program=soon-$EPOCHREALTIME
     share_requests
     begin_row_load "$program" 12 40 10000 --flawless --slowest-ms 4500
-    eventually 10 has_rows "$program" 12
+    eventually has_rows "$program" 12
     lock_rows "$program"
     sleep 1.5
     end_sessions
@@ -107,7 +107,7 @@ end_waiting() {
     lock_table 2.5
     refuses
     wait "$pid"
-    eventually 3 serves
+    eventually serves
     end_load
     (($(told busy) > 0))
 }
@@ -118,7 +118,7 @@ end_waiting() {
     others="$load $record"
     program=revisions-$EPOCHREALTIME
     begin_row_load "$program" 12 40 "$deadline_ms"
-    eventually 10 has_rows "$program" 12
+    eventually has_rows "$program" 12
     as_dba 'lock table inventory.receipt_revisions in access exclusive mode'
     sleep 2.5
     end_waiting

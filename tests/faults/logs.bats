@@ -58,10 +58,10 @@ knows_all() {
     log_to_file
     deliver_long 1000
     in_background sh -c "cat <'$log' >'$folder/read'"
-    eventually 10 grep -q dropped= "$folder/read"
+    eventually grep -q dropped= "$folder/read"
     knows_all "$folder/read" 1000
     serves
-    eventually 5 grep -q "$unit" "$folder/read"
+    eventually grep -q "$unit" "$folder/read"
     run -1 grep -v '^time=[^ ]* level=[a-z]* msg=' "$folder/read"
 }
 
@@ -86,7 +86,7 @@ knows_all() {
     [[ $(df --output=avail "$folder" | tail -n 1) == *' 0' ]]
     rm "$folder/other"
     serves
-    eventually 5 grep -q "$unit" "$log"
+    eventually grep -q "$unit" "$log"
     knows_all "$log" 100
     # Of one line a part was written, and what came next is not behind it.
     [[ $(grep 'msg=delivery' "$log" | grep -c -v ' ms=[0-9.]*$') == 1 ]]

@@ -42,7 +42,7 @@ versions_are() {
 begin_lost() {
     spoil_next hold
     in_background expect_revised "$1"
-    eventually 10 spoilt_times hold 1
+    eventually spoilt_times hold 1
     holder=$(sed -n 's/^hold //p' "$proxy_log")
     other=1
     [[ $holder != "$(worker_pid 1)" ]] || other=2
@@ -71,7 +71,7 @@ begin_lost() {
     : >"$proxy_folder/closed"
     spoil_next cut
     in_background expect_revised a
-    eventually 10 spoilt_times cut 1
+    eventually spoilt_times cut 1
     # The other one has the connection that it had.
     [[ $(deliver_to 2 b) == 200 ]]
     rm "$proxy_folder/closed"
@@ -85,10 +85,10 @@ begin_lost() {
     # Each behind the one before it: a, b and a again, which has its request id.
     in_background deliver_to 1 a "$id"
     waiting+=("$pid")
-    eventually 10 blocked_times 1
+    eventually blocked_times 1
     in_background deliver_to 2 b
     waiting+=("$pid")
-    eventually 10 blocked_times 2
+    eventually blocked_times 2
     in_background deliver_to 2 a "$id"
     waiting+=("$pid")
     sleep 0.5
@@ -110,7 +110,7 @@ blocked_times() {
     begin_load --flawless --connections 24 --keys 12 --new 1 --again 1 --revise 9 --invalid 0 --malformed 0
     for n in {1..12}; do
         spoil_next cut
-        eventually 10 spoilt_times cut "$n"
+        eventually spoilt_times cut "$n"
     done
     end_load
     spare_worker

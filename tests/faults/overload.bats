@@ -42,7 +42,7 @@ kilobytes_of() {
         (($(resident "$n") <= before[n] + before[n] / 10))
     done
     sql "set client_min_messages = warning; drop schema test cascade"
-    eventually 10 serves
+    eventually serves
     end_load
     (($(told busy) > 100))
     logged 'the queue is full'

@@ -21,7 +21,7 @@ teardown() {
     begin_load
     stop_postgresql fast
     start_postgresql
-    eventually 20 serves
+    eventually serves
     end_load
 }
 
@@ -32,7 +32,7 @@ teardown() {
     for signal in INT KILL; do
         end_pooler "$signal"
         start_pooler
-        eventually 20 serves
+        eventually serves
     done
     end_load
 }

@@ -76,7 +76,7 @@ make_test_schema() {
 @test "PostgreSQL killed with -9: no request fails, what was acknowledged is there" {
     stay_flawless
     kill -9 "$(head -n 1 "$pgdata/postmaster.pid")"
-    eventually 10 no_postgresql
+    eventually no_postgresql
     # Its process id may be another program's by now, or still a zombie's.
     rm "$pgdata/postmaster.pid" "$PGHOST/.s.PGSQL.$PGPORT.lock"
     start_postgresql
@@ -96,10 +96,10 @@ no_postgresql() {
     outlast_deadline
     before=$(connection_errors)
     stop_postgresql fast
-    eventually 20 refuses
+    eventually refuses
     sleep "$(lasts 1 60)"
     start_postgresql
-    eventually 10 serves
+    eventually serves
     end_load
     (($(told busy) > 0))
     # It backs off: so many times in these seconds, and not thousands.
@@ -124,22 +124,22 @@ connection_errors() {
     outlast_deadline
     mapfile -t frozen < <(head -n 1 "$pgdata/postmaster.pid" && sql "select pid $of_workers")
     kill -STOP "${frozen[@]}"
-    eventually 20 refuses
+    eventually refuses
     sleep "$(lasts 3 30)"
     kill -CONT "${frozen[@]}"
     frozen=()
-    eventually 10 serves
+    eventually serves
     end_load
 }
 
 @test "out of connections: 503, and service as soon as there are some again" {
     outlast_deadline
     in_background python3 "$faults/connections.py" "$PGHOST/.s.PGSQL.$PGPORT" "$BATS_TEST_TMPDIR/taken"
-    eventually 20 test -e "$BATS_TEST_TMPDIR/taken"
-    eventually 20 refuses
+    eventually test -e "$BATS_TEST_TMPDIR/taken"
+    eventually refuses
     sleep "$(lasts 0.5 30)"
     kill "$pid"
-    eventually 10 serves
+    eventually serves
     end_load
     logged 'too many clients\|connection slots are reserved'
 }
@@ -152,12 +152,12 @@ connection_errors() {
     sql "alter table inventory.receipt_revisions set tablespace small"
     sql "alter table inventory.rejected_receipts set tablespace small"
     outlast_deadline
-    eventually 10 fill_small
-    eventually 30 refuses
+    eventually fill_small
+    eventually refuses
     logged 53100
     sleep "$(lasts 0.5 30)"
     free_small
-    eventually 10 serves
+    eventually serves
     end_load
     sql "alter table inventory.receipts set tablespace pg_default"
     sql "alter table inventory.receipt_revisions set tablespace pg_default"
@@ -175,12 +175,12 @@ connection_errors() {
     ln -s "$small/pg_wal" "$pgdata/pg_wal"
     start_postgresql
     outlast_deadline
-    eventually 10 fill_small
+    eventually fill_small
     sql "create table public.test as select repeat('x', 1000) from generate_series(1, 1000000)" || :
-    eventually 60 refuses
+    eventually refuses
     free_small
     "${as_server[@]}" "$pg_bin/pg_ctl" -D "$pgdata" status || start_postgresql
-    eventually 20 serves
+    eventually serves
     end_load
     stop_postgresql fast
     rm "$pgdata/pg_wal"
@@ -192,11 +192,11 @@ connection_errors() {
 @test "PostgreSQL read-only: 503, and service as soon as it takes writes again" {
     outlast_deadline
     set_postgresql default_transaction_read_only on
-    eventually 20 refuses
+    eventually refuses
     logged 25006
     sleep "$(lasts 0.5 30)"
     set_postgresql default_transaction_read_only off
-    eventually 10 serves
+    eventually serves
     end_load
 }
 
@@ -205,7 +205,7 @@ connection_errors() {
     lock_table "$(lasts 3 30)"
     refuses
     wait "$pid"
-    eventually 10 serves
+    eventually serves
     end_load
     (($(told busy) > 0))
 }
@@ -222,7 +222,7 @@ connection_errors() {
     serves
     in_background sql "begin; select 1 from inventory.receipts where unit_identifier = :'unit' for update;
         select pg_sleep(3); commit" unit="$unit"
-    eventually 10 sleeping
+    eventually sleeping
     python3 "$faults/sockets.py" "$state/run/worker-1.sock" beside_a_locked_row "$unit"
 }
 
@@ -351,7 +351,7 @@ to_one_that_waits() {
                 perform pg_sleep(0.03);
             end loop;
         end \$\$"
-    eventually 30 logged 40P01
+    eventually logged 40P01
     sleep 1
     end_sessions
     end_load

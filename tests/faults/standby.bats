@@ -34,7 +34,7 @@ teardown_file() {
 }
 
 @test "the standby gone: commits wait, which is a 503 and never a success; service when it is back" {
-    eventually 20 in_sync
+    eventually in_sync
     begin_load --slowest-busy-ms "$(lasts 3000 12000)"
     pgdata=$state/second stop_postgresql immediate
     refuses
@@ -44,13 +44,13 @@ teardown_file() {
     post '{'
     expect 503
     pgdata=$state/second start_postgresql
-    eventually 20 serves
+    eventually serves
     end_load
 }
 
 @test "the wait for the standby cancelled: a warning of PostgreSQL's, which is a 503 and never a success" {
     local body
-    eventually 20 in_sync
+    eventually in_sync
     # So that both workers expect repetitions, which they could answer by reading only.
     for body in {1..8}; do
         post "$(receipt known)"
@@ -72,18 +72,18 @@ teardown_file() {
     done
     logged 'committed, but not on the standby'
     pgdata=$state/second start_postgresql
-    eventually 20 serves
+    eventually serves
 }
 
 @test "the primary killed with -9 and the standby promoted: nothing acknowledged is missing, service within seconds" {
-    eventually 20 in_sync
+    eventually in_sync
     begin_load
     sleep 1
     kill -9 "$(head -n 1 "$pgdata/postmaster.pid")"
     sleep 0.5
     "${as_server[@]}" "$pg_bin/pg_ctl" -D "$state/second" -s -w promote
     PGHOST=$state/run-second
-    eventually 10 serves
+    eventually serves
     sleep 0.5
     end_load
 }
@@ -92,15 +92,15 @@ teardown_file() {
     PGHOST=$state/run-second
     make_standby third
     set_postgresql synchronous_standby_names '*'
-    eventually 20 in_sync
+    eventually in_sync
     # Connections that are idle then, and that nothing but the refused write makes the workers drop.
     worker_serves 1
     worker_serves 2
     set_postgresql default_transaction_read_only on
     "${as_server[@]}" "$pg_bin/pg_ctl" -D "$state/third" -s -w promote
     PGHOST=$state/run-third
-    eventually 10 worker_serves 1
-    eventually 10 worker_serves 2
+    eventually worker_serves 1
+    eventually worker_serves 2
     begin_load --flawless
     sleep 0.5
     end_load

@@ -14,7 +14,7 @@ setup() {
 reload_nginx() {
     kill -HUP "$(<"$state/run/nginx.pid")"
     sleep 0.5
-    eventually 20 one_generation
+    eventually one_generation
 }
 
 one_generation() {
@@ -38,7 +38,7 @@ idle() {
 measure() {
     resident=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$worker/status")
     reload_nginx
-    eventually 20 idle || :
+    eventually idle || :
     say "$(printf '%9d deliveries, %4d s: %d kB resident, %d descriptors' "$done" "$((SECONDS - began))" \
         "$resident" "$(descriptors)")"
 }
