@@ -15,7 +15,7 @@ receiptd() {
         shift
     done
     shift
-    run timeout 20 "${worker_env[@]}" "${settings[@]}" "$WORKER" "$@" </dev/null
+    run timeout "$patience_s" "${worker_env[@]}" "${settings[@]}" "$WORKER" "$@" </dev/null
 }
 
 # says TEXT...: the last output has all of them.
@@ -136,9 +136,8 @@ handed_over() {
     says 'no listening socket' --listen
 }
 
-# Besides the one that listens, a socket has that name when a connection to it was accepted.
-is_accepted() {
-    (($(grep -c " $socket\$" /proc/net/unix) > 1))
+waits_to_be_stored() {
+    python3 "$root/tests/faults/sockets.py" "$socket" page metrics 3>&- | grep -q '^receiptd_backlog_deliveries{.* [1-9]'
 }
 
 @test "SIGTERM: ends with status 0; a second one while a delivery waits: at once" {
@@ -148,11 +147,9 @@ is_accepted() {
 
     start_worker "$BATS_TEST_TMPDIR/log" PGHOST=/nonexistent -- --listen "$socket"
     receipt "stuck-$BATS_TEST_NUMBER" |
-        python3 "$root/tests/faults/sockets.py" "$socket" deliver 1 >/dev/null 2>&1 3>&- &
+        python3 "$root/tests/faults/sockets.py" "$socket" deliver 40 >/dev/null 2>&1 3>&- &
     local delivery=$!
-    eventually is_accepted
-    # And read.
-    sleep 0.5
+    eventually waits_to_be_stored
     kill "$worker"
     eventually grep -q 'msg=draining' "$BATS_TEST_TMPDIR/log"
     kill -0 "$worker"

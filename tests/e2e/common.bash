@@ -21,7 +21,7 @@ local_instance() {
 start_instance() {
     local name=$1
     shift
-    [[ ${BATS_TEST_NAME-} ]] || printf '%s\0' "$@" >"$E2E_SCRATCH/instances/$name.settings"
+    [[ ${BATS_TEST_NAME-} ]] || printf '%s\n' "$@" >"$E2E_SCRATCH/instances/$name.settings"
     local_instance "$name" start "$@"
 }
 
@@ -43,12 +43,12 @@ is_whole() {
     local file
     [[ ! -e $state.used ]] || return
     for file in pgdata/postmaster run/worker-1.supervisor run/worker-1 run/worker-2.supervisor run/worker-2 run/nginx; do
-        runs "$state/$file.pid" || return
+        process_runs "$state/$file.pid" || return
     done
 }
 
-# runs FILE: whether the process whose id is in the file runs, and is not stopped.
-runs() {
+# process_runs FILE: whether the process whose id is in the file runs, and is not stopped.
+process_runs() {
     local pid stat
     { read -r pid <"$1" && read -r stat <"/proc/$pid/stat"; } 2>/dev/null && [[ ${stat##*) } != [TtZX]* ]]
 }
@@ -60,7 +60,7 @@ replace_instance() {
     signal_all KILL "$state"
     eventually none_of "$state"
     rm -rf "$state" "$state.used"
-    [[ ! -s $state.settings ]] || mapfile -d '' -t settings <"$state.settings"
+    mapfile -t settings < <(grep -s . "$state.settings")
     local_instance "$1" start "${settings[@]}"
 }
 
@@ -180,6 +180,27 @@ deliveries_of() {
     grep -c ' msg=delivery ' "$state/log/worker-$1.log" || :
 }
 
+# measure_slowness: sets slow, how many times longer a delivery takes here and now than on a quiet machine, at least 1. For
+# limits that are promises, and for deadlines that a test waits for: each is as many times longer.
+measure_slowness() {
+    local n begun longest_us=0 us unit=slowness-$RANDOM
+    for n in 1 2 3 4; do
+        begun=${EPOCHREALTIME/[.,]/}
+        post "$(receipt "$unit")"
+        us=$((${EPOCHREALTIME/[.,]/} - begun))
+        longest_us=$((us > longest_us ? us : longest_us))
+    done
+    slow=$((1 + longest_us / usual_us))
+    ((slow == 1)) || echo "a delivery takes $longest_us us: $slow times as long as usual"
+}
+# Nine of ten take less than half of that.
+readonly usual_us=100000
+
+# deadline_ms MILLISECONDS: prints as much for this machine, or what is usual (RECEIPTD_DEADLINE_MS) where that is more.
+deadline_ms() {
+    echo $(($1 * slow < 10000 ? $1 * slow : 10000))
+}
+
 # padded SIZE [FILTER]: a receipt of $unit with so many bytes, with an unknown field of what is missing.
 # shellcheck disable=SC2154
 padded() {
@@ -295,6 +316,25 @@ finish_load() {
     cat "$record.out"
     python3 "$e2e/deliver.py" check "$record" || status=1
     return "$status"
+}
+
+# end_load: no new deliveries; waits for the answers and checks them against the database.
+end_load() {
+    kill "$load"
+    finish_load
+}
+
+# load_goes_on: waits until the load, which has begun, has delivered a few more and has their answers.
+load_goes_on() {
+    local ended
+    eventually test -s "$record"
+    ended=$(grep -c '^{"end": ' "$record" || :)
+    eventually has_ended $((ended + 20))
+}
+
+# has_ended COUNT: whether that many deliveries of the load have their answers.
+has_ended() {
+    (($(grep -c '^{"end": ' "$record" || :) >= $1))
 }
 
 # told RESULT: how many deliveries of the last load were answered so.

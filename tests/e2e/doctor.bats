@@ -31,7 +31,7 @@ doctor() {
         shift
     done
     (($# > 0)) || set -- -- "${sockets[@]}"
-    run timeout 30 "${worker_env[@]}" "${settings[@]}" "$WORKER" doctor --json "${@:2}" </dev/null
+    run timeout "$patience_s" "${worker_env[@]}" "${settings[@]}" "$WORKER" doctor --json "${@:2}" </dev/null
     found=$output
     worst=$(jq -r '[.findings[].status] | if index("FAIL") then 2 elif index("warn") then 1 else 0 end' <<<"$found")
     [[ $status == "$worst" && $(jq -r .status <<<"$found") == "$(cut -d ' ' -f $((worst + 1)) <<<'ok warn FAIL')" ]]
@@ -65,7 +65,7 @@ certificate,endpoint,database,durability,cluster,schema,schema,connections,conne
     finds ok schema 'version 1, this program needs 1'
     [[ $(everything) == "$before" ]]
     # The same in lines.
-    run timeout 30 "${worker_env[@]}" "$WORKER" doctor "${sockets[@]}"
+    run timeout "$patience_s" "${worker_env[@]}" "$WORKER" doctor "${sockets[@]}"
     [[ $status != 2 && ${#lines[@]} == 21 && ${lines[1]} =~ ^ok\ +API\ keys\ +1\ in\  ]]
     # Without a socket it looks in /run/receiptd.
     doctor --

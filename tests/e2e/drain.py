@@ -15,7 +15,7 @@ import sockets
 
 PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
 hanging, path, log, *command = sys.argv[1:]
-signal.alarm(60)
+signal.alarm(600)
 with open(log, "wb") as stderr:
     pid = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr).pid
 while b" serves on " not in open(log, "rb").read():

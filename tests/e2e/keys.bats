@@ -49,19 +49,21 @@ with_key() {
     with_key "$key"
     expect 401
 
-    load_in_background --seconds 1.5 --connections 8 --flawless
-    eventually test -s "$record"
+    load_in_background --seconds 1000 --connections 8 --flawless
+    load_goes_on
     { cat "$BATS_TEST_TMPDIR/keys" && echo "$line"; } | set_keys
     with_key "$key"
     expect 201 created
-    finish_load
+    load_goes_on
+    end_load
 
-    RECEIPTD_API_KEY=$key load_in_background --seconds 1.5 --connections 8 --flawless
-    eventually test -s "$record"
+    RECEIPTD_API_KEY=$key load_in_background --seconds 1000 --connections 8 --flawless
+    load_goes_on
     echo "$line" | set_keys
     with_key "$old"
     expect 401
-    finish_load
+    load_goes_on
+    end_load
     [[ $(sql "select api_key_name from receipts where unit_identifier = :'unit'" unit="$unit") == second ]]
 }
 

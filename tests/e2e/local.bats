@@ -145,8 +145,7 @@ kept() {
     eventually test -s "$record"
     start_instance "$name" RECEIPTD_THREADS=3
     [[ $(grep -c 'msg=drained' "$state/log/worker-1.log") == 1 ]]
-    kill "$load"
-    finish_load
+    end_load
     stop_instance "$name"
     [[ ! -e $PGHOST ]]
 }

@@ -78,7 +78,8 @@ logs() {
     request -H "X-Api-Key: $secret" -H "Authorization: Bearer $secret" "$RECEIPTD_URL?api_key=$secret"
     request -H "api_key: $secret" --data-binary "$(receipt "$unit" "$filter")" "$RECEIPTD_URL?api_key=$secret"
     expect 401
-    sleep 1.2 # nginx writes its log every second
+    # nginx writes its log every second.
+    eventually grep -q "request_id=$(header X-Request-Id)" "$state/log/nginx-receiptd.log"
     run ! grep -rF -e "$secret" -e "$word" -e "$login" -e "$RECEIPTD_API_KEY" "$state/log"
 }
 

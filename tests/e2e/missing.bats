@@ -26,10 +26,10 @@ line() {
 }
 
 @test "an outage: what came again is not listed, what did not is, and what nginx answered is told" {
-    local before=$EPOCHSECONDS
     post "$(receipt "$unit-old")"
     expect 201 created
-    local_instance missing start RECEIPTD_DEADLINE_MS=300
+    # Soon over for each that is told 503.
+    start_instance missing RECEIPTD_DEADLINE_MS=300
     kill -INT "$(head -n 1 "$state/pgdata/postmaster.pid")"
     eventually test ! -e "$state/pgdata/postmaster.pid"
     for name in lost back old "with \"quotes\" é"; do
@@ -39,7 +39,7 @@ line() {
     post "$(receipt "$unit-lost")"
     expect 503
     lost=$(header X-Request-Id)
-    local_instance missing start RECEIPTD_DEADLINE_MS=300
+    start_instance missing
     eventually post_is_stored "$unit-back"
     # nginx by itself: no worker is there.
     kill -STOP "$(<"$state/run/worker-1.supervisor.pid")" "$(<"$state/run/worker-2.supervisor.pid")"
@@ -74,8 +74,6 @@ line() {
     done
     missing "${logs[@]}"
     [[ $status == 0 && ${lines[0]} == 'Missing: 0 of 0 '* ]]
-    ((EPOCHSECONDS - before < 600))
-    local_instance missing start
 }
 
 post_is_stored() {
@@ -106,7 +104,7 @@ post_is_stored() {
     [[ $status == 1 && ${#lines[@]} == 4 ]]
     [[ ${lines[0]} == 'p A 1 over: '*'; is too old to be asked for' ]]
     [[ ${lines[1]} == 'p A 1 days: '*'; does not come by itself; can be asked for within 29 days' ]]
-    [[ ${lines[2]} == 'p A 1 recent: told 503 2 times since '*'; comes again by itself for 31 h 58 min' ]]
+    [[ ${lines[2]} == 'p A 1 recent: told 503 2 times since '*'; comes again by itself for 31 h 5'*' min' ]]
     [[ ${lines[3]} == 'Missing: 3 of 4 '* ]]
     sql "delete from receipts where program_identifier = 'p'"
 }

@@ -97,7 +97,7 @@ write_configuration() {
         block 'Behind a load balancer' | adapted "${ports[1]}" 's,10.0.0.0/8,127.0.0.1,'
         block 'Behind a load balancer' 2 | adapted "${ports[2]}" 's,10.0.0.0/8,127.0.0.1,'
         block 'Address lists and limits' | adapted "${ports[3]}" \
-            's,203.0.113.0/24,127.0.0.1,; s,200r/s,1r/s,; s,burst=100,burst=2,'
+            's,203.0.113.0/24,127.0.0.1,; s,200r/s,1r/m,; s,burst=100,burst=2,'
         block 'Address lists and limits' | adapted "${ports[6]}" \
             's,203.0.113.0/24,127.0.0.0/8,; s/connections 100/connections 2/; /_zone /d; /limit_req/d'
         block 'A client certificate'
@@ -189,7 +189,7 @@ anonymous() {
     local n bodies=()
     padded 100000 >"$BATS_TEST_TMPDIR/slow"
     for n in 1 2; do
-        curl -q -sS --noproxy '*' --cacert "$company/tls/server.crt" --limit-rate 2000 --max-time 30 -o /dev/null \
+        curl -q -sS --noproxy '*' --cacert "$company/tls/server.crt" --limit-rate 500 --max-time "$patience_s" -o /dev/null \
             -H "X-Api-Key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' \
             --data-binary @"$BATS_TEST_TMPDIR/slow" "$(url 6)" 3>&- &
         bodies+=($!)
@@ -246,8 +246,9 @@ told_unchanged() {
 
 @test "logs are rotated, and every request has its line" {
     local before
-    # nginx writes its lines once a second.
-    sleep 1.2
+    # nginx writes its lines once a second, and this one behind all others.
+    deliver_to 0
+    eventually grep -q "request_id=$(header X-Request-Id) " "$log"
     before=$(created_lines)
     block Logs 1 logrotate | sed "s,/var/log/receiptd/\*.log,$log,; s,/run/nginx.pid,$company/nginx.pid,g" |
         if ((EUID == 0)); then
@@ -256,10 +257,11 @@ told_unchanged() {
             sed '/create/d'
         fi >"$BATS_TEST_TMPDIR/logrotate.conf"
     chmod 644 "$BATS_TEST_TMPDIR/logrotate.conf"
-    RECEIPTD_URL=$(url 0) RECEIPTD_CACERT=$company/tls/server.crt load_in_background --connections 4 --seconds 2 --new 1
-    sleep 0.7
+    RECEIPTD_URL=$(url 0) RECEIPTD_CACERT=$company/tls/server.crt load_in_background --connections 4 --seconds 1000 --new 1
+    load_goes_on
     logrotate --force --state "$BATS_TEST_TMPDIR/state" "$BATS_TEST_TMPDIR/logrotate.conf"
-    finish_load
+    load_goes_on
+    end_load
     [[ -s $log.1 ]]
     eventually logged $((before + $(told created)))
 }

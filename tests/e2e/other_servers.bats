@@ -18,7 +18,7 @@ piece() {
 
 # takes_receipts: what has to be true behind each.
 takes_receipts() {
-    local name n try replaced pid
+    local name n replaced pid
     export RECEIPTD_URL=http://127.0.0.1:$port/inventory_receipt
     post "$(receipt "$unit")"
     [[ $code == 201 && $result == created ]]
@@ -60,14 +60,15 @@ takes_receipts() {
             kill -TERM "$pid"
         fi
         ((n % 10 != 9 || n < 10)) || eventually new_worker "$replaced" "$pid"
-        for try in {1..20}; do
-            post "$(receipt "$unit-$n")"
-            [[ $code == 5* ]] || break
-            sleep 0.1
-        done
+        eventually not_told_to_come_again "$unit-$n"
         [[ $code == 20[01] ]]
     done
     [[ $(sql "select count(*) from receipts where unit_identifier like '$unit-%'") == 40 ]]
+}
+
+not_told_to_come_again() {
+    post "$(receipt "$1")"
+    [[ $code != 5* ]]
 }
 
 listens() {

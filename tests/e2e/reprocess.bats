@@ -357,15 +357,16 @@ kill_before_resolving() {
 @test "two at once, while the service runs under load" {
     local pids=()
     many 200 201
-    load_in_background --connections 16 --seconds 2 --new 2 --again 1 --revise 1 --invalid 1 --malformed 1 --complete
-    sleep 0.5
+    load_in_background --connections 16 --seconds 1000 --new 2 --again 1 --revise 1 --invalid 1 --malformed 1 --complete
+    load_goes_on
     "${reprocess[@]}" >"$BATS_TEST_TMPDIR/1" 2>&1 3>&- &
     pids+=($!)
     "${reprocess[@]}" >"$BATS_TEST_TMPDIR/2" 2>&1 3>&- &
     pids+=($!)
     wait "${pids[0]}"
     wait "${pids[1]}"
-    finish_load
+    load_goes_on
+    end_load
     [[ $(sql "select count(*) from receipts where unit_identifier like 'reprocess-$BATS_TEST_NUMBER-%'
         and revision = 0") == 200 ]]
     [[ $(sql "select string_agg(distinct resolution, ' ') from inventory.rejected_receipts") == created ]]

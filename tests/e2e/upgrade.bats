@@ -80,12 +80,13 @@ is_ready() {
 }
 
 begin_load() {
-    load_in_background --connections 8 --seconds 40 --new 3 --again 1 --revise 2 --invalid 1
-    sleep 0.5
+    load_in_background --connections 8 --seconds 1000 --new 3 --again 1 --revise 2 --invalid 1
+    load_goes_on
 }
 
-# end_load: no delivery was tried twice, and what was told is stored.
-end_load() {
+# end_untroubled_load: no delivery was tried twice, and what was told is stored.
+end_untroubled_load() {
+    load_goes_on
     kill -TERM "$load"
     finish_load
     grep -q ' retries=0 ' "$record.out"
@@ -99,7 +100,7 @@ end_load() {
     schema revert -y --to @HEAD^
     program "$WORKER"
     eventually runs "$version" 1
-    end_load
+    end_untroubled_load
 }
 
 @test "the program first, then the schema; and back in the same order" {
@@ -112,7 +113,7 @@ end_load() {
     schema revert -y --to @HEAD^
     # The worker that runs sees it within seconds.
     eventually runs "$version" 1
-    end_load
+    end_untroubled_load
 }
 
 @test "a schema that is older than the program needs: ready says so, and deliveries are stored all the same" {
@@ -123,5 +124,5 @@ end_load() {
     [[ $output == *"FAIL  schema         version 0, and this program needs 1"* ]]
     schema deploy --verify
     eventually is_ready true ''
-    end_load
+    end_untroubled_load
 }

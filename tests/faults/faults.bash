@@ -59,12 +59,6 @@ begin_load() {
     eventually test -s "$record"
 }
 
-# end_load: no new deliveries; waits for the answers and checks them against the database.
-end_load() {
-    kill "$load"
-    finish_load
-}
-
 # begin_row_load PROGRAM KEYS EVERY_MS DEADLINE_MS [OPTION...]: that many rows, delivered again and again with other
 # content, whoever waits. Told 503 at their deadline, neither sooner nor much later.
 begin_row_load() {
