@@ -80,7 +80,7 @@ start_nginx() {
         did=reloaded
         kill -HUP "$(pid_of nginx)"
     fi
-    await 10 reaches_worker || die_with_log "nginx does not reach the workers" "$log" "$var"/log/worker-*.log
+    await 120 reaches_worker || die_with_log "nginx does not reach the workers" "$log" "$var"/log/worker-*.log
     rm -f "$run/nginx.changed"
     report nginx "$did" "process $(pid_of nginx), https://127.0.0.1:$port"
 }

@@ -58,7 +58,7 @@ start_workers() {
             detached "$var/log/worker-$n.log" \
                 "$var/bin/keep-running" "$run/worker-$n" "$var/bin/worker" --listen "$run/worker-$n.sock" &
         fi
-        await 10 serves "$n" || {
+        await 120 serves "$n" || {
             end_worker "$n"
             die_with_log "worker $n does not start" "$var/log/worker-$n.log"
         }
@@ -83,6 +83,6 @@ serves() {
 
 # A worker answers what it has, which takes up to 10 s. If its supervisor was killed, it runs without.
 end_worker() {
-    end "worker-$1.supervisor" TERM 15 KILL 5
-    end "worker-$1" TERM 15 KILL 5
+    end "worker-$1.supervisor" TERM 60 KILL 30
+    end "worker-$1" TERM 60 KILL 30
 }

@@ -37,7 +37,7 @@ class Answer:
 class Connection:
     """A kept connection to the address in RECEIPTD_URL; made anew where the last one was closed."""
 
-    def __init__(self, timeout=20.0):
+    def __init__(self, timeout=600.0):
         self.url = urllib.parse.urlsplit(os.environ["RECEIPTD_URL"])
         self.timeout = timeout
         self.tls = ssl.create_default_context(cafile=os.environ["RECEIPTD_CACERT"])

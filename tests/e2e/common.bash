@@ -13,7 +13,27 @@ patience_s=${PATIENCE_S:-240}
 
 # local_instance NAME COMMAND... [NAME=VALUE...]: deploy/local in the state folder of that name.
 local_instance() {
-    instance_in "$E2E_SCRATCH/instances/$1" "${@:2}"
+    local folder=$E2E_SCRATCH/instances/$1
+    if [[ $2 == start && -d $E2E_SCRATCH/template && ! -e $folder/pgdata ]]; then
+        mkdir -p "$folder"
+        cp -a "$E2E_SCRATCH/template" "$folder/pgdata"
+    fi
+    instance_in "$folder" "${@:2}"
+}
+
+# keep_template: from now on an instance begins with a copy of what the one in use has by now, its schema mainly, which
+# initdb and sqitch take seconds to make.
+keep_template() {
+    set_as_user "$(stat -c %U "$state/pgdata")"
+    "${as_user[@]}" pg_ctl -D "$state/pgdata" -s -w -m fast stop
+    cp -a "$state/pgdata" "$E2E_SCRATCH/template"
+    # bats waits until nobody has its descriptors any more, of which there are several here.
+    (
+        for fd in /proc/"$BASHPID"/fd/*; do
+            ((${fd##*/} <= 2)) || eval "exec ${fd##*/}>&-"
+        done
+        exec "${as_user[@]}" setsid pg_ctl -D "$state/pgdata" -l "$state/log/postgresql.log" -s -w -t 300 start
+    ) </dev/null >/dev/null 2>&1
 }
 
 # start_instance NAME [NAME=VALUE...]: an instance with these settings. Those that the file gives it (setup_file) are the
@@ -57,11 +77,17 @@ process_runs() {
 replace_instance() {
     local settings=()
     echo "$1 is not whole, and is replaced"
-    signal_all KILL "$state"
-    eventually none_of "$state"
-    rm -rf "$state" "$state.used"
+    discard_instance
     mapfile -t settings < <(grep -s . "$state.settings")
     local_instance "$1" start "${settings[@]}"
+}
+
+# discard_instance: the one in use. Its logs stay, in which a sanitizer may have something to say.
+discard_instance() {
+    signal_all KILL "$state"
+    eventually none_of "$state"
+    [[ ! -e $state/log ]] || mv "$state/log" "$(mktemp -d "$E2E_SCRATCH/logs.XXXXXX")"
+    rm -rf "$state" "$state.used"
 }
 
 # processes_of FOLDER: those that work in it or were started with it.
@@ -92,15 +118,16 @@ if ! declare -F teardown_of_file >/dev/null; then
     eval "$(declare -f teardown | sed '1s/teardown/teardown_of_file/')"
 fi
 teardown() {
-    local status=0 passed=${BATS_TEST_COMPLETED-}${BATS_TEST_SKIPPED-}
+    # Not status, which is of bats' run.
+    local torn_down=1 passed=${BATS_TEST_COMPLETED-}${BATS_TEST_SKIPPED-}
     [[ $passed ]] || signal_all CONT "$E2E_SCRATCH/instances"
-    teardown_of_file || status=$?
-    if [[ $passed && $status == 0 ]]; then
+    teardown_of_file || torn_down=
+    if [[ $passed && $torn_down ]]; then
         rm -f "$E2E_SCRATCH"/instances/*.used
     else
         jobs -p | xargs -r kill -KILL 2>/dev/null || :
     fi
-    return "$status"
+    [[ $torn_down ]]
 }
 
 stop_instance() {
@@ -180,24 +207,23 @@ deliveries_of() {
     grep -c ' msg=delivery ' "$state/log/worker-$1.log" || :
 }
 
-# measure_slowness: sets slow, how many times longer a delivery takes here and now than on a quiet machine, at least 1. For
-# limits that are promises, and for deadlines that a test waits for: each is as many times longer.
+# measure_slowness: sets slow, how many times longer a commit over a connection of its own takes here and now than on a quiet
+# machine, at least 1. Deadlines that a test waits for, and limits of time that are promises, are as many times longer.
 measure_slowness() {
-    local n begun longest_us=0 us unit=slowness-$RANDOM
+    local n begun us longest_us=0
     for n in 1 2 3 4; do
         begun=${EPOCHREALTIME/[.,]/}
-        post "$(receipt "$unit")"
+        sql 'select pg_current_xact_id()' >/dev/null
         us=$((${EPOCHREALTIME/[.,]/} - begun))
         longest_us=$((us > longest_us ? us : longest_us))
     done
-    slow=$((1 + longest_us / usual_us))
-    ((slow == 1)) || echo "a delivery takes $longest_us us: $slow times as long as usual"
+    # On a quiet one it takes 10 to 20 ms.
+    slow=$((1 + longest_us / 50000))
+    ((slow == 1)) || echo "a commit takes $((longest_us / 1000)) ms: this machine is $slow times as slow as a quiet one"
 }
-# Nine of ten take less than half of that.
-readonly usual_us=100000
 
-# deadline_ms MILLISECONDS: prints as much for this machine, or what is usual (RECEIPTD_DEADLINE_MS) where that is more.
-deadline_ms() {
+# scaled_ms MILLISECONDS: as many times more, and at most what is usual for a deadline.
+scaled_ms() {
     echo $(($1 * slow < 10000 ? $1 * slow : 10000))
 }
 
@@ -324,12 +350,12 @@ end_load() {
     finish_load
 }
 
-# load_goes_on: waits until the load, which has begun, has delivered a few more and has their answers.
+# load_goes_on [COUNT]: waits until the load has delivered that many more (20), and has their answers.
 load_goes_on() {
     local ended
     eventually test -s "$record"
     ended=$(grep -c '^{"end": ' "$record" || :)
-    eventually has_ended $((ended + 20))
+    eventually has_ended $((ended + ${1:-20}))
 }
 
 # has_ended COUNT: whether that many deliveries of the load have their answers.

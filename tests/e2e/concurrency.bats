@@ -1,11 +1,5 @@
 # Many deliveries at once, through both workers.
 
-setup_file() {
-    load common
-    use_instance shared
-    share_requests
-}
-
 teardown_file() {
     load common
     use_instance shared
@@ -16,6 +10,7 @@ setup() {
     load common
     use_instance shared
     local n
+    share_requests
     for n in 1 2; do
         log_start[n]=$(stat -c %s "$state/log/worker-$n.log")
     done
@@ -53,14 +48,16 @@ teardown() {
 }
 
 @test "64 kept connections and two event threads: nobody starves" {
-    deliver --connections 64 --deliveries 6400 --flawless --slowest-ms 5000
+    measure_slowness
+    deliver --connections 64 --deliveries 6400 --flawless --slowest-ms $((5000 * slow))
     [[ $(told created) == 6400 ]]
 }
 
 @test "connections that say nothing do not keep others waiting" {
+    measure_slowness
     python3 "$e2e/peers.py" idle 100 "$state/run/worker-1.sock" "$state/run/worker-2.sock" >/dev/null 3>&- &
     local idle=$!
-    deliver --connections 16 --deliveries 400 --flawless --slowest-ms 3000 || { kill "$idle"; return 1; }
+    deliver --connections 16 --deliveries 400 --flawless --slowest-ms $((3000 * slow)) || { kill "$idle"; return 1; }
     kill "$idle"
 }
 
@@ -70,9 +67,10 @@ send() {
 }
 
 @test "a sender that takes its time does not keep others waiting" {
+    measure_slowness
     send "slow-$BATS_TEST_NUMBER" slowly >"$BATS_TEST_TMPDIR/slow" 3>&- &
     local slow=$!
-    deliver --connections 16 --deliveries 400 --flawless --slowest-ms 3000
+    deliver --connections 16 --deliveries 400 --flawless --slowest-ms $((3000 * slow))
     wait "$slow"
     [[ $(<"$BATS_TEST_TMPDIR/slow") == 201 ]]
 }

@@ -156,7 +156,7 @@ def query(sql, **variables):
     # By copy, since psql leaves U+10FFFE and U+10FFFF out of what it formats itself; as CSV, which JSON passes.
     copy_out = f"copy ({sql}) to stdout (format csv, delimiter e'\\x01', quote e'\\x02');"
     result = subprocess.run(
-        command, input=copy_out, env=environment, capture_output=True, encoding="utf-8", timeout=60, check=False
+        command, input=copy_out, env=environment, capture_output=True, encoding="utf-8", timeout=600, check=False
     )
     if result.returncode != 0:
         raise RuntimeError(f"psql: {result.stderr.strip()}")

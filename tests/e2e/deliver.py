@@ -77,6 +77,8 @@ class Plan:
         self.weights = {kind: getattr(options, kind) for kind in ("new", "again", "revise", *REFUSALS)}
         self.left = options.deliveries
         self.every_s = options.every_ms / 1000
+        self.burst = options.burst
+        self.left_in_burst = 0
         self.turn = threading.Lock()  # of who waits until it is time for the next delivery
         self.next_at = 0.0
         self.ends = None if options.seconds is None else time.monotonic() + options.seconds
@@ -113,9 +115,12 @@ class Plan:
     def wait_for_turn(self):
         """Keeps the pace. One waits for the time, the others for that one."""
         with self.turn:
-            while not self.over() and (left := self.next_at - time.monotonic()) > 0:
-                time.sleep(min(left, 0.1))
-            self.next_at = max(self.next_at, time.monotonic()) + self.every_s
+            if self.left_in_burst == 0:
+                while not self.over() and (left := self.next_at - time.monotonic()) > 0:
+                    time.sleep(min(left, 0.1))
+                self.next_at = max(self.next_at, time.monotonic()) + self.every_s
+                self.left_in_burst = self.burst
+            self.left_in_burst -= 1
 
     def next(self):
         """The next delivery, or None."""
@@ -495,6 +500,7 @@ def parse_arguments():
     load.add_argument("--deliveries", type=int, help="how many")
     load.add_argument("--seconds", type=float, help="for how long")
     load.add_argument("--every-ms", type=float, default=0, help="how far apart deliveries begin at the least")
+    load.add_argument("--burst", type=int, default=1, help="how many of them begin together each time")
     load.add_argument("--keys", type=int, help="how many different keys at the most")
     load.add_argument("--program", help="the program_identifier of all of them; one of its own unless given")
     for kind, weight, meaning in (
@@ -506,7 +512,7 @@ def parse_arguments():
     ):
         load.add_argument(f"--{kind}", type=float, default=weight, metavar="WEIGHT", help=meaning)
     load.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
-    load.add_argument("--timeout", type=float, default=20, help="seconds for one attempt")
+    load.add_argument("--timeout", type=float, default=60, help="seconds for one attempt")
     load.add_argument("--give-up", type=float, default=30, help="seconds for all attempts of a delivery")
     load.add_argument("--flawless", action="store_true", help="fail when a delivery had to be tried again")
     load.add_argument("--complete", action="store_true", help="fail when a delivery got no final answer at all")

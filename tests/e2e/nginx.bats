@@ -5,7 +5,7 @@ setup_file() {
     load common
     use_instance shared
     set_worker_env
-    folder=$state/company
+    folder=$E2E_SCRATCH/company
     mkdir -p "$folder/log" "$folder/tmp" "$folder/html" "$folder/tls"
     echo 'a page' >"$folder/html/index.html"
     make_certificates

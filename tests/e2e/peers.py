@@ -50,7 +50,7 @@ def proxied(url, address, key, body):
     """A load balancer with the PROXY protocol: a delivery of a client that has that address."""
     at = urllib.parse.urlsplit(url)
     tls = ssl.create_default_context(cafile=os.environ["RECEIPTD_CACERT"])
-    plain = socket.create_connection((at.hostname, at.port), 10)
+    plain = socket.create_connection((at.hostname, at.port), 600)
     plain.sendall(f"PROXY TCP4 {address} 127.0.0.1 50000 443\r\n".encode())
     with tls.wrap_socket(plain, server_hostname=at.hostname) as connection:
         head = f"POST {at.path} HTTP/1.1\r\nHost: {at.netloc}\r\nX-Api-Key: {key}\r\nConnection: close\r\n"

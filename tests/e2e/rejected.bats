@@ -2,6 +2,10 @@
 
 setup_file() {
     load common
+    start_instance rejected
+    use_instance rejected
+    measure_slowness
+    export slow
     settings
 }
 
@@ -20,7 +24,7 @@ setup() {
 
 # settings [NAME=VALUE...]: the instance of these tests, with a deadline that a test can wait for.
 settings() {
-    start_instance rejected RECEIPTD_DEADLINE_MS=1000 "$@"
+    start_instance rejected "RECEIPTD_DEADLINE_MS=$(scaled_ms 1000)" "$@"
 }
 
 rejections() {

@@ -6,4 +6,6 @@ setup_suite() {
     # shellcheck source=common.bash
     source "$(dirname "${BASH_SOURCE[0]}")/common.bash"
     start_instance shared RECEIPTD_THREADS=2
+    use_instance shared
+    keep_template
 }

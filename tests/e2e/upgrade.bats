@@ -80,7 +80,7 @@ is_ready() {
 }
 
 begin_load() {
-    load_in_background --connections 8 --seconds 1000 --new 3 --again 1 --revise 2 --invalid 1
+    load_in_background --connections 8 --seconds 1000 --every-ms 40 --burst 8 --new 3 --again 1 --revise 2 --invalid 1
     load_goes_on
 }
 

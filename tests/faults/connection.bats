@@ -93,8 +93,9 @@ post_expecting() {
 }
 
 @test "an answer that does not come, or stops half-way: 503 in time, and the next ones are served" {
-    workers_with "PGHOST=$proxy_folder" RECEIPTD_DEADLINE_MS=1000
     local how refused
+    measure_slowness
+    workers_with "PGHOST=$proxy_folder" "RECEIPTD_DEADLINE_MS=$(scaled_ms 1000)"
     for how in hold half; do
         spoil_next "$how"
         refuses

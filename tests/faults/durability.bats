@@ -7,6 +7,7 @@ setup() {
     load faults
     use_faulty_instance shared
     set_worker_env
+    measure_slowness
     socket=$BATS_TEST_TMPDIR/socket
 }
 
@@ -29,7 +30,7 @@ teardown() {
 # work_with [NAME=VALUE...]: a worker with a short deadline; it takes the place of the one before it.
 work_with() {
     [[ -z ${worker-} ]] || end_worker
-    start_worker "$BATS_TEST_TMPDIR/log" RECEIPTD_DEADLINE_MS=500 "$@" -- --listen "$socket"
+    start_worker "$BATS_TEST_TMPDIR/log" "RECEIPTD_DEADLINE_MS=$(scaled_ms 500)" "$@" -- --listen "$socket"
     log_from=1
 }
 
@@ -52,6 +53,10 @@ recovers() {
 
 # knows: there is a receipt that can be repeated and revised.
 knows() {
+    eventually has_known
+}
+
+has_known() {
     [[ $(tell "$(receipt known)") == 20[01] ]]
 }
 
@@ -75,10 +80,14 @@ reconnect() {
     sql "select pg_terminate_backend(pid) $of_workers" >/dev/null
 }
 
-# set_while_connected NAME VALUE: all sessions have it after a moment.
+# set_while_connected NAME VALUE: until the worker's session has it too.
 set_while_connected() {
     set_postgresql "$1" "$2"
-    sleep 0.3
+    eventually stores_nothing
+}
+
+stores_nothing() {
+    ! stores
 }
 
 @test "settings of the worker's own connection are found" {

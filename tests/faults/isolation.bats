@@ -1,11 +1,11 @@
 # Refused deliveries and receipts are stored in tables of their own: where one of these cannot be written, the other
 # goes on.
 
-deadline_ms=1500
-
 setup() {
     load faults
     use_faulty_instance shared
+    measure_slowness
+    deadline_ms=$(scaled_ms 1500)
     workers_with "RECEIPTD_DEADLINE_MS=$deadline_ms"
     small=$E2E_SCRATCH/small
 }
@@ -46,8 +46,8 @@ make_room() {
 
 begin_refused() {
     "$fault" rejected_receipts
-    load_in_background --seconds 1000 --connections 48 --every-ms 20 --new 0 --invalid 1 --malformed 1 --give-up 90 \
-        --complete --soonest-busy-ms $((deadline_ms - 100)) --slowest-busy-ms $((deadline_ms + 1500))
+    load_in_background --seconds 10000 --connections 48 --every-ms 20 --new 0 --invalid 1 --malformed 1 --give-up 1000 \
+        --complete --soonest-busy-ms $((deadline_ms - 100)) --slowest-busy-ms $((deadline_ms + 1500 * slow))
     refuses_refused
 }
 
@@ -91,12 +91,12 @@ beside_refused() {
 @test "receipts cannot be written: refused ones are told so as quickly as ever" {
     local valid fault
     for fault in 'revoke grant' 'lock unlock'; do
-        load_in_background --seconds 1000 --connections 48 --every-ms 20 --new 1 --give-up 90 --complete
+        load_in_background --seconds 10000 --connections 48 --every-ms 20 --new 1 --give-up 1000 --complete
         valid="$load $record"
         eventually serves
         "${fault% *}" receipts
         refuses
-        load_in_background --seconds 1 --connections 4 --every-ms 10 --new 0 --invalid 1 --malformed 1 --p99-ms 1000 \
+        load_in_background --seconds 1 --connections 4 --every-ms 10 --new 0 --invalid 1 --malformed 1 --p99-ms $((1000 * slow)) \
             --flawless
         wait "$load" || :
         # Before finish_load reads the table.

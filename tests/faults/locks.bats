@@ -1,10 +1,10 @@
 # Locks that a DBA holds: what waits for them waits aside, and everything else is stored as ever.
 
-deadline_ms=1500
-
 setup() {
     load faults
     use_faulty_instance shared
+    measure_slowness
+    deadline_ms=$(scaled_ms 1500)
     workers_with "RECEIPTD_DEADLINE_MS=$deadline_ms"
 }
 
@@ -92,21 +92,21 @@ end_waiting() {
     workers_with
     program=soon-$EPOCHREALTIME
     share_requests
-    begin_row_load "$program" 12 40 10000 --flawless --slowest-ms 4500
+    begin_row_load "$program" 12 40 10000 --flawless --slowest-ms $((4500 * slow))
     eventually has_rows "$program" 12
     lock_rows "$program"
     sleep 1.5
     end_sessions
-    sleep 0.2
+    load_goes_on
     end_load
 }
 
 @test "the table locked, with both workers at work: 503 at the deadline, and service at once afterwards" {
     share_requests
-    begin_load --slowest-busy-ms $((deadline_ms + 1500)) --soonest-busy-ms $((deadline_ms - 100))
-    lock_table 2.5
-    refuses
-    wait "$pid"
+    begin_load --slowest-busy-ms $((deadline_ms + 1500 * slow)) --soonest-busy-ms $((deadline_ms - 100))
+    lock_table 1000
+    eventually refuses
+    end_sessions
     eventually serves
     end_load
     (($(told busy) > 0))
@@ -114,13 +114,14 @@ end_waiting() {
 
 @test "receipt_revisions locked: new and unchanged ones are stored as ever, revisions wait" {
     local others
-    load_in_background --seconds 1000 --connections 16 --new 3 --again 2 --p99-ms 1000
+    load_in_background --seconds 10000 --connections 16 --every-ms 40 --burst 16 --new 3 --again 2 --p99-ms $((1000 * slow))
     others="$load $record"
     program=revisions-$EPOCHREALTIME
     begin_row_load "$program" 12 40 "$deadline_ms"
     eventually has_rows "$program" 12
     as_dba 'lock table inventory.receipt_revisions in access exclusive mode'
-    sleep 2.5
+    eventually grep -q '"status": 503' "$record"
+    record=${others#* } load_goes_on 400
     end_waiting
     read -r load record <<<"$others"
     end_load

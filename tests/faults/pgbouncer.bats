@@ -13,7 +13,7 @@ teardown() {
 
 @test "pgbouncer in transaction mode: no request fails" {
     begin_load --flawless
-    sleep 2
+    load_goes_on 300
     end_load
 }
 

@@ -23,8 +23,9 @@ outlast_deadline() {
         slowest_busy_ms=12000
         workers_with
     else
-        slowest_busy_ms=3000
-        workers_with RECEIPTD_DEADLINE_MS=1000
+        measure_slowness
+        slowest_busy_ms=$(($(scaled_ms 1000) + 2000 * slow))
+        workers_with "RECEIPTD_DEADLINE_MS=$(scaled_ms 1000)"
     fi
     begin_load --slowest-busy-ms "$slowest_busy_ms"
 }
@@ -61,7 +62,7 @@ make_test_schema() {
     stay_flawless
     stop_postgresql fast
     start_postgresql
-    sleep 0.5
+    load_goes_on
     end_load
 }
 
@@ -69,7 +70,7 @@ make_test_schema() {
     stay_flawless
     stop_postgresql immediate
     start_postgresql
-    sleep 0.5
+    load_goes_on
     end_load
 }
 
@@ -80,7 +81,7 @@ make_test_schema() {
     # Its process id may be another program's by now, or still a zombie's.
     rm "$pgdata/postmaster.pid" "$PGHOST/.s.PGSQL.$PGPORT.lock"
     start_postgresql
-    sleep 0.5
+    load_goes_on
     end_load
 }
 
@@ -96,19 +97,27 @@ no_postgresql() {
     outlast_deadline
     before=$(connection_errors)
     stop_postgresql fast
+    began=$SECONDS
     eventually refuses
+    eventually retried_often "$before"
     sleep "$(lasts 1 60)"
+    outage_s=$((SECONDS - began + 1))
     start_postgresql
     eventually serves
     end_load
     (($(told busy) > 0))
     # It backs off: so many times in these seconds, and not thousands.
     attempts=$(($(connection_errors) - before))
-    echo "$attempts attempts"
-    ((attempts > 4 && attempts < $(lasts 200 500)))
+    echo "$attempts attempts in $outage_s s"
+    ((attempts < 50 + 50 * outage_s))
     # And the log has each reason once a minute.
     n=$(times_logged 'cannot connect to PostgreSQL')
-    ((n > 0 && n <= $(lasts 8 20)))
+    ((n > 0 && n <= 8 + 4 * outage_s / 60))
+}
+
+# retried_often BEFORE: whether there have been some errors since there were so many.
+retried_often() {
+    (($(connection_errors) - $1 > 4))
 }
 
 # Connections to PostgreSQL that both workers could not make, or have lost.
@@ -202,9 +211,10 @@ connection_errors() {
 
 @test "the table locked by a DBA for longer than the deadline: 503 in time, and service afterwards" {
     outlast_deadline
-    lock_table "$(lasts 3 30)"
-    refuses
-    wait "$pid"
+    lock_table 1000
+    eventually refuses
+    sleep "$(lasts 0 20)"
+    end_sessions
     eventually serves
     end_load
     (($(told busy) > 0))
@@ -220,17 +230,18 @@ connection_errors() {
 @test "one row locked by a DBA: only its own delivery waits" {
     workers_with
     serves
-    in_background sql "begin; select 1 from inventory.receipts where unit_identifier = :'unit' for update;
-        select pg_sleep(3); commit" unit="$unit"
-    eventually sleeping
-    python3 "$faults/sockets.py" "$state/run/worker-1.sock" beside_a_locked_row "$unit"
+    as_dba "select 1 from inventory.receipts where unit_identifier = :'unit' for update" unit="$unit"
+    in_background python3 "$faults/sockets.py" "$state/run/worker-1.sock" beside_a_locked_row "$unit"
+    eventually grep -q stored "$BATS_TEST_TMPDIR/background.log"
+    end_sessions
+    wait "$pid"
 }
 
 # to_one_that_waits FUNCTION: SQL that calls it for the worker's sessions that wait for the lock; since they do so for a
 # moment only, it looks again until there is one.
 to_one_that_waits() {
     echo "do \$\$ begin
-        for i in 1 .. 500 loop
+        for i in 1 .. 20000 loop
             perform pg_stat_clear_snapshot();
             if (select count(*) filter (where $1(pid)) $of_workers and state = 'active') > 0 then return; end if;
             perform pg_sleep(0.01);
@@ -266,10 +277,11 @@ to_one_that_waits() {
         replace_worker "$n" TERM
     done
     stay_flawless
-    lock_table 1
-    wait "$pid"
+    lock_table 1000
+    eventually logged 57014
+    end_sessions
+    load_goes_on
     end_load
-    logged 57014
 }
 
 @test "idle_in_transaction and idle_session timeouts: no request fails" {
@@ -277,7 +289,7 @@ to_one_that_waits() {
     sql "alter role receiptd_writer set idle_session_timeout = '50ms'"
     sql "select pg_terminate_backend(pid) $of_workers" >/dev/null
     stay_flawless
-    sleep 1
+    load_goes_on 200
     end_load
     for _ in 1 2 3 4 5 6; do
         sleep 0.2
@@ -295,14 +307,15 @@ to_one_that_waits() {
             for each row execute function test.fail();
         create constraint trigger test after insert or update on inventory.rejected_receipts deferrable
             initially deferred for each row execute function test.fail()"
-    workers_with RECEIPTD_DEADLINE_MS=1000
+    measure_slowness
+    workers_with "RECEIPTD_DEADLINE_MS=$(scaled_ms 1000)"
     refuses
     expect 503
     [[ $(count "$unit") == 0 ]]
     post '{'
     expect 503
     sql "set client_min_messages = warning; drop schema test cascade"
-    serves
+    eventually serves
 }
 
 @test "a serialization failure: the batch is tried again at once, and no request fails" {
@@ -316,19 +329,23 @@ to_one_that_waits() {
                 return null;
             end \$\$;
         create trigger test before insert on inventory.receipts for each statement execute function test.fail('40001')"
-    stay_flawless --slowest-ms 8000
-    sleep 1
+    stay_flawless
+    eventually met_conflicts 20
     end_load
-    (($(sql "select last_value from test.n") > 20))
     logged 40001
+}
+
+# met_conflicts COUNT: whether so many batches have begun, of which three of four meet one.
+met_conflicts() {
+    (($(sql "select last_value from test.n") > $1))
 }
 
 @test "two workers with the same keys never deadlock each other" {
     local before
     share_requests
     before=$(sql "select deadlocks from pg_stat_database where datname = current_database()")
-    stay_flawless --connections 32 --keys 40 --new 1 --again 1 --revise 9 --malformed 0 --invalid 0
-    sleep 2
+    stay_flawless --connections 32 --every-ms 0 --keys 40 --new 1 --again 1 --revise 9 --malformed 0 --invalid 0
+    load_goes_on 1500
     end_load
     spare_worker
     [[ $(sql "select deadlocks from pg_stat_database where datname = current_database()") == "$before" ]]
@@ -336,13 +353,13 @@ to_one_that_waits() {
 
 @test "deadlocks: the batch is tried again, and no request fails" {
     set_postgresql deadlock_timeout 10ms
-    stay_flawless --connections 16 --keys 8 --new 1 --again 1 --revise 9 --malformed 0 --invalid 0
+    stay_flawless --connections 16 --every-ms 0 --keys 8 --new 1 --again 1 --revise 9 --malformed 0 --invalid 0
     # Locks the same rows in the opposite order, and is never the one that gives up; for longer than is waited below.
     in_background sql "set deadlock_timeout = '1min';
         do \$\$
         declare unit text;
         begin
-            for i in 1 .. 1000 loop
+            for i in 1 .. 100000 loop
                 for unit in select unit_identifier from inventory.receipts order by received_at desc limit 8 loop
                     perform from inventory.receipts where unit_identifier = unit for update;
                     perform pg_sleep(0.001);
@@ -352,7 +369,7 @@ to_one_that_waits() {
             end loop;
         end \$\$"
     eventually logged 40P01
-    sleep 1
+    load_goes_on 200
     end_sessions
     end_load
 }

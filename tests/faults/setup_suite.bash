@@ -6,4 +6,6 @@ setup_suite() {
     # shellcheck source=faults.bash
     source "$(dirname "${BASH_SOURCE[0]}")/faults.bash"
     start_instance shared RECEIPTD_THREADS=2
+    use_instance shared
+    keep_template
 }

@@ -4,6 +4,8 @@ setup() {
     load faults
     use_faulty_instance shared
     set_worker_env
+    measure_slowness
+    export slow
     # As few threads as there can be, so that each of them counts.
     start_worker "$BATS_TEST_TMPDIR/log" RECEIPTD_THREADS=1 RECEIPTD_PG_CONNECTIONS=1 -- --listen "$BATS_TEST_TMPDIR/socket"
     background+=("$worker")
@@ -12,8 +14,9 @@ setup() {
 
 # The worker has the threads that it had, lets go of the connections, and drains in time.
 teardown() {
-    [[ $(ls "/proc/$worker/task") == "$threads" ]]
-    end_worker
+    local found
+    found=$(ls "/proc/$worker/task")
+    end_worker && [[ $found == "$threads" ]]
 }
 
 # check NAME [ARGUMENT...]

@@ -1,20 +1,15 @@
-# Synchronous streaming replication, and failover. Each test begins with what the one before it has left: a primary and
-# its standby.
-
-setup_file() {
-    load faults
-    start_instance replicated RECEIPTD_DEADLINE_MS="$(lasts 1000 10000)" >/dev/null
-    use_faulty_instance replicated
-    allow_replication
-    set_postgresql synchronous_standby_names '*'
-    make_standby second
-    workers_with "PGHOST=$PGHOST,$state/run-second,$state/run-third"
-}
+# Synchronous streaming replication, and failover. Each test has a primary and a standby of its own.
 
 setup() {
     load faults
+    # As long a deadline as a delivery to the shared one would need.
+    use_instance shared
+    measure_slowness
+    deadline=RECEIPTD_DEADLINE_MS=$(lasts "$(scaled_ms 1000)" 10000)
+    [[ -e $E2E_SCRATCH/instances/replicated ]] || start_instance replicated
     use_faulty_instance replicated
-    workers_with "PGHOST=$PGHOST,$state/run-second,$state/run-third"
+    replicates || make_primary
+    workers_with "PGHOST=$PGHOST,$state/run-second" "$deadline"
 }
 
 teardown() {
@@ -22,20 +17,26 @@ teardown() {
     for pid in "${background[@]}" ${load-}; do
         kill "$pid" 2>/dev/null || :
     done
+    # Where the primary is not what it was, the next test begins with other ones.
+    in_sync || discard_instance
 }
 
 teardown_file() {
     load faults
-    use_faulty_instance replicated
-    local name
-    for name in second third; do
-        pgdata=$state/$name stop_postgresql immediate || :
-    done
+    state=$E2E_SCRATCH/instances/replicated
+    discard_instance
+}
+
+# The server at PGHOST gets a standby, for which its commits wait.
+make_primary() {
+    allow_replication
+    set_postgresql synchronous_standby_names '*'
+    make_standby second
 }
 
 @test "the standby gone: commits wait, which is a 503 and never a success; service when it is back" {
     eventually in_sync
-    begin_load --slowest-busy-ms "$(lasts 3000 12000)"
+    begin_load --slowest-busy-ms "$(lasts $(($(scaled_ms 1000) + 2000 * slow)) 12000)"
     pgdata=$state/second stop_postgresql immediate
     refuses
     # Its repetition is no success either.
@@ -78,31 +79,27 @@ teardown_file() {
 @test "the primary killed with -9 and the standby promoted: nothing acknowledged is missing, service within seconds" {
     eventually in_sync
     begin_load
-    sleep 1
+    load_goes_on 100
     kill -9 "$(head -n 1 "$pgdata/postmaster.pid")"
-    sleep 0.5
     "${as_server[@]}" "$pg_bin/pg_ctl" -D "$state/second" -s -w promote
     PGHOST=$state/run-second
     eventually serves
-    sleep 0.5
+    load_goes_on
     end_load
 }
 
 @test "switched over while the old primary still runs, read-only: the workers find the new one" {
-    PGHOST=$state/run-second
-    make_standby third
-    set_postgresql synchronous_standby_names '*'
     eventually in_sync
     # Connections that are idle then, and that nothing but the refused write makes the workers drop.
     worker_serves 1
     worker_serves 2
     set_postgresql default_transaction_read_only on
-    "${as_server[@]}" "$pg_bin/pg_ctl" -D "$state/third" -s -w promote
-    PGHOST=$state/run-third
+    "${as_server[@]}" "$pg_bin/pg_ctl" -D "$state/second" -s -w promote
+    PGHOST=$state/run-second
     eventually worker_serves 1
     eventually worker_serves 2
     begin_load --flawless
-    sleep 0.5
+    load_goes_on 100
     end_load
 }
 

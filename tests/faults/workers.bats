@@ -36,7 +36,7 @@ answered_first() {
 # nginx gives a request to each worker once, and no more: it might be what kills them.
 @test "both workers killed with -9 under the same requests: 502 for these, and their repeats are stored, once" {
     begin_load
-    lock_table 60
+    lock_table 1000
     eventually_blocked
     replace_worker 1 KILL
     replace_worker 2 KILL
@@ -57,7 +57,7 @@ answered_first() {
 
 @test "a worker that hangs is killed and replaced by its watchdog: no request fails, and none waits for nginx's 15 s" {
     local old
-    begin_load --flawless --slowest-ms 9000
+    begin_load --flawless --slowest-ms 14000
     signal_worker 1 STOP
     eventually new_worker 1 "$old"
     end_load
@@ -65,20 +65,26 @@ answered_first() {
 }
 
 @test "a worker killed with -9 while its batch waits in PostgreSQL: the other stores it, once" {
+    local old
     begin_load --flawless
-    lock_table 2
+    lock_table 1000
     eventually_blocked
-    replace_worker 1 KILL
+    signal_worker 1 KILL
+    end_sessions
+    eventually new_worker 1 "$old"
+    load_goes_on
     end_load
 }
 
 @test "SIGTERM: what has reached the worker is stored and answered, and then it ends" {
     set_worker_env
     start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$BATS_TEST_TMPDIR/socket"
-    lock_table 2
+    lock_table 1000
     in_background python3 "$faults/sockets.py" "$BATS_TEST_TMPDIR/socket" deliver 20
     eventually_blocked
     kill "$worker"
+    eventually grep -q 'msg=draining' "$BATS_TEST_TMPDIR/log"
+    end_sessions
     wait "$worker"
     wait "$pid"
 }

@@ -54,7 +54,7 @@ test_feed_under_load() {
     begin_copy
     for session in 1 2 3; do
         {
-            echo "set lock_timeout = '10s';"
+            echo "set lock_timeout = '10min'; set statement_timeout = 0;"
             echo "set test.program = 'fed';"
             echo "\\i $here/include/deliver.psql"
             for ((batch = 0; batch < 60; batch++)); do
@@ -173,13 +173,13 @@ test_feed_standby() {
     check 'one transaction is open' hears first '{created}'
     tell second "$(deliver '{"request": 402, "unit_identifier": "second"}')"
     check 'a later one is committed' hears second '{created}'
-    check 'the standby has that' await 20 has_replayed "$(sql -c 'select pg_current_wal_lsn()')"
+    check 'the standby has that' await 300 has_replayed "$(sql -c 'select pg_current_wal_lsn()')"
     check 'and does not tell it yet' told_on_standby ''
     tell first 'commit;'
-    check 'both are told when the first has been committed' await 20 told_on_standby $'written|first\nwritten|second'
+    check 'both are told when the first has been committed' await 300 told_on_standby $'written|first\nwritten|second'
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/standby" -s -w promote
     PGHOST=$scratch/standby sql -c checkpoint
-    check 'promoted, it refuses the cursor' await 20 is_refused_on_standby
+    check 'promoted, it refuses the cursor' await 300 is_refused_on_standby
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/standby" -s -w -m immediate stop
     sql -c 'delete from inventory.receipts'
 }
@@ -210,14 +210,14 @@ test_publication() {
     sql -c "select pg_create_logical_replication_slot('reader', 'pgoutput')" >/dev/null
     sql -d subscriber -c "create subscription reader connection 'host=$scratch dbname=inventory user=postgres'
         publication receiptd_receipts with (create_slot = false, slot_name = 'reader')" 2>/dev/null
-    check 'the subscriber copies what is there' await 20 is_replicated
+    check 'the subscriber copies what is there' await 300 is_replicated
     tell published "$(deliver '{"request": 202, "unit_identifier": "after"}')" \
         "$(deliver '{"request": 203, "unit_identifier": "before", "sku": "S2"}')"
     check 'a new receipt' hears published '{created}'
     check 'and a revision' hears published '{revised}'
-    check 'both are replicated' await 20 is_replicated
+    check 'both are replicated' await 300 is_replicated
     sql -c "delete from inventory.receipts where unit_identifier = 'after'"
-    check 'a deletion is replicated' await 20 is_replicated
+    check 'a deletion is replicated' await 300 is_replicated
     check 'there is something to compare' test "$(sql -d subscriber -c "select string_agg(unit_identifier || sku, ' ')
         from inventory.receipts where program_identifier = 'concurrency' and unit_identifier in ('before', 'after')")" == beforeS2
     sql -d subscriber -c 'drop subscription reader' 2>/dev/null

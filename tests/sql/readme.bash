@@ -147,10 +147,10 @@ test_operating() {
     check 'one too late' receive 3
     sql -c 'select pg_switch_wal()' >/dev/null
     configure "$scratch/operator/recovered/data" 'archive_mode = off'
-    check 'the last segment is archived' await 20 is_archived
+    check 'the last segment is archived' await 300 is_archived
     check 'recovery to a time' as_operator 'recovery_target_time' PGHOST="$scratch/operator/recovered" \
         ARCHIVE="$scratch/operator/archive" BACKUP="$scratch/operator/recovered/data" TIME="$time"
-    check 'it ends' await 20 has_recovered
+    check 'it ends' await 300 has_recovered
     check 'with what was received until then' test "$(units "$scratch/operator/recovered")" = 'U1 U2'
     check 'and takes new ones' env PGHOST="$scratch/operator/recovered" bash -c "psql -XAtqc \"update inventory.receipts set sku = 'S2'\""
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/operator/recovered/data" -s -w -m fast stop

@@ -12,7 +12,7 @@ open() {
     to[$name]=$in from[$name]=$out
     psql -XqAt -U "$2" <"$scratch/$name.in" >"$scratch/$name.out" 2>&1 {in}>&- {out}>&- &
     # Longer than the service waits for a lock: here it is seen waiting, and then goes on.
-    tell "$name" "set lock_timeout = '10s';" "set test.program = 'concurrency';" "\\i $here/include/deliver.psql"
+    tell "$name" "set lock_timeout = '10min';" 'set statement_timeout = 0;' "set test.program = 'concurrency';" "\\i $here/include/deliver.psql"
 }
 
 tell() {
@@ -21,9 +21,9 @@ tell() {
     printf '%s\n' "$@" >&"${to[$name]}"
 }
 
-# Prints the next line that a session says; fails when it says nothing for 10 s.
+# Prints the next line that a session says; fails when it says nothing for minutes.
 hear() {
-    read -r -t 10 -u "${from[$1]}" || return 1
+    read -r -t 300 -u "${from[$1]}" || return 1
     echo "$REPLY"
 }
 
@@ -38,7 +38,7 @@ hears() {
 
 # Waits until a session of the database waits for another one's lock.
 wait_for_lock() {
-    await 5 is_locked_out || { echo 'nobody waits for a lock' && return 1; }
+    await 300 is_locked_out || { echo 'nobody waits for a lock' && return 1; }
 }
 
 is_locked_out() {
@@ -159,7 +159,7 @@ test_many_sessions() {
     local session batch request pids=() each=50
     for session in 1 2 3 4; do
         {
-            echo "set lock_timeout = '10s';"
+            echo "set lock_timeout = '10min'; set statement_timeout = 0;"
             echo "set test.program = 'many';"
             echo "\\i $here/include/deliver.psql"
             for ((batch = 0; batch < each; batch++)); do
