@@ -210,8 +210,8 @@ deliveries_of() {
 # measure_slowness: sets slow, how many times longer a commit over a connection of its own takes here and now than on a quiet
 # machine, at least 1. Deadlines that a test waits for, and limits of time that are promises, are as many times longer.
 measure_slowness() {
-    local n begun us longest_us=0
-    for n in 1 2 3 4; do
+    local begun us longest_us=0
+    for _ in 1 2 3 4; do
         begun=${EPOCHREALTIME/[.,]/}
         sql 'select pg_current_xact_id()' >/dev/null
         us=$((${EPOCHREALTIME/[.,]/} - begun))
@@ -350,12 +350,12 @@ end_load() {
     finish_load
 }
 
-# load_goes_on [COUNT]: waits until the load has delivered that many more (20), and has their answers.
+# load_goes_on COUNT: waits until the load has delivered that many more, and has their answers.
 load_goes_on() {
     local ended
     eventually test -s "$record"
     ended=$(grep -c '^{"end": ' "$record" || :)
-    eventually has_ended $((ended + ${1:-20}))
+    eventually has_ended $((ended + $1))
 }
 
 # has_ended COUNT: whether that many deliveries of the load have their answers.

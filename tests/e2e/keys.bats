@@ -50,19 +50,19 @@ with_key() {
     expect 401
 
     load_in_background --seconds 1000 --connections 8 --flawless
-    load_goes_on
+    load_goes_on 20
     { cat "$BATS_TEST_TMPDIR/keys" && echo "$line"; } | set_keys
     with_key "$key"
     expect 201 created
-    load_goes_on
+    load_goes_on 20
     end_load
 
     RECEIPTD_API_KEY=$key load_in_background --seconds 1000 --connections 8 --flawless
-    load_goes_on
+    load_goes_on 20
     echo "$line" | set_keys
     with_key "$old"
     expect 401
-    load_goes_on
+    load_goes_on 20
     end_load
     [[ $(sql "select api_key_name from receipts where unit_identifier = :'unit'" unit="$unit") == second ]]
 }

@@ -258,9 +258,9 @@ told_unchanged() {
         fi >"$BATS_TEST_TMPDIR/logrotate.conf"
     chmod 644 "$BATS_TEST_TMPDIR/logrotate.conf"
     RECEIPTD_URL=$(url 0) RECEIPTD_CACERT=$company/tls/server.crt load_in_background --connections 4 --seconds 1000 --new 1
-    load_goes_on
+    load_goes_on 20
     logrotate --force --state "$BATS_TEST_TMPDIR/state" "$BATS_TEST_TMPDIR/logrotate.conf"
-    load_goes_on
+    load_goes_on 20
     end_load
     [[ -s $log.1 ]]
     eventually logged $((before + $(told created)))

@@ -14,13 +14,13 @@ setup() {
             'received_at', now() - interval '400 days', 'request_id', gen_random_uuid()))).*
         from receipts as r, generate_series(1, 5000) as n where unit_identifier = '$unit'"
     load_in_background --connections 8 --seconds 1000 --new 3 --again 1 --revise 2 --invalid 1
-    load_goes_on
+    load_goes_on 20
     sql "call inventory.purge(interval '365 days', interval '90 days', 100)"
     sql 'alter table receipts enable trigger receipts_keep_erased'
     for n in 1 2 3; do
         sql "select inventory.erase_person('nobody-$n@example.com')" >/dev/null
     done
-    load_goes_on
+    load_goes_on 20
     end_load
     grep -q ' retries=0 ' "$record.out"
     [[ $(sql "select count(*) from receipts where unit_identifier like '$unit%'") == 1 ]]

@@ -358,14 +358,14 @@ kill_before_resolving() {
     local pids=()
     many 200 201
     load_in_background --connections 16 --seconds 1000 --new 2 --again 1 --revise 1 --invalid 1 --malformed 1 --complete
-    load_goes_on
+    load_goes_on 20
     "${reprocess[@]}" >"$BATS_TEST_TMPDIR/1" 2>&1 3>&- &
     pids+=($!)
     "${reprocess[@]}" >"$BATS_TEST_TMPDIR/2" 2>&1 3>&- &
     pids+=($!)
     wait "${pids[0]}"
     wait "${pids[1]}"
-    load_goes_on
+    load_goes_on 20
     end_load
     [[ $(sql "select count(*) from receipts where unit_identifier like 'reprocess-$BATS_TEST_NUMBER-%'
         and revision = 0") == 200 ]]

@@ -81,12 +81,12 @@ is_ready() {
 
 begin_load() {
     load_in_background --connections 8 --seconds 1000 --every-ms 40 --burst 8 --new 3 --again 1 --revise 2 --invalid 1
-    load_goes_on
+    load_goes_on 20
 }
 
 # end_untroubled_load: no delivery was tried twice, and what was told is stored.
 end_untroubled_load() {
-    load_goes_on
+    load_goes_on 20
     kill -TERM "$load"
     finish_load
     grep -q ' retries=0 ' "$record.out"

@@ -18,7 +18,7 @@ logged() {
 @test "a worker killed with -9 under load: another runs within two seconds, and no request fails" {
     local n old begun start_us took_us
     load_in_background --seconds 1000 --connections 8 --every-ms 20 --burst 8 --new 2 --again 1 --revise 1 --invalid 1 --flawless
-    load_goes_on
+    load_goes_on 20
     set_worker_env
     begun=${EPOCHREALTIME/[.,]/}
     start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$BATS_TEST_TMPDIR/socket"
@@ -32,7 +32,7 @@ logged() {
         took_us=$((${EPOCHREALTIME/[.,]/} - begun))
         echo "worker $n was back after $took_us us; another one takes $start_us us to start"
         ((took_us < 2000000 + 5 * start_us))
-        load_goes_on
+        load_goes_on 20
     done
     end_load
 }
@@ -46,7 +46,7 @@ logged() {
         kill "$old"
         eventually new_worker "$n" "$old"
         (($(logged "$n" 'worker ended.* status=0$') == ended + 1))
-        load_goes_on
+        load_goes_on 20
     done
     end_load
 }

@@ -97,7 +97,7 @@ end_waiting() {
     lock_rows "$program"
     sleep 1.5
     end_sessions
-    load_goes_on
+    load_goes_on 20
     end_load
 }
 

@@ -62,7 +62,7 @@ make_test_schema() {
     stay_flawless
     stop_postgresql fast
     start_postgresql
-    load_goes_on
+    load_goes_on 20
     end_load
 }
 
@@ -70,7 +70,7 @@ make_test_schema() {
     stay_flawless
     stop_postgresql immediate
     start_postgresql
-    load_goes_on
+    load_goes_on 20
     end_load
 }
 
@@ -81,7 +81,7 @@ make_test_schema() {
     # Its process id may be another program's by now, or still a zombie's.
     rm "$pgdata/postmaster.pid" "$PGHOST/.s.PGSQL.$PGPORT.lock"
     start_postgresql
-    load_goes_on
+    load_goes_on 20
     end_load
 }
 
@@ -280,7 +280,7 @@ to_one_that_waits() {
     lock_table 1000
     eventually logged 57014
     end_sessions
-    load_goes_on
+    load_goes_on 20
     end_load
 }
 

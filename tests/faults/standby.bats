@@ -84,7 +84,7 @@ make_primary() {
     "${as_server[@]}" "$pg_bin/pg_ctl" -D "$state/second" -s -w promote
     PGHOST=$state/run-second
     eventually serves
-    load_goes_on
+    load_goes_on 20
     end_load
 }
 

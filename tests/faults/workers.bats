@@ -72,7 +72,7 @@ answered_first() {
     signal_worker 1 KILL
     end_sessions
     eventually new_worker 1 "$old"
-    load_goes_on
+    load_goes_on 20
     end_load
 }
 
