@@ -50,7 +50,8 @@ start_instance() {
 use_instance() {
     state=$E2E_SCRATCH/instances/$1
     if [[ ${BATS_TEST_NAME-} ]]; then
-        is_whole || replace_instance "$1"
+        # A worker that was killed is back soon.
+        [[ ! -e $state.used ]] && await 20 all_runs || replace_instance "$1"
         : >"$state.used"
     fi
     set -a
@@ -59,9 +60,9 @@ use_instance() {
     set +a
 }
 
-is_whole() {
+# all_runs: whether PostgreSQL, both workers and nginx do.
+all_runs() {
     local file
-    [[ ! -e $state.used ]] || return
     for file in pgdata/postmaster run/worker-1.supervisor run/worker-1 run/worker-2.supervisor run/worker-2 run/nginx; do
         process_runs "$state/$file.pid" || return
     done
@@ -84,8 +85,7 @@ replace_instance() {
 
 # discard_instance: the one in use. Its logs stay, in which a sanitizer may have something to say.
 discard_instance() {
-    signal_all KILL "$state"
-    eventually none_of "$state"
+    eventually have_ended "$state"
     [[ ! -e $state/log ]] || mv "$state/log" "$(mktemp -d "$E2E_SCRATCH/logs.XXXXXX")"
     rm -rf "$state" "$state.used"
 }
@@ -100,7 +100,10 @@ processes_of() {
     done
 }
 
-none_of() {
+# have_ended FOLDER: whether there are no such processes any more; kills those that there are, of which one may just have
+# started another.
+have_ended() {
+    signal_all KILL "$1"
     [[ -z $(processes_of "$1") ]]
 }
 

@@ -52,6 +52,7 @@ begin_refused() {
 }
 
 end_refused() {
+    eventually grep -q '"status": 503' "$record"
     "$end" rejected_receipts
     eventually takes_refused
     end_load

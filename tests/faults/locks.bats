@@ -64,10 +64,16 @@ begin_uncommitted_rows() {
 
 # They end: the locks go, and what has waited is stored.
 end_waiting() {
+    eventually told_busy
     end_sessions
     eventually serves
     end_load
     (($(told busy) > 0))
+}
+
+# told_busy: whether a delivery of the load has met its deadline.
+told_busy() {
+    grep -q '"status": 503' "$record"
 }
 
 @test "one row locked by a DBA and delivered again and again: others are stored as ever" {
@@ -120,7 +126,7 @@ end_waiting() {
     begin_row_load "$program" 12 40 "$deadline_ms"
     eventually has_rows "$program" 12
     as_dba 'lock table inventory.receipt_revisions in access exclusive mode'
-    eventually grep -q '"status": 503' "$record"
+    eventually told_busy
     record=${others#* } load_goes_on 400
     end_waiting
     read -r load record <<<"$others"
