@@ -112,7 +112,7 @@ post_is_stored() {
 # stop_postgresql: cleanly.
 stop_postgresql() {
     kill -INT "$(head -n 1 "$state/pgdata/postmaster.pid")"
-    eventually 60 test ! -e "$state/pgdata/postmaster.pid"
+    eventually test ! -e "$state/pgdata/postmaster.pid"
 }
 
 start_postgresql() {
@@ -170,7 +170,7 @@ lost() {
     post "$(receipt "$unit-invalid" '.sku = ""')"
     expect 422
     invalid=$(header X-Request-Id)
-    eventually 5 is_logged
+    eventually is_logged
     missing --acknowledged "${logs[@]}"
     [[ $status == 0 && ${#lines[@]} == 1 && $output == 'Missing: 0 of '* ]]
 
@@ -180,7 +180,7 @@ lost() {
     start_postgresql
     post "$(receipt "$unit-replaced" '.sku = "newer"')"
     expect 201 created
-    eventually 5 is_logged
+    eventually is_logged
 
     missing --acknowledged "${logs[@]}"
     echo "$output $stderr"
@@ -241,7 +241,7 @@ print(*[(r["unit_identifier"], r["status"], r["stored"]) for r in csv.DictReader
     local name
     post "$(receipt "$unit")"
     expect 201 created
-    eventually 5 is_logged
+    eventually is_logged
     grep -h "unit_identifier=$unit " "${logs[@]:0:2}" >"$made"
     missing --acknowledged "$made"
     [[ $status == 0 && -z $stderr ]]
@@ -271,7 +271,7 @@ print(*[(r["unit_identifier"], r["status"], r["stored"]) for r in csv.DictReader
 @test "--acknowledged: a key as long as it may be is found" {
     post "$(receipt "$unit$(printf '\U1F600%.0s' {1..200})" ".asn_number = \"$(printf '\\u0001%.0s' {1..255})\"")"
     expect 201 created
-    eventually 5 is_logged
+    eventually is_logged
     grep -h "request_id=$(header X-Request-Id)" "${logs[@]:0:2}" >"$made"
     missing --acknowledged "$made"
     [[ $status == 0 && $output == 'Missing: 0 of 1 '* ]]

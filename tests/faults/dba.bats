@@ -16,8 +16,8 @@ teardown() {
     done
     sql "select pg_terminate_backend(pid) $of_workers" >/dev/null
     # What was refused is forgotten when something is stored.
-    eventually 20 serves
-    eventually 20 is_ready 1 true
+    eventually serves
+    eventually is_ready 1 true
 }
 
 # does STATEMENT UNDO: of a DBA's; what undoes it is done at the end of the test.
@@ -80,17 +80,17 @@ says_all() {
     workers_with RECEIPTD_DEADLINE_MS=1000
     post "$(receipt known)"
     for ((i = 0; i < ${#harmful[@]}; i += 4)); do
-        eventually 20 is_ready 1 true
+        eventually is_ready 1 true
         does "${harmful[i]}" "${harmful[i + 1]}"
         # At once: no revision is stored without the version that it replaces.
         post "$(receipt known ".sku = \"$EPOCHREALTIME\"")"
         versions_are_kept || { failed=1 && echo "${harmful[i]}: a version is missing, told $code $result"; }
         [[ ${harmful[i + 2]} != new ]] || connect_again
-        eventually 20 says_all "${harmful[i + 3]}" || { failed=1 && echo "${harmful[i]}: ready says $ready"; }
+        eventually says_all "${harmful[i + 3]}" || { failed=1 && echo "${harmful[i]}: ready says $ready"; }
         refuses || { failed=1 && echo "${harmful[i]}: told $code $result"; }
         undo
         connect_again
-        eventually 20 serves || { failed=1 && echo "${harmful[i]}: no service after it was undone"; }
+        eventually serves || { failed=1 && echo "${harmful[i]}: no service after it was undone"; }
     done
     ((failed == 0))
 }
@@ -100,7 +100,7 @@ says_all() {
     sql "alter system set session_replication_role = replica" && sql "select pg_reload_conf()" >/dev/null
     sleep 1
     sql "alter system reset session_replication_role" && sql "select pg_reload_conf()" >/dev/null
-    eventually 20 serves
+    eventually serves
     end_load
     versions_are_kept
 }
@@ -116,7 +116,7 @@ says_all() {
          drop function public.warns()"
     warnings=$(worker_metric 1 receiptd_database_warnings_total)
     begin_load --flawless
-    sleep 1
+    load_goes_on 100
     end_load
     (($(worker_metric 1 receiptd_database_warnings_total) > warnings))
     # Each worker once for each place of it.
@@ -129,18 +129,18 @@ says_all() {
           create trigger drops before insert on inventory.receipts for each row execute function public.drops()" \
         "drop trigger drops on inventory.receipts; drop function public.drops()"
     refuses
-    eventually 20 is_ready 1 false 'does a trigger on inventory.receipts drop it?'
+    eventually is_ready 1 false 'does a trigger on inventory.receipts drop it?'
 }
 
 @test "nothing is stored for some seconds: ready says so, and why, whatever it is" {
     does "alter table inventory.receipts add constraint nothing check (sku = 'nothing') not valid" \
         "alter table inventory.receipts drop constraint nothing"
     refuses
-    eventually 10 is_ready 1 false 'no delivery was stored for'
+    eventually is_ready 1 false 'no delivery was stored for'
     [[ $ready == *23514* ]]
     (($(worker_metric 1 receiptd_standstill_seconds | cut -d . -f 1) >= 5))
     undo
-    serves
-    eventually 10 is_ready 1 true ''
+    eventually serves
+    eventually is_ready 1 true ''
     [[ $(worker_metric 1 receiptd_standstill_seconds) == 0 ]]
 }

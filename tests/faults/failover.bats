@@ -10,7 +10,7 @@ setup() {
     allow_replication
     set_postgresql synchronous_standby_names '*'
     make_standby second
-    eventually 30 in_sync
+    eventually in_sync
 }
 
 teardown() {
@@ -33,15 +33,19 @@ sessions_at() {
     PGHOST=$1 sql "select count(*) $of_workers"
 }
 
+few_sessions_at() {
+    (($(sessions_at "$1") <= 4))
+}
+
 @test "the old primary waits for its standby for ever, and is first in PGHOST: the workers find the new one" {
     workers_with "PGHOST=$old,$new"
     begin_load
-    sleep 1
+    load_goes_on 100
     promote_second
-    eventually 20 stores_at "$new"
-    eventually 20 is_ready 1 true "$new"
+    eventually stores_at "$new"
+    eventually is_ready 1 true "$new"
     # What was given up there was cancelled.
-    eventually 20 test "$(sessions_at "$old")" -le 4
+    eventually few_sessions_at "$old"
     PGHOST=$new
     end_load
 }
@@ -51,9 +55,9 @@ sessions_at() {
     workers_with RECEIPTD_DEADLINE_MS=8000
     pgdata=$state/second stop_postgresql immediate
     begin_load
-    eventually 30 is_ready 1 false 'commits have waited for a standby'
+    eventually is_ready 1 false 'commits have waited for a standby'
     [[ $ready == *'the commit waits for a standby'* || $ready == *'a commit that waits for a standby holds a lock'* ]]
-    eventually 30 is_ready 2 false 'commits have waited for a standby'
+    eventually is_ready 2 false 'commits have waited for a standby'
     for n in {1..40}; do
         ((most >= $(sessions_at "$old"))) || most=$(sessions_at "$old")
         sleep 0.1
@@ -62,8 +66,8 @@ sessions_at() {
     # Two workers with five each, and what is just being cancelled.
     ((most <= 16))
     pgdata=$state/second start_postgresql
-    eventually 30 serves
-    eventually 30 is_ready 1 true
+    eventually serves
+    eventually is_ready 1 true
     end_load
 }
 
@@ -71,39 +75,39 @@ sessions_at() {
     workers_with "PGHOST=$old,$new"
     serves
     promote_second
-    eventually 20 stores_at "$new"
+    eventually stores_at "$new"
     set_postgresql synchronous_standby_names ''
     PGHOST=$new pgdata=$state/second stop_postgresql immediate
     refuses
-    eventually 20 is_ready 1 false 'is on timeline 1'
+    eventually is_ready 1 false 'is on timeline 1'
     [[ $(PGHOST=$old count "$unit") == 0 ]]
     PGHOST=$new pgdata=$state/second start_postgresql
-    eventually 20 stores_at "$new"
+    eventually stores_at "$new"
 }
 
 @test "without a synchronous standby the old primary goes on committing: the workers notice the new one" {
     set_postgresql synchronous_standby_names ''
     workers_with "PGHOST=$old,$new"
-    eventually 10 stores_at "$old"
+    eventually stores_at "$old"
     promote_second
-    eventually 30 stores_at "$new"
+    eventually stores_at "$new"
     logged 'is primary on timeline 2, later than 1'
 }
 
 @test "RECEIPTD_REQUIRE_STANDBY: 503 while no standby is named, whenever the names are taken away" {
     local answer=$BATS_TEST_TMPDIR/answer
     workers_with RECEIPTD_REQUIRE_STANDBY=on RECEIPTD_DEADLINE_MS=10000
-    eventually 10 serves
+    eventually serves
     set_postgresql synchronous_standby_names ''
     refuses
-    eventually 20 is_ready 1 false 'RECEIPTD_REQUIRE_STANDBY is on'
+    eventually is_ready 1 false 'RECEIPTD_REQUIRE_STANDBY is on'
     set_postgresql synchronous_standby_names '*'
-    eventually 20 serves
+    eventually serves
     # PostgreSQL releases whoever waits, without a word.
     pgdata=$state/second stop_postgresql immediate
     new_unit
     (post "$(receipt "$unit")"; echo "$code" >"$answer") 3>&- &
-    eventually 10 waiting
+    eventually waiting
     set_postgresql synchronous_standby_names ''
     wait $!
     [[ $(<"$answer") == 503 ]]

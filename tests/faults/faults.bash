@@ -217,13 +217,13 @@ allow_replication() {
 # make_standby NAME: a standby of the server at PGHOST, in the folder NAME, with its socket in run-NAME.
 make_standby() {
     install -d -m 700 ${as_server:+-o "$server_user"} "$state/$1" "$state/run-$1"
-    "${as_server[@]}" "$pg_bin/pg_basebackup" -h "$PGHOST" -p "$PGPORT" -U postgres -D "$state/$1" -R -c fast
+    "${as_server[@]}" "$pg_bin/pg_basebackup" -h "$PGHOST" -p "$PGPORT" -U postgres -D "$state/$1" -R -c fast --no-sync
     "${as_server[@]}" tee -a "$state/$1/postgresql.auto.conf" >/dev/null <<END
 unix_socket_directories = '$state/run-$1'
 synchronous_standby_names = ''
 END
     pgdata=$state/$1 start_postgresql
-    eventually 20 replicates
+    eventually replicates
 }
 
 replicates() {
