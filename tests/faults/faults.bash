@@ -56,7 +56,7 @@ in_background() {
 begin_load() {
     load_in_background --seconds 10000 --connections 8 --every-ms 40 --burst 8 --new 3 --again 2 --revise 3 --invalid 1 \
         --malformed 1 --give-up 1000 --complete "$@"
-    load_goes_on 20
+    eventually test -s "$record"
 }
 
 # begin_row_load PROGRAM KEYS EVERY_MS DEADLINE_MS [OPTION...]: that many rows, delivered again and again with other

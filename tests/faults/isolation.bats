@@ -52,11 +52,16 @@ begin_refused() {
 }
 
 end_refused() {
-    eventually grep -q '"status": 503' "$record"
+    eventually told_busy_thrice
     "$end" rejected_receipts
     eventually takes_refused
     end_load
     (($(told busy) > 0))
+}
+
+# told_busy_thrice: that of refuses_refused, and some of the load.
+told_busy_thrice() {
+    (($(times_logged 'msg=delivery .*status=503') >= 3))
 }
 
 # One that does not fit into what room a page may have left.

@@ -71,9 +71,9 @@ end_waiting() {
     (($(told busy) > 0))
 }
 
-# told_busy: whether a delivery of the load has met its deadline.
+# told_busy: whether a delivery of the load with that program has met its deadline.
 told_busy() {
-    grep -q '"status": 503' "$record"
+    logged "status=503 .*program_identifier=$program"
 }
 
 @test "one row locked by a DBA and delivered again and again: others are stored as ever" {
