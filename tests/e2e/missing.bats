@@ -70,7 +70,7 @@ line() {
 
     # They come, and nothing is missing.
     for name in lost old "with \"quotes\" é"; do
-        eventually 10 post_is_stored "$unit-$name"
+        eventually post_is_stored "$unit-$name"
     done
     missing "${logs[@]}"
     [[ $status == 0 && ${lines[0]} == 'Missing: 0 of 0 '* ]]
