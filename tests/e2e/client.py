@@ -59,6 +59,12 @@ class Connection:
             self.socket.close()
             self.socket = None
 
+    def turn_to(self, url):
+        """From now on, connects to that URL."""
+        if url != self.url.geturl():
+            self.close()
+            self.url = urllib.parse.urlsplit(url)
+
     def receive_more(self):
         """Adds what arrives to what was received; an error when the peer has closed."""
         data = self.socket.recv(65536)

@@ -21,6 +21,7 @@ Uses RECEIPTD_URL, RECEIPTD_API_KEY, RECEIPTD_CACERT and, for check, psql with l
 import argparse
 import collections
 import hashlib
+import itertools
 import json
 import random
 import secrets
@@ -167,11 +168,12 @@ class Record:
 
 def attempt(connection, body):
     """One request: its answer, or the error that came instead."""
+    at = time.time()
     began = time.monotonic()
     try:
         answer = connection.post(body)
     except (OSError, ValueError) as error:
-        return {"error": f"{type(error).__name__}: {error}", "ms": round((time.monotonic() - began) * 1000, 1)}
+        return {"error": f"{type(error).__name__}: {error}", "at": at, "ms": round((time.monotonic() - began) * 1000, 1)}
     told = answer.json()
     return {
         "status": answer.status,
@@ -179,6 +181,7 @@ def attempt(connection, body):
         "request_id": told.get("request_id"),
         "header": answer.headers.get("x-request-id"),
         "retry_after": answer.headers.get("retry-after"),
+        "at": at,
         "ms": round((time.monotonic() - began) * 1000, 1),
     }
 
@@ -188,8 +191,8 @@ def is_final(tried):
     return tried.get("status") is not None and tried["status"] not in RETRIED
 
 
-def deliver(connection, body, give_up_s, chance):
-    """Tries until there is a final answer or it takes too long; returns all attempts."""
+def deliver(connection, body, give_up_s, chance, urls):
+    """Tries until there is a final answer or it takes too long, by the next URL each time; returns all attempts."""
     attempts = []
     ends = time.monotonic() + give_up_s
     backoff = BACKOFF_FIRST_S
@@ -197,6 +200,7 @@ def deliver(connection, body, give_up_s, chance):
         attempts.append(attempt(connection, body))
         if is_final(attempts[-1]) or time.monotonic() + backoff > ends:
             return attempts
+        connection.turn_to(next(urls))
         time.sleep(backoff * chance.uniform(0.5, 1))
         backoff = min(backoff * 2, BACKOFF_MAX_S)
 
@@ -238,6 +242,7 @@ class Load:
         """What one thread does: connect, wait for the others, deliver until the plan is over."""
         connection = client.Connection(self.options.timeout)
         chance = random.Random(f"{self.options.seed} {number}")
+        urls = itertools.cycle([self.options.other_url or connection.url.geturl(), connection.url.geturl()])
         served = 0
         try:
             connection.open()
@@ -247,7 +252,7 @@ class Load:
         while delivery := self.plan.next():
             body = body_for(self.program, delivery)
             self.record.begin(delivery)
-            attempts = deliver(connection, body, self.options.give_up, chance)
+            attempts = deliver(connection, body, self.options.give_up, chance, urls)
             self.record.end(delivery, attempts)
             self.note(delivery, attempts)
             served += 1
@@ -514,6 +519,7 @@ def parse_arguments():
     load.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     load.add_argument("--timeout", type=float, default=60, help="seconds for one attempt")
     load.add_argument("--give-up", type=float, default=30, help="seconds for all attempts of a delivery")
+    load.add_argument("--other-url", help="where to try again what got no final answer, and then in turns")
     load.add_argument("--flawless", action="store_true", help="fail when a delivery had to be tried again")
     load.add_argument("--complete", action="store_true", help="fail when a delivery got no final answer at all")
     load.add_argument("--p99-ms", type=float, help="fail when more than one answer of a hundred took longer")
