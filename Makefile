@@ -32,7 +32,7 @@ quietly = $(if $(V),,@echo '$(1) $@';)
 
 .PHONY: all help install man package check-package clean format run stop status psql test packages check coverage \
     check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell check-alerts check-citus \
-    check-static check-debian check-systems check-faults chaos soak check-fuzz fuzz fuzzers bench bench-scale
+    check-static check-debian check-systems check-faults check-cluster check-failover chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
 all: $(BUILD)/receiptd
 	@:
@@ -165,6 +165,15 @@ soak: all
 ## make check-citus   that the worker runs on Citus, where that is installed
 check-citus: all
 	@tests/citus/run
+
+## make check-cluster  failovers of a Patroni cluster under load, hosts being network namespaces (CASES=...); needs root
+check-cluster: all
+	@deploy/install-packages cluster
+	@tests/cluster/run $(CASES)
+
+## make check-failover one of them without Patroni, in less than a minute; needs root
+check-failover: all
+	@tests/cluster/run short
 
 ## make check-fuzz     hostile input, made by libFuzzer, for decoding and for storing
 ## make fuzz           the same for SECS=600 seconds; SEED= as it was printed begins with the same input
