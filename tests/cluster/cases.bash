@@ -7,7 +7,7 @@ cases=(
     postmaster_killed primary_off primary_off_haproxy primary_off_defaults
     primary_cut primary_cut_defaults
     split_first split_last split_haproxy split_strict split_require split_defaults
-    standby_off standbys_off standbys_off_strict standbys_off_require
+    standby_off standbys_off standbys_off_strict standbys_off_require two_hosts_off
     worker_cut worker_deaf primary_deaf_to_worker black_hole_workers
     standby_deaf primary_deaf_to_standbys etcd_deaf others_deaf_to_etcd
     paused worker_host_off loss
@@ -210,6 +210,17 @@ standbys_off_require() {
     judged --with-standby
 }
 
+# Without two of its three members, etcd has no leader: Patroni makes the primary read-only.
+two_hosts_off() {
+    begin_load
+    power_off "$standby"
+    power_off "$other"
+    sleep 40
+    bring_back "$standby"
+    served
+    judged
+}
+
 # One worker's host and the primary do not hear each other.
 worker_cut() {
     begin_load
@@ -242,8 +253,8 @@ primary_deaf_to_worker() {
 # The workers' connections lose every packet; new ones work.
 black_hole_workers() {
     begin_load
-    black_hole "$primary" w1 5432
-    black_hole "$primary" w2 5432
+    black_hole w1 "$primary" 5432
+    black_hole w2 "$primary" 5432
     sleep 1
     served
     sleep 10

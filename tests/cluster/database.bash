@@ -146,14 +146,12 @@ make_database() {
     deploy_schema
 }
 
-# deploy_schema: on the primary, as deploy/README.md has it.
+# deploy_schema: on the primary, as the page has it.
 deploy_schema() {
-    local connection=(-h "${address[$primary]}" -U postgres)
-    on sender psql -Xq "${connection[@]}" -d postgres -f "$root/sql/roles.sql"
-    on sender createdb "${connection[@]}" --owner receiptd_owner --template template0 --encoding UTF8 inventory
-    database=postgres sql "$primary" "alter database inventory set search_path = inventory, public;
-        alter database inventory set jit = off; alter role receiptd_writer password 'WRITER-PASSWORD'"
-    on sender env SQITCH_FULLNAME=operator SQITCH_EMAIL=operator@localhost HOME="$scratch" LC_ALL=C.UTF-8 \
-        sqitch --chdir "$root/sql" deploy "db:pg://postgres@${address[$primary]}/inventory" >"$scratch/sqitch.log" 2>&1 ||
-        die "sqitch: $(tail -n 5 "$scratch/sqitch.log")"
+    local commands
+    commands=$(page_block database | for_host "$primary")
+    commands=${commands//'/usr/share/receiptd/sql'/"$root/sql"}
+    commands=${commands//"'\password receiptd_writer'"/"\"alter role receiptd_writer password 'WRITER-PASSWORD'\""}
+    on sender env HOME="$scratch" LC_ALL=C.UTF-8 bash -euc "$commands" >"$scratch/schema.log" 2>&1 ||
+        die "the schema: $(tail -n 5 "$scratch/schema.log")"
 }

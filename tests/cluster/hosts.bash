@@ -152,6 +152,7 @@ black_hole() {
     local ports
     ports=$(on "$1" ss -Htn state established dst "${address[$2]}" dport = ":$3" | awk '{ sub(/.*:/, "", $3); print $3 }' |
         paste -sd,)
+    [[ $ports ]] || problem "$1 has no connection to $2"
     on "$1" nft add rule inet cut in ip saddr "${address[$2]}" tcp dport "{ $ports }" drop
     on "$1" nft add rule inet cut out ip daddr "${address[$2]}" tcp sport "{ $ports }" drop
 }
