@@ -345,7 +345,7 @@ loss() {
     judged
 }
 
-# What nobody promises: here receipts are lost. How many is counted.
+# Nobody promises that nothing is lost here. How many are lost is counted, and receiptd missing has to name them.
 async_cut() {
     without_sync
     begin_load
@@ -353,12 +353,12 @@ async_cut() {
     served_by_other
     heal
     served
-    judged --mode async
+    judged --mode async && missing_is_listed
 }
 
 async_split() {
     without_sync
-    split --mode async
+    split --mode async && missing_is_listed
 }
 
 without_sync() {

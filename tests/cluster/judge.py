@@ -3,6 +3,8 @@
     judge.py await SINCE SECONDS HOST...   waits until of each HOST.record 20 deliveries got a final answer since that time
     judge.py case NAME FOLDER [OPTION...]  prints what is wrong, each in a line that begins with "# "; appends a line to
                                            FOLDER/../table. FOLDER has HOST.record and HOST.watch.
+    judge.py missing LISTED RECORD...      whether LISTED, which `receiptd missing --acknowledged` has written, has exactly
+                                           the deliveries that were acknowledged and are not in the database
 
 What has to be so:
   - nothing that was acknowledged is missing, no key was told 201 twice, and all else that deliver.py checks
@@ -15,6 +17,7 @@ import collections
 import json
 import os
 import pathlib
+import re
 import sys
 import time
 
@@ -197,6 +200,45 @@ def judge_case(options):
     return not problems
 
 
+def stored_ids(program):
+    """The request ids of all that the database holds of a program, rejected deliveries of any program too."""
+    ids = deliver.contract.query("select to_json(request_id) from inventory.rejected_receipts")
+    for table in ("receipts", "receipt_revisions"):
+        ids += deliver.contract.query(
+            "select to_json(id) from inventory." + table + " as t cross join lateral"
+            " (values (t.request_id), ((to_jsonb(t) ->> 'revised_request_id')::uuid)) as v (id)"
+            " where id is not null and program_identifier = :'program'",
+            program=program,
+        )
+    return {deliver.plain(one) for one in ids}
+
+
+def lost_ids(record):
+    """The request ids of what the record shows as acknowledged, unless as unchanged, and the database does not hold."""
+    program = read_lines(record)[0]["program"]
+    acknowledged = {
+        tried["request_id"]
+        for tried in attempts_of(record)
+        if deliver.is_final(tried) and tried.get("result") != "unchanged" and tried["request_id"]
+    }
+    return acknowledged - stored_ids(program)
+
+
+def compare_missing(options):
+    """Compares the two lists; what was answered "unchanged" is lost with the delivery that was not."""
+    listed = {
+        match[2]
+        for match in re.finditer(r": answered \d+( \w+)? at \S+ as ([0-9a-f]{32}); ", options.listed.read_text("utf-8"))
+        if match[1] != " unchanged"
+    }
+    lost = set().union(*(lost_ids(record) for record in options.records))
+    for what, ids in (("lost, and not listed", lost - listed), ("listed, and not lost", listed - lost)):
+        if ids:
+            print(f"# {len(ids)} deliveries were {what}, such as {sorted(ids)[0]}")
+    print(f"# {len(lost)} deliveries were lost, {len(listed)} are listed")
+    return lost == listed
+
+
 def main():
     """Exit status 0 when all is as it has to be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -211,8 +253,12 @@ def main():
     command.add_argument("--mode", default="sync", help="async: what is lost is counted, and no failure")
     command.add_argument("--with-standby", action="store_true", help="no final answer but where a commit waits for one")
     command.add_argument("--no-503", action="store_true", help="a 503 is a failure")
+    command = commands.add_parser("missing")
+    command.add_argument("listed", type=pathlib.Path)
+    command.add_argument("records", nargs="+", type=pathlib.Path)
     options = parser.parse_args()
-    sys.exit(not (await_stored(options) if options.command == "await" else judge_case(options)))
+    judge = {"await": await_stored, "case": judge_case, "missing": compare_missing}[options.command]
+    sys.exit(0 if judge(options) else 1)
 
 
 if __name__ == "__main__":

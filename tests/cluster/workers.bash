@@ -67,7 +67,7 @@ configure_workers() {
         [[ $(cat "$scratch/$host/receiptd.env" 2>/dev/null) != "$text" ]] || continue
         printf '%s\n' "$text" >"$scratch/$host/receiptd.env"
         for n in 1 2; do
-            [[ ! -e $scratch/$host/run/worker-$n.pid ]] || replace_worker "$host" "$n"
+            ! runs "$host" "worker-$n" || replace_worker "$host" "$n"
         done
     done
 }
