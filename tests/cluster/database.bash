@@ -26,7 +26,7 @@ make_database_host() {
     page_block /etc/patroni/config.yml | for_host "$1" | sed -e "s,/var/lib/postgresql/[0-9]*/main,$scratch/$1/data," \
         -e "s,/usr/lib/postgresql/[0-9]*/bin,$pg_bin," -e "s,/var/lib/postgresql/,$scratch/$1/," \
         -e "s,/var/run/postgresql,$scratch/$1/socket," \
-        -e "s/mode: required/mode: off/" >"$scratch/$1/patroni.yml"
+        -e "s/mode: required/mode: off/" -e "s/^etcd:/${DCS-etcd}:/" >"$scratch/$1/patroni.yml"
     chown -R "$server_user:" "$scratch/$1"
 }
 
@@ -42,7 +42,16 @@ start_patroni() {
 
 start_database_host() {
     runs "$1" etcd || start_etcd "$1"
-    runs "$1" patroni || start_patroni "$1"
+    if ! runs "$1" patroni; then
+        # As when a host boots. Else the process ids in there may be those of others by now, and PostgreSQL refuse to start.
+        postgresql_runs "$1" || rm -f "$scratch/$1/data/postmaster.pid" "$scratch/$1"/socket/.s.*
+        start_patroni "$1"
+    fi
+}
+
+postgresql_runs() {
+    [[ -e $scratch/$1/data/postmaster.pid &&
+        /proc/$(head -n 1 "$scratch/$1/data/postmaster.pid")/cwd -ef $scratch/$1/data ]]
 }
 
 # patronictl COMMAND...: as an operator calls it.
@@ -99,7 +108,8 @@ is_whole() {
     find_primary &&
         IFS='|' read -r streaming sync < <(database=postgres sql "$primary" "
             select count(*) filter (where state = 'streaming'), count(*) filter (where sync_state in ('sync', 'quorum'))
-            from pg_stat_replication where application_name like 'db_' and reply_time > now() - interval '11 s'" 2>/dev/null) &&
+            from pg_stat_replication
+            where application_name like 'db_' and reply_time > now() - interval '11 s'" 2>/dev/null) &&
         ((streaming == 2 && sync == wanted_sync))
 }
 

@@ -49,12 +49,14 @@ make_pair() {
     for host in db1 db2; do
         install -d -o "$server_user" -m 700 "$scratch/$host" "$scratch/$host/socket"
     done
-    (cd "$scratch/db1" && "${as_user[@]}" "$pg_bin/initdb" -D data -U postgres -E UTF8 --locale=C.UTF-8 --no-sync) >"$scratch/db1/initdb.log" 2>&1
+    "${as_user[@]}" env --chdir="$scratch/db1" "$pg_bin/initdb" -D data -U postgres -E UTF8 --locale=C.UTF-8 --no-sync \
+        >"$scratch/db1/initdb.log" 2>&1
     printf '%s\n' 'local all all trust' 'host all,replication all samenet trust' >"$scratch/db1/data/pg_hba.conf"
     start_postgresql db1
     "${as_user[@]}" "$pg_bin/psql" -Xq -h "$scratch/db1/socket" -U postgres \
         -c "alter system set synchronous_standby_names = '*'"
-    on db2 "${as_user[@]}" "$pg_bin/pg_basebackup" -h "${address[db1]}" -U postgres -D "$scratch/db2/data" -R -c fast --no-sync
+    on db2 "${as_user[@]}" "$pg_bin/pg_basebackup" -h "${address[db1]}" -U postgres -D "$scratch/db2/data" -R -c fast \
+        --no-sync
     # Who is promoted waits for nobody.
     "${as_user[@]}" sed -i '/^synchronous_standby_names/d' "$scratch/db2/data/postgresql.auto.conf"
     start_postgresql db2
