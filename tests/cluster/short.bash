@@ -31,7 +31,7 @@ failover() {
     check 'a primary whose commits wait for ever: not ready' eventually 30 is_not_ready w1
     on db2 "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/db2/data" -s -w promote
     check 'the standby is promoted: the workers find it, though it is second in PGHOST' stored_since "$EPOCHREALTIME" 40
-    check 'and are ready again' eventually 15 is_ready w1
+    check 'and are ready again' eventually 15 seen_ready
     kill "${loads[@]}"
     wait "${loads[@]}" || :
     end_watches
