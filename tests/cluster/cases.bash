@@ -1,5 +1,5 @@
-# The cases: each is a function of its name, and begins with a whole cluster. primary, standby (the synchronous one) and
-# other are its databases; the workers have the primary first in PGHOST. Sourced by run.
+# The cases, each a function of that name. A case begins with a primary, a synchronous standby and one more (other), and with
+# workers that have the primary first in PGHOST. Sourced by run.
 # shellcheck shell=bash disable=SC2034,SC2154 # what run sets, and what it uses
 
 cases=(

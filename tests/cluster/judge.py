@@ -1,15 +1,16 @@
-"""What came of a case: compares records of tests/e2e/deliver.py with the database, and with what watch.py has seen.
+"""Judges a case: compares the records of tests/e2e/deliver.py with the database, and with the records of watch.py.
 
-    judge.py await SINCE SECONDS HOST...   waits until of each HOST.record 20 deliveries got a final answer since that time
-    judge.py case NAME FOLDER [OPTION...]  prints what is wrong, each in a line that begins with "# "; appends a line to
+    judge.py await SINCE SECONDS HOST...   waits until each HOST.record has 20 final answers since that time
+    judge.py case NAME FOLDER [OPTION...]  prints each problem in a line that begins with "# ", and appends a line to
                                            FOLDER/../table. FOLDER has HOST.record and HOST.watch.
-    judge.py missing LISTED RECORD...      whether LISTED, which `receiptd missing --acknowledged` has written, has exactly
-                                           the deliveries that were acknowledged and are not in the database
+    judge.py missing LISTED RECORD...      checks that LISTED, written by `receiptd missing --acknowledged`, has exactly the
+                                           deliveries that were acknowledged and are not in the database
 
-What has to be so:
-  - nothing that was acknowledged is missing, no key was told 201 twice, and all else that deliver.py checks
-  - while a database is there on which a commit succeeds, no worker's host is without a final answer for 15 s
-  - where 503s only go out, the page ready says false after 10 s, and until it stores again; in the end it says true
+Requirements:
+  - nothing acknowledged is missing, no key was answered 201 twice, and everything else that deliver.py checks
+  - while a commit succeeds on one of the databases, each worker's host gives a final answer at least every 15 s
+  - while a host answers 503 only, its ready page is false after at most 10 s, until receipts are stored again; in the end
+    it is true
 """
 
 import argparse

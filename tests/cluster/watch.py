@@ -1,10 +1,10 @@
-"""What a worker's host sees: which databases a commit succeeds on, and whether receiptd says that it is ready.
+"""Records what a worker's host sees: on which databases a commit succeeds, and whether receiptd is ready.
 
     watch.py RECORD [--with-standby] NAME=ADDRESS...
 
-Writes a line of JSON to RECORD for each look, until it is ended. A database is asked over a new connection each time, as
-PGUSER, for a transaction that has to reach the disk and the standbys; --with-standby: one that waits for no standby does
-not count. RECEIPTD_READY is the URL of the page.
+Writes a line of JSON to RECORD for each look, until a signal ends it. Each look at a database is a new connection of PGUSER
+and a transaction that has to reach the disk and the standbys; with --with-standby it fails unless a standby is named.
+RECEIPTD_READY is the URL of the ready page.
 """
 
 import json
