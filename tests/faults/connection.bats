@@ -117,3 +117,24 @@ post_expecting() {
     done
     end_load
 }
+
+@test "a service file of libpq is honoured whole: hosts, role, settings of the connection" {
+    set_worker_env
+    cat >"$BATS_TEST_TMPDIR/services" <<END
+[receipts]
+host=$BATS_TEST_TMPDIR,$PGHOST
+port=$PGPORT
+dbname=inventory
+user=receiptd_writer
+application_name=of the service file
+connect_timeout=7
+END
+    chmod 644 "$BATS_TEST_TMPDIR/services"
+    # The file wins over these.
+    start_worker "$BATS_TEST_TMPDIR/log" PGSERVICEFILE="$BATS_TEST_TMPDIR/services" PGSERVICE=receipts PGHOST=/nonexistent \
+        PGUSER=nobody -- --listen "$BATS_TEST_TMPDIR/socket"
+    new_unit
+    [[ $(python3 "$faults/sockets.py" "$BATS_TEST_TMPDIR/socket" post "$(receipt "$unit")") == 201 ]]
+    (($(sql "select count(*) $of_workers and application_name = 'of the service file'") > 0))
+    end_worker
+}
