@@ -581,6 +581,9 @@ begin
       );
   end if;
 exception
+  -- A lock is nobody's problem but that of who waits for it, and the service takes it for that.
+  when lock_not_available then
+    raise;
   when others then
     return query
     select format('the schema cannot be checked: %s', sqlerrm), 'Run sqitch verify in sql/, and see the log of PostgreSQL.';
