@@ -51,7 +51,9 @@ use_instance() {
     state=$E2E_SCRATCH/instances/$1
     if [[ ${BATS_TEST_NAME-} ]]; then
         # A worker that was killed is back soon.
-        [[ ! -e $state.used ]] && await 20 all_runs || replace_instance "$1"
+        if [[ -e $state.used ]] || ! await 20 all_runs; then
+            replace_instance "$1"
+        fi
         : >"$state.used"
     fi
     set -a
