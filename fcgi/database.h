@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { DATABASE_MESSAGES_MAX = 64, DATABASE_PROBLEM_SIZE = 512 };
+enum { DATABASE_MESSAGES_MAX = 64, DATABASE_PROBLEM_SIZE = 1024 };
 
 struct database {
     struct hosts *hosts;

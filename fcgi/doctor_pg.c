@@ -46,7 +46,7 @@ static void examine_missing_columns(struct findings *findings, const struct rece
 
 /* The settings, and where in a cluster it is: what the workers check too. */
 static void examine_server(struct findings *findings, const struct inspection *found) {
-    if (found->verdict == INSPECTION_FIT || found->of_schema)
+    if (found->verdict == INSPECTION_FIT)
         findings_add(findings, FINDING_OK, "durability", NULL,
                      "fsync, full_page_writes and synchronous_commit keep what was acknowledged");
     else

@@ -14,7 +14,8 @@ enum {
     BATCH_MAX_BYTES = 4 * 1024 * 1024, /* rejected bodies and unknown fields can be large */
     EXPIRED_AT_A_TIME = 64,
     REMEMBERED_US = 60 * US_PER_S, /* after a 503: for how long nothing but a success takes it back */
-    OVERDUE_US = 5 * US_PER_S,     /* beyond its deadline, no delivery waits so long in a process that is well */
+    BRIEFLY_REMEMBERED_US = 10 * US_PER_S,
+    OVERDUE_US = 5 * US_PER_S, /* beyond its deadline, no delivery waits so long in a process that is well */
 };
 
 bool group_commit_submit(struct group_commit *group_commit, struct delivery *delivery) {
@@ -204,9 +205,14 @@ static int64_t first_arrival(const struct line *line, int64_t before_us) {
     return before_us;
 }
 
-/* `from_us`: when the first one arrived that waits now; INT64_MAX: none does. */
-static int64_t stands_still_for(const struct attempts *attempts, int64_t from_us, int64_t now_us) {
-    if (attempts->refused_from_us != 0 && now_us - attempts->refused_us < REMEMBERED_US &&
+/*
+ * `from_us`: when the first one arrived that waits now; INT64_MAX: none does. A 503 is remembered for less long while
+ * the other kind is stored, since then the database is not the reason.
+ */
+static int64_t stands_still_for(const struct attempts *attempts, const struct attempts *others, int64_t from_us,
+                                int64_t now_us) {
+    int64_t remembered_us = others->stored_us > attempts->refused_us ? BRIEFLY_REMEMBERED_US : REMEMBERED_US;
+    if (attempts->refused_from_us != 0 && now_us - attempts->refused_us < remembered_us &&
         attempts->refused_from_us < from_us)
         from_us = attempts->refused_from_us;
     if (from_us == INT64_MAX)
@@ -228,11 +234,12 @@ void group_commit_read_standstill(struct group_commit *group_commit, struct stan
         if (lane->busy_since_us != 0 && lane->arrived_us < *first_us)
             *first_us = lane->arrived_us;
     }
-    int64_t receipts_us = stands_still_for(&group_commit->receipts, receipt_us, now_us);
-    int64_t rejections_us = stands_still_for(&group_commit->rejections, rejection_us, now_us);
+    int64_t receipts_us = stands_still_for(&group_commit->receipts, &group_commit->rejections, receipt_us, now_us);
+    int64_t rejections_us = stands_still_for(&group_commit->rejections, &group_commit->receipts, rejection_us, now_us);
     const struct attempts *attempts =
         receipts_us >= rejections_us ? &group_commit->receipts : &group_commit->rejections;
     *standstill = (struct standstill){.us = receipts_us >= rejections_us ? receipts_us : rejections_us,
+                                      .rejections = rejections_us > receipts_us,
                                       .failure = attempts->failure};
     memcpy(standstill->sqlstate, attempts->sqlstate, sizeof standstill->sqlstate);
     memcpy(standstill->detail, attempts->detail, sizeof standstill->detail);

@@ -69,7 +69,8 @@ void group_commit_work_aside(struct group_commit *group_commit);
 
 /* Deliveries wait, or were answered 503, and none was stored. */
 struct standstill {
-    int64_t us; /* for how long; 0: it is none */
+    int64_t us;      /* for how long; 0: it is none */
+    bool rejections; /* of rejected deliveries; else of receipts */
     const char
         *failure; /* why, in words (static storage); NULL: not known yet. sqlstate and detail as in struct store */
     char sqlstate[6], detail[STORE_DETAIL_SIZE];

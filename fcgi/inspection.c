@@ -24,6 +24,14 @@ const char inspection_query[] =
     "'pg_catalog.' || name, 'execute')) from unnest(array['pg_control_system()', 'pg_walfile_name(pg_lsn)',"
     " 'pg_current_wal_lsn()', 'pg_conf_load_time()']) as name)"
     /* By name, since a cast to regclass fails without usage on the schema. */
+    " union all select 'fact', 'hides_flush', 'true', null where not (has_function_privilege("
+    "'pg_catalog.pg_current_wal_insert_lsn()', 'execute') and has_function_privilege("
+    "'pg_catalog.pg_current_wal_flush_lsn()', 'execute'))"
+    /* pg_trigger.h: 1 for each row, 2 before, 16 update. */
+    " union all select 'fact', 'foreign_triggers', 'true', null where exists (select from pg_catalog.pg_trigger as t"
+    " join pg_catalog.pg_class as c on c.oid = tgrelid join pg_catalog.pg_namespace as n on n.oid = relnamespace"
+    " join pg_catalog.pg_proc as p on p.oid = tgfoid where nspname = 'inventory' and relname = 'receipts'"
+    " and not tgisinternal and tgenabled <> 'D' and tgtype & 19 = 19 and pronamespace <> n.oid)"
     " union all select 'fact', 'check', 'true', null from pg_catalog.pg_proc as p"
     " join pg_catalog.pg_namespace as n on n.oid = p.pronamespace where nspname = 'inventory' and proname ="
     " 'schema_problems' and has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute')"
@@ -40,7 +48,11 @@ enum { KIND, NAME, VALUE, MORE };
 const char inspection_cluster_query[] =
     "select " INSPECTION_SYSTEM_IDENTIFIER ", " INSPECTION_TIMELINE ", pg_catalog.pg_conf_load_time()";
 
-const char inspection_check_query[] = "select problem, advice from inventory.schema_problems()";
+/* A problem that names rejected_receipts concerns nothing else, one of another table receipts, and the others all. */
+const char inspection_check_query[] =
+    "select problem, advice, case when problem ~ 'rejected_receipts' then 'rejections'"
+    " when problem ~ '(receipts|receipt_revisions|inventory[.])' then 'receipts' else 'all' end"
+    " from inventory.schema_problems()";
 
 static int find(const PGresult *result, const char *kind, const char *name) {
     for (int row = 0; row < PQntuples(result); row++)
@@ -128,15 +140,21 @@ static void judge_settings(struct inspection *inspection, const PGresult *result
     }
 }
 
-/* What the schema says of itself. */
+static void add_problem(char problems[INSPECTION_PROBLEM_SIZE], const char *problem) {
+    size_t len = strlen(problems);
+    snprintf(problems + len, INSPECTION_PROBLEM_SIZE - len, "%s%s", len > 0 ? "; " : "", problem);
+}
+
+/* What the schema says of itself: rejected deliveries need no table but their own, and receipts do not need that. */
 static void judge_schema(struct inspection *inspection, const PGresult *check) {
-    size_t len = 0;
-    for (int row = 0; row < PQntuples(check) && row < INSPECTION_PROBLEMS_MAX && len < sizeof inspection->problem;
-         row++)
-        len += (size_t)snprintf(inspection->problem + len, sizeof inspection->problem - len, "%s%s",
-                                row > 0 ? "; " : "", PQgetvalue(check, row, 0));
-    inspection->verdict = INSPECTION_UNFIT;
-    inspection->of_schema = true;
+    for (int row = 0; row < PQntuples(check); row++) {
+        const char *concerns = PQgetvalue(check, row, 2), *problem = PQgetvalue(check, row, 0);
+        add_problem(inspection->schema_problem, problem);
+        if (strcmp(concerns, "receipts") != 0)
+            add_problem(inspection->rejections_problem, problem);
+        if (strcmp(concerns, "rejections") != 0)
+            add_problem(inspection->receipts_problem, problem);
+    }
 }
 
 static void read_columns(struct inspection *inspection, const PGresult *result) {
@@ -146,12 +164,11 @@ static void read_columns(struct inspection *inspection, const PGresult *result) 
             continue;
         inspection->columns.missing[i] = true;
         inspection->columns.missing_count++;
-        if (field->key && inspection->verdict != INSPECTION_UNFIT) {
-            inspection->verdict = INSPECTION_UNFIT;
-            inspection->of_schema = true;
-            snprintf(inspection->problem, sizeof inspection->problem,
-                     "there is no column %s in a table inventory.receipts: run sql/roles.sql and sqitch deploy in sql/",
-                     field->column);
+        if (field->key && !*inspection->schema_problem) {
+            static const char format[] =
+                "there is no column %s in a table inventory.receipts: run sql/roles.sql and sqitch deploy in sql/";
+            snprintf(inspection->receipts_problem, INSPECTION_PROBLEM_SIZE, format, field->column);
+            snprintf(inspection->schema_problem, INSPECTION_PROBLEM_SIZE, format, field->column);
         }
     }
 }
@@ -159,7 +176,9 @@ static void read_columns(struct inspection *inspection, const PGresult *result) 
 void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *cluster,
                      const PGresult *check, bool require_standby) {
     *inspection =
-        (struct inspection){.on_citus = find(result, "setting", "citus.version") >= 0,
+        (struct inspection){.has_foreign_triggers = find(result, "fact", "foreign_triggers") >= 0,
+                            .hides_flush = find(result, "fact", "hides_flush") >= 0,
+                            .on_citus = find(result, "setting", "citus.version") >= 0,
                             .takes_writes = is(result, "pg_is_in_recovery()", "false") &&
                                             is(result, "default_transaction_read_only", "off"),
                             .system_identifier = strtoull(value_of(result, "fact", "system_identifier"), NULL, 10),
@@ -171,13 +190,28 @@ void inspection_read(struct inspection *inspection, const PGresult *result, cons
         snprintf(inspection->loaded_at, sizeof inspection->loaded_at, "%s", PQgetvalue(cluster, 0, 2));
     }
     judge_settings(inspection, result, require_standby);
-    if (inspection->verdict != INSPECTION_UNFIT && PQntuples(check) > 0)
-        judge_schema(inspection, check);
+    judge_schema(inspection, check);
     read_columns(inspection, result);
 }
 
+const char *inspection_problem(const struct inspection *inspection, enum inspection_use use) {
+    if (inspection->verdict == INSPECTION_UNFIT)
+        return inspection->problem;
+    switch (use) {
+    case INSPECTION_RECEIPTS:
+        return inspection->receipts_problem;
+    case INSPECTION_REJECTIONS:
+        return inspection->rejections_problem;
+    case INSPECTION_ALL:
+        return inspection->schema_problem;
+    }
+    return "";
+}
+
 bool inspection_equal(const struct inspection *a, const struct inspection *b) {
-    return a->verdict == b->verdict && strcmp(a->problem, b->problem) == 0 && a->standbys == b->standbys &&
+    return a->verdict == b->verdict && strcmp(a->problem, b->problem) == 0 &&
+           strcmp(a->schema_problem, b->schema_problem) == 0 && a->hides_flush == b->hides_flush &&
+           a->has_foreign_triggers == b->has_foreign_triggers && a->standbys == b->standbys &&
            a->timeline == b->timeline && a->system_identifier == b->system_identifier &&
            memcmp(&a->columns, &b->columns, sizeof a->columns) == 0;
 }

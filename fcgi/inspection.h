@@ -14,7 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { INSPECTION_PROBLEM_SIZE = 512, INSPECTION_TIME_SIZE = 48, INSPECTION_PROBLEMS_MAX = 8 };
+enum { INSPECTION_PROBLEM_SIZE = 1024, INSPECTION_TIME_SIZE = 48, INSPECTION_PROBLEMS_MAX = 8 };
+
+/* What a session is for: one that stores neither, the probe's, minds whatever is wrong. */
+enum inspection_use { INSPECTION_RECEIPTS, INSPECTION_REJECTIONS, INSPECTION_ALL };
 
 enum inspection_verdict {
     INSPECTION_FIT,
@@ -38,7 +41,11 @@ bool inspection_may_ask_check(const PGresult *result);
 struct inspection {
     enum inspection_verdict verdict;
     char problem[INSPECTION_PROBLEM_SIZE]; /* unless it is fit: what is wrong, why it matters, and who has set it */
-    bool of_schema;                        /* that is about the schema, and not about the settings */
+    char receipts_problem[INSPECTION_PROBLEM_SIZE];   /* what the schema does to receipts; "": nothing */
+    char rejections_problem[INSPECTION_PROBLEM_SIZE]; /* and to rejected deliveries */
+    char schema_problem[INSPECTION_PROBLEM_SIZE];     /* both */
+    bool hides_flush;                                 /* the role may not see how far the log was flushed */
+    bool has_foreign_triggers; /* receipts has triggers of somebody else that can change or drop an update */
     bool on_citus;
     bool takes_writes;                    /* it is no standby, and not read-only */
     struct receipt_columns columns;       /* of inventory.receipts */
@@ -51,6 +58,9 @@ struct inspection {
 /* Reads the results of the three queries; the last two may be NULL. */
 void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *cluster,
                      const PGresult *check, bool require_standby);
+
+/* What keeps a session from being used so; "": nothing. Good as long as the inspection. */
+const char *inspection_problem(const struct inspection *inspection, enum inspection_use use);
 
 /* Whether they say the same of what a session depends on. */
 bool inspection_equal(const struct inspection *a, const struct inspection *b);

@@ -25,7 +25,8 @@ static void add_standstill(char *reasons, const struct page_state *state) {
                           : state->database.waiting > 0 ? "the commit waits for a standby"
                                                         : "waiting for PostgreSQL";
     const char *detail = strcmp(standstill->detail, state->database.problem) != 0 ? standstill->detail : "";
-    add_reason(reasons, "no delivery was stored for %lld s: %s%s%s%s%s", (long long)(standstill->us / US_PER_S),
+    add_reason(reasons, "no %s was stored for %lld s: %s%s%s%s%s",
+               standstill->rejections ? "rejected delivery" : "delivery", (long long)(standstill->us / US_PER_S),
                failure, standstill->sqlstate[0] ? " " : "", standstill->sqlstate, *detail ? ": " : "", detail);
 }
 

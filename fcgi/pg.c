@@ -9,8 +9,8 @@
  * Unless the operator sets them. A host that is silent, in the middle of a network that drops packets, is given up
  * after this; without it, Linux takes two hours to notice an idle connection and a quarter of an hour for a busy one.
  */
-#define CONNECT_TIMEOUT_S "3" /* for each host; libpq takes 2 at least */
-#define TCP_USER_TIMEOUT_MS "10000"
+#define CONNECT_TIMEOUT_S "3"      /* for each host; libpq takes 2 at least */
+#define TCP_USER_TIMEOUT_MS "5000" /* half of the default deadline: there is time to try again */
 #define KEEPALIVES_IDLE_S "5"
 #define KEEPALIVES_INTERVAL_S "2"
 #define KEEPALIVES_COUNT "3"

@@ -48,7 +48,7 @@ static bool run(struct probe *probe, const char *sql, PGresult **result) {
     static const struct session_parameters none = {0};
     int64_t deadline_us = clock_now_us() + ANSWER_US;
     bool is_new;
-    return session_connect(probe->session, deadline_us, &is_new) &&
+    return session_connect(probe->session, INSPECTION_ALL, deadline_us, &is_new) &&
            session_run(probe->session, NULL, sql, &none, deadline_us, result) == STORE_OK;
 }
 
@@ -75,8 +75,8 @@ static void note_changes(struct probe *probe) {
 static bool inspect(struct probe *probe) {
     struct session *session = probe->session;
     int64_t deadline_us = clock_now_us() + ANSWER_US;
-    bool is_new,
-        ok = session_connect(session, deadline_us, &is_new) && (is_new || session_inspect(session, deadline_us));
+    bool is_new, ok = session_connect(session, INSPECTION_ALL, deadline_us, &is_new) &&
+                      (is_new || session_inspect(session, INSPECTION_ALL, deadline_us));
     const struct inspection *found = session_inspection(session);
     struct probe_findings *findings = &probe->findings;
     if (ok || session_is_unfit(session))

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SQLSTATE_SIZE = 6, NAME_SIZE = 256 };
+enum { SQLSTATE_SIZE = 6, NAME_SIZE = 256, GIVE_UP_US = 500 * US_PER_MS };
 
 struct session {
     struct database *database;
@@ -23,6 +23,7 @@ struct session {
     struct inspection inspection;
     size_t host;          /* see hosts.h */
     int64_t connected_us; /* CLOCK_MONOTONIC */
+    int64_t sent_us;      /* when the last statement was sent */
     char host_name[NAME_SIZE], port[16];
 
     const char *failure;
@@ -169,14 +170,21 @@ static enum store_result classify(const char *sqlstate) {
     return STORE_FAILED;
 }
 
-/* A statement has not ended in time. What is wrong with this host may not be wrong with the others. */
+/*
+ * A statement has not ended in time. What is wrong with this host may not be wrong with the others; but one that was
+ * sent shortly before the deadline says nothing about it, nor about what went wrong before.
+ */
 static enum store_result give_up(struct session *session) {
     bool waits = atomic_load(&session->database->commit_waits);
-    hosts_note_failed(session->database->hosts, session->host);
+    bool was_short = clock_now_us() - session->sent_us < GIVE_UP_US;
+    if (!was_short)
+        hosts_note_failed(session->database->hosts, session->host);
     if (session->connection)
         pg_abandon(session->connection);
     session->connection = NULL;
-    return drop_failed(session, waits ? "the commit waits for a standby" : "PostgreSQL did not answer in time");
+    return drop_failed(session, was_short ? NULL
+                                : waits   ? "the commit waits for a standby"
+                                          : "PostgreSQL did not answer in time");
 }
 
 /* Remembers why a statement failed, and says what follows from it. Clears `result`, which may be NULL. */
@@ -216,6 +224,7 @@ static enum store_result note_failure(struct session *session, PGresult *result,
 enum store_result session_prepare(struct session *session, const char *name, const char *sql,
                                   const struct session_parameters *parameters, int64_t deadline_us) {
     PGresult *result = NULL;
+    session->sent_us = clock_now_us();
     if (PQsendPrepare(session->connection, name, sql, parameters->count, parameters->types))
         result = wire_wait(session->connection, deadline_us);
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
@@ -226,6 +235,7 @@ enum store_result session_prepare(struct session *session, const char *name, con
 
 enum store_result session_run(struct session *session, const char *name, const char *sql,
                               const struct session_parameters *parameters, int64_t deadline_us, PGresult **result) {
+    session->sent_us = clock_now_us();
     int sent = name ? PQsendQueryPrepared(session->connection, name, parameters->count, parameters->values,
                                           parameters->lengths, parameters->formats, 1)
                     : PQsendQueryParams(session->connection, sql, parameters->count, parameters->types,
@@ -240,6 +250,7 @@ enum store_result session_run(struct session *session, const char *name, const c
 
 /* Runs a command that has no rows; the transaction it ends, if it does, has to end as `tag` says. */
 static enum store_result run_command(struct session *session, const char *sql, const char *tag, int64_t deadline_us) {
+    session->sent_us = clock_now_us();
     PGresult *result = PQsendQuery(session->connection, sql) ? wire_wait(session->connection, deadline_us) : NULL;
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
         return note_failure(session, result, deadline_us);
@@ -303,6 +314,7 @@ static bool wait_for_connector(struct session *session, int64_t deadline_us) {
 
 /* Runs a query of the inspection; NULL when it fails, with the connection dropped unless a lock was in its way. */
 static PGresult *query(struct session *session, const char *sql, int64_t deadline_us) {
+    session->sent_us = clock_now_us();
     PGresult *result = PQsendQuery(session->connection, sql) ? wire_wait(session->connection, deadline_us) : NULL;
     if (PQresultStatus(result) == PGRES_TUPLES_OK)
         return result;
@@ -347,36 +359,37 @@ static bool is_primary(struct session *session) {
     return current;
 }
 
-/* Inspects the server, and drops the connection when it is unfit. */
-static bool inspect(struct session *session, int64_t deadline_us) {
+/* Whether it may be used so; the connection is dropped if not, and the next one inspected. */
+static bool is_fit(struct session *session, enum inspection_use use) {
+    const char *problem = inspection_problem(&session->inspection, use);
+    if (!*problem)
+        return true;
+    if (database_is_new_problem(session->database, problem))
+        log_message(LOG_ERROR, "%s: %s", unfit, problem);
+    drop_failed(session, unfit);
+    set_detail(session, problem);
+    return false;
+}
+
+static bool inspect(struct session *session, enum inspection_use use, int64_t deadline_us) {
     unsigned changes = atomic_load(&session->database->changes);
     if (!read_inspection(session, deadline_us))
         return false;
     session->changes = changes;
     is_primary(session);
-    const struct inspection *found = &session->inspection;
-    switch (found->verdict) {
-    case INSPECTION_FIT:
-        break;
-    case INSPECTION_SLOW:
-        log_message(LOG_WARNING, "PostgreSQL: %s", found->problem);
-        break;
-    case INSPECTION_UNFIT:
-        if (database_is_new_problem(session->database, found->problem))
-            log_message(LOG_ERROR, "%s: %s", unfit, found->problem);
-        drop_failed(session, unfit);
-        set_detail(session, found->problem);
-        return false;
-    }
-    return true;
+    if (session->inspection.verdict == INSPECTION_SLOW)
+        log_message(LOG_WARNING, "PostgreSQL: %s", session->inspection.problem);
+    return is_fit(session, use);
 }
 
-bool session_inspect(struct session *session, int64_t deadline_us) {
-    const struct receipt_columns before = session->inspection.columns;
-    if (!inspect(session, deadline_us))
+bool session_inspect(struct session *session, enum inspection_use use, int64_t deadline_us) {
+    const struct inspection before = session->inspection;
+    const struct inspection *now = &session->inspection;
+    if (!inspect(session, use, deadline_us))
         return false;
-    /* Statements are prepared for the columns that there were. */
-    if (memcmp(&before, &session->inspection.columns, sizeof before) != 0)
+    /* Statements are prepared for what there was. */
+    if (memcmp(&before.columns, &now->columns, sizeof before.columns) != 0 || before.hides_flush != now->hides_flush ||
+        before.has_foreign_triggers != now->has_foreign_triggers)
         disconnect(session);
     return true;
 }
@@ -412,15 +425,15 @@ static void note_host(struct session *session) {
  * Only libpq's blocking call goes from one host to the next, and it can take longer than a delivery may: so it has a
  * thread of its own, which the next batch finds where it was.
  */
-bool session_connect(struct session *session, int64_t deadline_us, bool *is_new) {
+bool session_connect(struct session *session, enum inspection_use use, int64_t deadline_us, bool *is_new) {
     *is_new = false;
     if (session->connection && hosts_has_failed_since(session->database->hosts, session->host, session->connected_us))
         disconnect(session);
     if (session->connection && session->changes != atomic_load(&session->database->changes) &&
-        !session_inspect(session, deadline_us))
+        !session_inspect(session, use, deadline_us))
         return false;
     if (session->connection)
-        return true;
+        return is_fit(session, use);
     if (!session->connecting) {
         session->ended = false;
         if (pthread_create(&session->connector, NULL, connect_now, session) != 0) {
@@ -449,7 +462,7 @@ bool session_connect(struct session *session, int64_t deadline_us, bool *is_new)
     }
     PQsetNoticeReceiver(session->connection, receive_notice, session);
     note_host(session);
-    if (!inspect(session, deadline_us))
+    if (!inspect(session, use, deadline_us))
         return false;
     database_is_new_problem(session->database, "");
     log_message(LOG_INFO, "connected to PostgreSQL: host=%s port=%s timeline=%u standbys=%u", session->host_name,

@@ -31,10 +31,10 @@ void session_free(struct session *session);
  * another session. False when there is none by deadline_us (CLOCK_MONOTONIC) or the server is unfit; see
  * session_failure. *is_new: whether it was made now.
  */
-bool session_connect(struct session *session, int64_t deadline_us, bool *is_new);
+bool session_connect(struct session *session, enum inspection_use use, int64_t deadline_us, bool *is_new);
 
 /* Inspects the server again, over the connection, which is dropped when it is unfit or has other columns now. */
-bool session_inspect(struct session *session, int64_t deadline_us);
+bool session_inspect(struct session *session, enum inspection_use use, int64_t deadline_us);
 
 /* What the last inspection found. */
 const struct inspection *session_inspection(const struct session *session);
@@ -93,8 +93,8 @@ bool session_confirm(struct session *session, int64_t deadline_us);
 void session_drop(struct session *session, const char *failure);
 
 /*
- * Why the last call failed: in words (static storage), the SQLSTATE, and what PostgreSQL, libpq or the inspection said;
- * the last two may be empty, and are good until the next call.
+ * Why the last call failed: in words (static storage; NULL: for want of time alone), the SQLSTATE, and what PostgreSQL,
+ * libpq or the inspection said; the last two may be empty, and are good until the next call.
  */
 const char *session_failure(const struct session *session);
 const char *session_sqlstate(const struct session *session);

@@ -113,8 +113,23 @@ static void append_returning(struct buffer *sql, const struct statements_options
     buffer_append_text(sql, ", request_id, revised_request_id");
 }
 
+/*
+ * Where others' triggers may drop an update, or keep it from changing anything: notes that it was begun, in a setting
+ * of this transaction, from which our own triggers take it when they know better. Citus refuses a function there.
+ */
+static void append_begun(struct buffer *sql, const struct statements_options *options, const char *delivery) {
+    if (options->has_foreign_triggers && !options->on_citus)
+        buffer_append_format(sql,
+                             " and set_config('" STATEMENTS_BEGUN "', concat(current_setting('" STATEMENTS_BEGUN
+                             "', true), %srequest_id, ' '), true) is not null",
+                             delivery);
+}
+
 /* Nothing volatile may stand in "do update" (Citus refuses it), hence excluded.received_at, the default now(). */
 static void write_upsert(struct buffer *sql, size_t rows, const struct statements_options *options) {
+    bool tells_begun = options->has_foreign_triggers && !options->on_citus;
+    if (tells_begun)
+        buffer_append_text(sql, "with stored as (");
     append_insert(sql, rows, options);
     buffer_append_text(sql, "update set ");
     append_assignments(sql, options, "excluded.", "excluded.received_at");
@@ -122,7 +137,12 @@ static void write_upsert(struct buffer *sql, size_t rows, const struct statement
     append_differs(sql, options, "excluded.");
     if (options->keep_when)
         buffer_append_format(sql, " and (%s) is not true", options->keep_when);
+    append_begun(sql, options, "excluded.");
     append_returning(sql, options);
+    if (tells_begun)
+        buffer_append_text(sql,
+                           ") select * from stored union all select id::uuid, true, null, null from unnest("
+                           "string_to_array(rtrim(current_setting('" STATEMENTS_BEGUN "', true)), ' ')) as begun (id)");
 }
 
 static void write_insert(struct buffer *sql, size_t rows, const struct statements_options *options) {
@@ -143,9 +163,13 @@ static void write_revise(struct buffer *sql, size_t rows, const struct statement
     buffer_append_text(sql, " from v where (r.program_identifier, r.asn_number, r.unit_identifier)"
                             " = (v.program_identifier, v.asn_number, v.unit_identifier) and " NEITHER_BY("v") " and ");
     append_differs(sql, options, "v.");
+    append_begun(sql, options, "v.");
     buffer_append_format(sql,
                          " returning v.request_id)"
-                         " select request_id, %s and " HISTORY_IS_KEPT(WAS_REVISED) ", " WAS_REVISED " from v",
+                         " select request_id, %s and " HISTORY_IS_KEPT(
+                             WAS_REVISED) ", " WAS_REVISED
+                                          ", position(request_id::text in coalesce(current_setting('" STATEMENTS_BEGUN
+                                          "', true), '')) > 0 from v",
                          safe(options));
 }
 
@@ -160,8 +184,10 @@ static void write_lookup(struct buffer *sql, size_t rows, const struct statement
     buffer_append_text(sql, " r.revision > 1 and inventory.has_revised(v.request_id, r.program_identifier,"
                             " r.asn_number, r.unit_identifier),"
                             " r.extra is not distinct from v.extra"
-                            " and (select current_setting('synchronous_standby_names') = ''"
-                            " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()), ");
+                            " and ");
+    buffer_append_text(sql, options->hides_flush ? "false, "
+                                                 : "(select current_setting('synchronous_standby_names') = ''"
+                                                   " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()), ");
     append_columns(sql, options, "r.", false, NULL);
     buffer_append_text(sql, " from (");
     append_values(sql, rows, RECEIPT_KEY_COUNT + LOOKUP_MORE);

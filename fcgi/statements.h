@@ -16,6 +16,9 @@
 /* What a statement fails for (42704) when a setting is wrong on which the promises rest: there is no such setting. */
 #define STATEMENTS_UNSAFE "receiptd.settings_are_not_safe"
 
+/* The setting with the request ids of revisions that a transaction has begun; sql/deploy/ has it too. */
+#define STATEMENTS_BEGUN "receiptd.begun"
+
 /*
  * The schema that the statements need, at least (sql/deploy/schema_version.sql); newer ones are fine. Columns for
  * fields do not count: the value of a field without one goes into the column extra.
@@ -30,6 +33,9 @@ enum {
  * Parameters of each row, in this order. UPSERT, INSERT, REVISE: the columns of receipts for fields, extra, request_id,
  * api_key_name. LOOKUP: the natural key, extra, request_id. REJECT: request_id, api_key_name, status, message, errors,
  * body, the natural key.
+ *
+ * With has_foreign_triggers, UPSERT has another row for each revision that was begun, whose CREATED_BY is null; and
+ * REVISE has a column 3 with that.
  *
  * In every result, column 0 is the request id of the delivery that a row is about, and column 1 true: with settings
  * that are not safe, the statement fails. A receipt that is not in the result is not settled.
@@ -53,6 +59,7 @@ enum {
     STATEMENTS_CREATED_BY,
     STATEMENTS_WAS_REVISED = STATEMENTS_CREATED_BY,
     STATEMENTS_REVISED_BY,
+    STATEMENTS_WAS_BEGUN = STATEMENTS_REVISED_BY,
     STATEMENTS_HAD_REVISED,
     STATEMENTS_HAS_EXTRA,
     STATEMENTS_FIELDS
@@ -67,7 +74,10 @@ size_t statements_row_parameters(enum statement statement, const struct receipt_
 struct statements_options {
     const char *keep_when; /* for UPSERT: SQL about r, the row there is, and excluded; where it is true, r stays */
     bool on_citus;         /* as its planner takes it */
-    bool require_standby;  /* the settings are safe only while a synchronous standby is named */
+    bool hides_flush;      /* the role may not see how far the log was flushed */
+    bool
+        has_foreign_triggers; /* UPSERT and REVISE tell of revisions that were begun: a trigger may have dropped them */
+    bool require_standby;     /* the settings are safe only while a synchronous standby is named */
     struct receipt_columns columns;
 };
 

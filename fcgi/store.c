@@ -31,6 +31,7 @@ struct progress {
     bool settled;
     enum outcome outcome; /* if it is settled */
     bool locked;          /* this session has locked its row */
+    bool begun;           /* it was about to revise it */
 };
 
 struct store_pg {
@@ -64,15 +65,18 @@ static enum store_result fail(struct store_pg *pg, const char *failure) {
 
 /* Takes over what the session says of a failure. */
 static enum store_result failed_in_session(struct store_pg *pg, enum store_result result) {
-    pg->store.failure = session_failure(pg->session);
+    if (!session_failure(pg->session) && pg->store.failure)
+        return result; /* what went wrong before is the reason */
+    pg->store.failure =
+        session_failure(pg->session) ? session_failure(pg->session) : "PostgreSQL did not answer in time";
     memcpy(pg->store.sqlstate, session_sqlstate(pg->session), sizeof pg->store.sqlstate);
     snprintf(pg->store.detail, sizeof pg->store.detail, "%s", session_detail(pg->session));
     return result;
 }
 
-static bool connect_session(struct store_pg *pg, int64_t deadline_us) {
+static bool connect_session(struct store_pg *pg, enum inspection_use use, int64_t deadline_us) {
     bool is_new;
-    if (!session_connect(pg->session, deadline_us, &is_new)) {
+    if (!session_connect(pg->session, use, deadline_us, &is_new)) {
         failed_in_session(pg, STORE_FAILED);
         return false;
     }
@@ -128,11 +132,14 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
     struct buffer sql;
     buffer_init(&sql);
     if (unprepared || !*prepared) {
-        statements_write(&sql, statement, rows,
-                         &(struct statements_options){.keep_when = pg->options.keep_when,
-                                                      .on_citus = session_inspection(pg->session)->on_citus,
-                                                      .require_standby = pg->options.database->require_standby,
-                                                      .columns = *columns});
+        statements_write(
+            &sql, statement, rows,
+            &(struct statements_options){.keep_when = pg->options.keep_when,
+                                         .on_citus = session_inspection(pg->session)->on_citus,
+                                         .hides_flush = session_inspection(pg->session)->hides_flush,
+                                         .has_foreign_triggers = session_inspection(pg->session)->has_foreign_triggers,
+                                         .require_standby = pg->options.database->require_standby,
+                                         .columns = *columns});
         buffer_append(&sql, "", 1);
         if (sql.failed) {
             buffer_fini(&sql);
@@ -160,8 +167,13 @@ static void settle_progress(struct progress *progress, enum outcome outcome) {
 static void take_row(struct store_pg *pg, enum statement statement, const PGresult *result, int row, size_t at) {
     const struct delivery *delivery = pg->open[at];
     struct progress *progress = &pg->progress[pg->open_positions[at]];
-    if (statement == STATEMENT_REVISE) {
+    if (statement == STATEMENT_UPSERT && PQgetisnull(result, row, STATEMENTS_CREATED_BY)) {
+        progress->begun = true;
+    } else if (statement == STATEMENT_LOOKUP && progress->begun) {
+        /* A trigger of somebody else has dropped the revision: that the row is there settles nothing. */
+    } else if (statement == STATEMENT_REVISE) {
         progress->locked = true;
+        progress->begun = rows_is_true(result, row, STATEMENTS_WAS_BEGUN);
         if (rows_is_true(result, row, STATEMENTS_WAS_REVISED))
             settle_progress(progress, OUTCOME_REVISED);
     } else if (statement != STATEMENT_LOOKUP || progress->locked ||
@@ -232,8 +244,8 @@ static enum store_result settle(struct store_pg *pg, enum statement statement, s
     return STORE_OK;
 }
 
-static bool begin_batch(struct store_pg *pg, size_t count, bool brief, int64_t deadline_us) {
-    if (!connect_session(pg, deadline_us))
+static bool begin_batch(struct store_pg *pg, enum inspection_use use, size_t count, bool brief, int64_t deadline_us) {
+    if (!connect_session(pg, use, deadline_us))
         return false;
     pg->brief = brief;
     memset(pg->progress, 0, count * sizeof *pg->progress);
@@ -271,7 +283,7 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
     struct store_pg *pg = pg_of(store);
     enum store_result stored = STORE_OK;
     bool looked_up = store->mostly_known;
-    if (!begin_batch(pg, count, false, deadline_us))
+    if (!begin_batch(pg, INSPECTION_RECEIPTS, count, false, deadline_us))
         return STORE_FAILED;
     if (looked_up)
         stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
@@ -286,9 +298,9 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
     if (stored != STORE_OK)
         return stored;
     if (collect_open(pg, deliveries, count, false) > 0) {
-        /* Deleted by hand between the two statements: upserting it again creates it. */
-        fail(pg, "PostgreSQL stored no row: was it deleted, or does a trigger on inventory.receipts drop it?");
-        return STORE_CONFLICT;
+        /* Deleted by hand between the two statements: then upserting it again creates it. */
+        fail(pg, "PostgreSQL has not stored what it was sent: does a trigger on inventory.receipts drop it?");
+        return count > 1 ? STORE_UNSTORABLE : STORE_CONFLICT;
     }
     judge_lookups(pg, count, looked_up, settled_by_lookup);
     end_batch(pg, deliveries, count);
@@ -302,7 +314,7 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
 static enum store_result store_briefly(struct store_pg *pg, enum statement statement,
                                        struct delivery *const *deliveries, size_t count, bool only_locked,
                                        int64_t deadline_us) {
-    if (!begin_batch(pg, count, true, deadline_us))
+    if (!begin_batch(pg, INSPECTION_RECEIPTS, count, true, deadline_us))
         return STORE_FAILED;
     enum store_result stored = settle(pg, statement, collect_open(pg, deliveries, count, false), deadline_us);
     if (stored != STORE_OK)
@@ -327,7 +339,7 @@ enum store_result store_revise(struct store *store, struct delivery *const *deli
 enum store_result store_reject(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
-    if (!begin_batch(pg, count, false, deadline_us))
+    if (!begin_batch(pg, INSPECTION_REJECTIONS, count, false, deadline_us))
         return STORE_FAILED;
     for (size_t first = 0, piece; first < count; first += piece) {
         PGresult *result;

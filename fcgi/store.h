@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STORE_DETAIL_SIZE = 512 };
+enum { STORE_DETAIL_SIZE = 1024 };
 
 struct store {
     bool mostly_known;   /* most of the last batch was there already: the next is looked up before it is written */

@@ -168,6 +168,12 @@ begin
       and new.revised_request_id is not null
       and inventory.content_of(to_jsonb(new)) = inventory.content_of(to_jsonb(old))
     then
+      -- As in inventory.apply_once().
+      perform set_config(
+        'receiptd.begun',
+        replace(current_setting('receiptd.begun', true), new.revised_request_id || ' ', ''),
+        true
+      );
       return null;
     end if;
     changes := inventory.fold(to_jsonb(new));

@@ -139,6 +139,10 @@ begin
         changes jsonb;
         kept bigint;
       begin
+        if new.revision <> old.revision + 1 then
+          raise exception 'a revision of a receipt must count one up: a trigger on inventory.receipts has reset it'
+            using errcode = 'triggered_action_exception';
+        end if;
         if old.extra is not null then
           if exists (select from inventory.moved_fields) then
             changes := inventory.fold(to_jsonb(old));
@@ -167,6 +171,10 @@ begin
     inventory.content_columns(),
     inventory.keep_statement('old')
   );
+  -- As it is now is as it should be.
+  if to_regprocedure('inventory.record_schema(text, text[])') is not null then
+    execute $record$ select inventory.record_schema('function', 'inventory.keep_revision()') $record$;
+  end if;
 end
 $$;
 
@@ -195,7 +203,10 @@ execute function inventory.number_revision();
 create trigger receipts_keep_revision
 after update on inventory.receipts
 for each row
-when (new.revision is distinct from old.revision)
+when (
+  new.revision is distinct from old.revision
+  or new.revised_request_id is distinct from old.revised_request_id
+)
 execute function inventory.keep_revision();
 
 comment on function inventory.number_revision() is

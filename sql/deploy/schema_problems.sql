@@ -226,9 +226,13 @@ begin
     and not has_function_privilege(oid, 'execute')
   union all
   select
-    format('%s, who owns inventory.keep_revision(), may not insert into inventory.receipt_revisions', keeper::regrole),
+    format('%s, who owns inventory.keep_revision(), may not select from and insert into inventory.receipt_revisions', keeper::regrole),
     format('grant select, insert on inventory.receipt_revisions to %s;', keeper::regrole)
-  where not (has_table_privilege(keeper, revisions_id, 'insert') and has_schema_privilege(keeper, schema_id, 'usage'));
+  where not (
+    has_table_privilege(keeper, revisions_id, 'select')
+    and has_table_privilege(keeper, revisions_id, 'insert')
+    and has_schema_privilege(keeper, schema_id, 'usage')
+  );
 
   -- Row level security: of receipt_revisions, for the owner of the trigger's function, which writes there.
 

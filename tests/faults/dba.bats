@@ -124,6 +124,28 @@ says_all() {
     is_ready 1 true ''
 }
 
+@test "a trigger of the DBA's that drops, ignores or hides revisions: 503, and nothing is called unchanged" {
+    local what
+    for what in 'return null' 'return old' 'new.revision := old.revision; return new'; do
+        eventually 20 serves
+        post "$(receipt "$unit")"
+        expect 200 unchanged
+        does "create function public.drops() returns trigger language plpgsql as \$\$ begin $what; end \$\$;
+              create trigger z_drops before update on inventory.receipts for each row execute function public.drops()" \
+            "drop trigger z_drops on inventory.receipts; drop function public.drops()"
+        connect_again
+        post "$(receipt "$unit" '.sku = "other"')"
+        expect 503
+        # What is unchanged is no revision, and so not dropped.
+        post "$(receipt "$unit")"
+        expect 200 unchanged
+        undo
+        post "$(receipt "$unit" '.sku = "other"')"
+        expect 200 revised
+        versions_are_kept
+    done
+}
+
 @test "a trigger of the DBA's that drops rows: 503, and the reason" {
     does "create function public.drops() returns trigger language plpgsql as \$\$ begin return null; end \$\$;
           create trigger drops before insert on inventory.receipts for each row execute function public.drops()" \

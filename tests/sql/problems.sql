@@ -58,7 +58,13 @@ insert into cases (statements, expected) values
   ('revoke insert on inventory.rejected_receipts from receiptd_writer', 'may not insert into inventory.rejected_receipts'),
   ('revoke update (resolution) on inventory.rejected_receipts from receiptd_writer', 'may not update request_id, resolved_at and resolution'),
   ('revoke execute on function inventory.has_revised(uuid, text, text, text) from receiptd_writer', 'may not execute inventory.has_revised'),
-  ('revoke insert on inventory.receipt_revisions from receiptd_owner', 'may not insert into inventory.receipt_revisions'),
+  ('revoke insert on inventory.receipt_revisions from receiptd_owner', 'may not select from and insert into inventory.receipt_revisions'),
+  ('revoke select on inventory.receipt_revisions from receiptd_owner', 'may not select from and insert into inventory.receipt_revisions'),
+  (
+    'alter table inventory.receipts add column more text; alter table inventory.receipt_revisions add column more text;'
+      ' do $x$ begin perform inventory.write_keep_revision(); end $x$',
+    '^nothing$'
+  ),
   -- Row level security
   ('alter table inventory.receipts enable row level security', 'row level security on inventory.receipts applies to receiptd_writer .*no policy'),
   (

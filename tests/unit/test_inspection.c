@@ -74,8 +74,8 @@ static void a_setting_decides(void **state) {
         PGresult *server = make_server(rows[i].name, rows[i].value, -1);
         struct inspection found;
         inspection_read(&found, server, NULL, NULL, rows[i].require_standby);
-        expect_row(found.verdict == rows[i].verdict && !found.of_schema, "%s=%s: %d %s", rows[i].name, rows[i].value,
-                   (int)found.verdict, found.problem);
+        expect_row(found.verdict == rows[i].verdict && !*found.receipts_problem, "%s=%s: %d %s", rows[i].name,
+                   rows[i].value, (int)found.verdict, found.problem);
         if (found.verdict != INSPECTION_FIT) /* which one, and who has set it */
             expect_row(strstr(found.problem, rows[i].name) && strstr(found.problem, "(set by: database)"), "%s",
                        found.problem);
@@ -94,8 +94,9 @@ static void a_missing_column_is_noted_and_one_of_the_key_is_needed(void **state)
         struct inspection found;
         inspection_read(&found, server, NULL, NULL, false);
         expect_row(found.columns.missing_count == 1 && found.columns.missing[f], "%s", receipt_fields[f].column);
-        expect_row(found.verdict == (receipt_fields[f].key ? INSPECTION_UNFIT : INSPECTION_FIT), "%s: %s",
-                   receipt_fields[f].column, found.problem);
+        expect_row(!*inspection_problem(&found, INSPECTION_RECEIPTS) == !receipt_fields[f].key, "%s: %s",
+                   receipt_fields[f].column, found.receipts_problem);
+        expect_row(!*inspection_problem(&found, INSPECTION_REJECTIONS), "%s", receipt_fields[f].column);
         PQclear(server);
     }
     end_table();
@@ -103,18 +104,21 @@ static void a_missing_column_is_noted_and_one_of_the_key_is_needed(void **state)
 
 static void what_the_schema_says_is_told(void **state) {
     (void)state;
-    PGresult *server = make_server(NULL, NULL, -1), *check = make_result(2), *cluster = make_result(3);
+    PGresult *server = make_server(NULL, NULL, -1), *check = make_result(3), *cluster = make_result(3);
     struct inspection found, other;
     add_row(cluster, (const char *[]){"7318945012345678901", "3", "2026-11-28 05:00:00+00"}, 3);
     inspection_read(&found, server, cluster, check, false);
     assert_int_equal(found.verdict, INSPECTION_FIT);
     assert_true(found.system_identifier == 7318945012345678901u && found.timeline == 3);
     assert_string_equal(found.loaded_at, "2026-11-28 05:00:00+00");
-    add_row(check, (const char *[]){"one", "do this"}, 2);
-    add_row(check, (const char *[]){"another", "do that"}, 2);
+    add_row(check, (const char *[]){"one", "do this", "receipts"}, 3);
+    add_row(check, (const char *[]){"another", "do that", "rejections"}, 3);
+    add_row(check, (const char *[]){"both", "do it", "all"}, 3);
     inspection_read(&other, server, cluster, check, false);
-    assert_true(other.verdict == INSPECTION_UNFIT && other.of_schema);
-    assert_string_equal(other.problem, "one; another");
+    assert_int_equal(other.verdict, INSPECTION_FIT);
+    assert_string_equal(inspection_problem(&other, INSPECTION_RECEIPTS), "one; both");
+    assert_string_equal(inspection_problem(&other, INSPECTION_REJECTIONS), "another; both");
+    assert_string_equal(inspection_problem(&other, INSPECTION_ALL), "one; another; both");
     assert_false(inspection_equal(&found, &other));
     assert_true(inspection_equal(&found, &found));
     PQclear(server);
