@@ -74,11 +74,11 @@ def await_stored(options):
     return True
 
 
-def runs(looks):
-    """Where commits on one database succeeded in a row: from when to when that was known."""
+def runs(looks, what):
+    """When that was so of one database for several looks in a row: from the end of the first to the beginning of the last."""
     begin = end = None
     for look in looks:
-        if look["commits"]:
+        if look.get(what):
             begin, end = begin or look["at"], look["began"]
         elif begin is not None:
             yield begin, end
@@ -116,7 +116,7 @@ class Host:
         """The longest time without a final answer while one database was there, and when that began."""
         gaps = []
         for looks in self.databases.values():
-            for begin, end in runs(looks):
+            for begin, end in runs(looks, "commits"):
                 begin, end = max(begin, self.begin), min(end, self.end)
                 if begin < end:
                     gaps += self.gaps(begin, end)
@@ -133,10 +133,13 @@ class Host:
             longest = max(longest or 0, max(said, default=min(busy)) - min(busy))
         return longest
 
-    def finals_outside(self):
-        """How many final answers came while no database was there."""
-        there = [run for looks in self.databases.values() for run in runs(looks)]
-        return sum(not any(begin - LOOK_S < at < end + LOOK_S for begin, end in there) for at in self.finals)
+    def finals_without_standby(self):
+        """How many deliveries were sent and got a final answer while no standby was named."""
+        periods = [run for looks in self.databases.values() for run in runs(looks, "unnamed")]
+        return sum(
+            deliver.is_final(tried) and any(begin < tried["at"] and tried["end"] < end for begin, end in periods)
+            for tried in self.attempts
+        )
 
 
 def sort_violations(records):
@@ -166,8 +169,8 @@ def problems_of(options, hosts, kinds, count):
             yield f"{name}: ready for {seconds:.1f} s while only 503s went out"
         if host.pages and not host.pages[-1]["ready"]:
             yield f"{name}: not ready in the end: {host.pages[-1]['reasons']}"
-        if options.with_standby and (number := host.finals_outside()):
-            yield f"{name}: {number} final answers while no commit waited for a standby"
+        if options.with_standby and (number := host.finals_without_standby()):
+            yield f"{name}: {number} final answers while no standby was named"
     if options.no_503 and count["503"]:
         yield f"{count['503']} answers were 503"
 
@@ -252,7 +255,7 @@ def main():
     command.add_argument("name")
     command.add_argument("folder", type=pathlib.Path)
     command.add_argument("--mode", default="sync", help="async: what is lost is counted, and no failure")
-    command.add_argument("--with-standby", action="store_true", help="no final answer but where a commit waits for one")
+    command.add_argument("--with-standby", action="store_true", help="no final answer while no standby is named")
     command.add_argument("--no-503", action="store_true", help="a 503 is a failure")
     command = commands.add_parser("missing")
     command.add_argument("listed", type=pathlib.Path)

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 
 EVERY_S = 0.5
-PATIENCE_S = 1.5
+PATIENCE_S = 3
 COMMIT = "select pg_logical_emit_message(true, 'probe', '')"
 # Without a name to wait for it is a division by zero.
 WITH_STANDBY = COMMIT + ", 1 / length(current_setting('synchronous_standby_names'))"
@@ -39,8 +39,8 @@ class Record:
             self.file.flush()
 
 
-def commits(address, statement):
-    """Whether a commit succeeds there, without a warning, in time."""
+def commit(address, statement):
+    """Whether a commit succeeds there, without a warning, in time; and whether it was refused because no standby is named."""
     command = ["psql", "-XqAt", "-h", address, "-d", "postgres", "-c", statement]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as psql:
         try:
@@ -52,8 +52,8 @@ def commits(address, statement):
                 psql.communicate(timeout=1)
             except subprocess.TimeoutExpired:
                 psql.kill()
-            return False
-        return psql.returncode == 0 and not said
+            return {"commits": False}
+        return {"commits": psql.returncode == 0 and not said, "unnamed": b"division by zero" in said}
 
 
 def ready(url, context):
@@ -90,7 +90,7 @@ def main():
     def watch_database(name, address):
         def look():
             began = time.time()
-            record.write(database=name, commits=commits(address, statement), began=began, at=time.time())
+            record.write(database=name, **commit(address, statement), began=began, at=time.time())
 
         repeat(look)
 
