@@ -163,6 +163,8 @@ def problems_of(options, hosts, kinds, count):
         for violation in [*kinds["lost"], *kinds["twice"], *kinds["other"]][:5]:
             yield violation[:300]
     for name, host in hosts.items():
+        if not any(look["commits"] for looks in host.databases.values() for look in looks):
+            yield f"{name}: saw no commit succeed"
         if (seconds := host.recovery()) > RECOVERY_S:
             yield f"{name}: no final answer for {seconds:.1f} s while a commit succeeded on one of the databases"
         if (seconds := host.ready_too_long() or 0) > READY_S:
