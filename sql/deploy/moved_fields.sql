@@ -14,7 +14,7 @@ create table inventory.moved_fields (
   moved_at timestamptz,
   constraint moved_fields_pkey primary key (column_name),
   constraint moved_fields_path_check check (cardinality(path) > 0 and array_position(path, null) is null),
-  constraint moved_fields_direction_check check (direction in ('column', 'extra'))
+  constraint moved_fields_direction_check check (direction in ('column', 'extra', 'returned'))
 );
 revoke all on inventory.moved_fields from public;
 grant select on inventory.moved_fields to receiptd_reader;
@@ -47,9 +47,11 @@ begin
 end
 $$;
 
--- The columns of a row, and its extra, that change when values are put in their place; null: none. A JSON string that is
--- not blank, or an integer, goes into a text column; an integer in range into a bigint; null and blank mean absent; anything
--- else stays in extra. What extra has wins: an older program writes there, and leaves the column as it was.
+-- The columns of a row, and its extra, that change when values are put in their place; null: none. On the way to the column, a
+-- JSON string that is not blank, or an integer, goes into a text column; an integer in range into a bigint; null and blank mean
+-- absent; anything else stays in extra. What extra has wins, also a null: an older program writes there, and leaves the column
+-- as it was. On the way back, extra keeps what it has as it was sent. Only with direction `returned`, for comparing, is it
+-- written as it was if it came out of a column.
 create function inventory.fold(receipt jsonb, only_direction text default null)
 returns jsonb
 language plpgsql
@@ -61,30 +63,50 @@ declare
   extra jsonb := nullif(receipt -> 'extra', 'null');
   before jsonb := nullif(receipt -> 'extra', 'null');
   changes jsonb := '{}';
+  held jsonb;
   value jsonb;
   is_absent boolean;
 begin
   for field in
-    select m.column_name as name, m.path, m.direction, a.atttypid = 'bigint'::regtype as is_bigint
+    select m.column_name as name, m.path, m.direction, coalesce(a.atttypid = 'bigint'::regtype, false) as is_bigint
     from inventory.moved_fields as m
-    join pg_attribute as a on a.attname = m.column_name and not a.attisdropped
-    where a.attrelid = 'inventory.receipts'::regclass
-      and m.direction = coalesce(only_direction, m.direction)
+    left join pg_attribute as a
+      on a.attrelid = 'inventory.receipts'::regclass and a.attname = m.column_name and not a.attisdropped
+    where case
+        when only_direction is null then m.direction <> 'returned'
+        when only_direction = 'returned' then m.direction <> 'column'
+        else m.direction = only_direction
+      end
     order by m.column_name
   loop
     value := extra #> field.path;
+    if field.direction <> 'column' and only_direction is distinct from 'returned' then
+      held := nullif(receipt -> field.name, 'null');
+      if held is not null then
+        changes := changes || jsonb_build_object(field.name, null);
+      end if;
+      if held is not null and value is null then
+        for depth in 1 .. cardinality(field.path) - 1 loop
+          if extra #> field.path[1:depth] is null then
+            extra := jsonb_set(coalesce(extra, '{}'), field.path[1:depth], '{}');
+          end if;
+        end loop;
+        extra := jsonb_set(coalesce(extra, '{}'), field.path, held);
+        if extra #> field.path is distinct from held then
+          raise exception 'the value of % cannot be put into extra at %: there is another value in its way', field.name, field.path;
+        end if;
+      end if;
+      continue;
+    end if;
     is_absent := jsonb_typeof(value) = 'null'
       or (jsonb_typeof(value) = 'string' and value #>> '{}' ~ '^[ \t\n\v\f\r]*$');
-    if value is not null and not is_absent and (
+    if value is null or (not is_absent and (
       jsonb_typeof(value) not in ('string', 'number')
       or (jsonb_typeof(value) = 'number' and value::text !~ '^-?[0-9]+$')
       or (field.is_bigint and jsonb_typeof(value) = 'string')
       or (field.is_bigint and value::numeric not between -9223372036854775808 and 9223372036854775807)
       or (not field.is_bigint and char_length(value #>> '{}') > 1000)
-    ) then
-      if field.direction = 'extra' and receipt -> field.name <> 'null' then
-        changes := changes || jsonb_build_object(field.name, null);
-      end if;
+    )) then
       continue;
     end if;
     if is_absent then
@@ -92,36 +114,20 @@ begin
     elsif not field.is_bigint then
       value := to_jsonb(value #>> '{}');
     end if;
-    if field.direction = 'extra' then
-      value := coalesce(value, nullif(receipt -> field.name, 'null'));
-      if receipt -> field.name <> 'null' then
-        changes := changes || jsonb_build_object(field.name, null);
-      end if;
-      if value is not null then
-        for depth in 1 .. cardinality(field.path) - 1 loop
-          if extra #> field.path[1:depth] is null then
-            extra := jsonb_set(coalesce(extra, '{}'), field.path[1:depth], '{}');
-          end if;
-        end loop;
-        extra := jsonb_set(coalesce(extra, '{}'), field.path, value);
-        if extra #> field.path is distinct from value then
-          raise exception 'the value of % cannot be put into extra at %: there is another value in its way', field.name, field.path;
-        end if;
-        continue;
-      end if;
-    elsif extra #> field.path is not null then
+    if field.direction = 'column' then
       changes := changes || jsonb_build_object(field.name, value);
+    elsif value is not null then
+      extra := jsonb_set(extra, field.path, value);
+      continue;
     end if;
     -- It is gone from extra, and so are objects that held nothing else.
-    if extra #> field.path is not null then
-      extra := extra #- field.path;
-      for depth in reverse cardinality(field.path) - 1 .. 1 loop
-        if extra #> field.path[1:depth] = '{}' then
-          extra := extra #- field.path[1:depth];
-        end if;
-      end loop;
-      extra := nullif(extra, '{}');
-    end if;
+    extra := extra #- field.path;
+    for depth in reverse cardinality(field.path) - 1 .. 1 loop
+      if extra #> field.path[1:depth] = '{}' then
+        extra := extra #- field.path[1:depth];
+      end if;
+    end loop;
+    extra := nullif(extra, '{}');
   end loop;
   if extra is distinct from before then
     changes := changes || jsonb_build_object('extra', extra);
@@ -130,7 +136,8 @@ begin
 end
 $$;
 
--- What a row says, wherever values are: two rows with the same are the same version.
+-- What a row says, wherever values are: two rows with the same are the same version. A column has forgotten whether a value was
+-- sent as an integer, as null, or blank: so from the way back on, that makes no difference in extra either.
 create function inventory.content_of(receipt jsonb)
 returns jsonb
 language plpgsql
@@ -138,8 +145,9 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  folded constant jsonb := receipt || coalesce(inventory.fold(receipt), '{}');
+  folded jsonb := receipt || coalesce(inventory.fold(receipt), '{}');
 begin
+  folded := folded || coalesce(inventory.fold(folded, 'returned'), '{}');
   return (
     select jsonb_object_agg(name, folded -> name)
     from unnest(inventory.content_columns()) as name
@@ -214,7 +222,7 @@ begin
   select *
   into move
   from inventory.moved_fields
-  where column_name = field;
+  where column_name = field and direction <> 'returned';
   if not found then
     raise exception 'no field % is being moved', field
       using errcode = 'invalid_parameter_value', hint = 'See inventory.add_field and inventory.return_field.';
@@ -383,7 +391,7 @@ begin
   end if;
   -- In the order in which the service locks them.
   lock table inventory.receipts, inventory.receipt_revisions in access exclusive mode;
-  delete from inventory.moved_fields where column_name = field;
+  update inventory.moved_fields set direction = 'returned' where column_name = field;
   execute format('alter table inventory.receipts drop column %I', field);
   execute format('alter table inventory.receipt_revisions drop column %I', field);
   if not exists (select from inventory.moved_fields where direction = 'extra') then
@@ -414,13 +422,13 @@ from public;
 revoke all on procedure inventory.move_field(text, integer) from public;
 
 comment on table inventory.moved_fields is
-  'Fields whose values are moved between extra and a column of their own, so that programs with and without the field may run side by side. Normally empty. Delete a row when no program without the field (direction column) is left, after a last call of inventory.move_field.';
+  'Fields whose values are moved between extra and a column of their own, so that programs with and without the field may run side by side. Normally empty. Delete a row with direction column when no program without the field is left, after a last call of inventory.move_field; one with direction returned when the sender no longer sends deliveries from before the return.';
 comment on column inventory.moved_fields.column_name is 'The column, of receipts and of receipt_revisions. Example: color';
 comment on column inventory.moved_fields.path is 'Where the value is in extra. Example: {to,region}';
 comment on constraint moved_fields_path_check on inventory.moved_fields is 'The path leads somewhere.';
 comment on column inventory.moved_fields.direction is
-  'Where the value belongs: column, or extra while the column is about to be dropped. Example: column';
-comment on constraint moved_fields_direction_check on inventory.moved_fields is 'There are two places.';
+  'Where the value belongs: column; extra while the column is about to be dropped; returned once it is dropped. Example: column';
+comment on constraint moved_fields_direction_check on inventory.moved_fields is 'These are the states of a move.';
 comment on column inventory.moved_fields.moved_at is
   'When inventory.move_field had moved all rows; null: not yet. Example: 2026-11-24 08:30:00.654321+00';
 comment on function inventory.content_columns() is

@@ -11,7 +11,7 @@ create function pg_temp.deliver_older(request integer, unit text, extra jsonb, m
   select (pg_temp.deliver(jsonb_build_object('request', request, 'unit_identifier', unit, 'extra', extra) || more))[1]
 $$;
 
-select plan(60);
+select plan(66);
 
 select is((select array_agg(name order by name) from unnest(inventory.content_columns()) as name),
   (select array_agg(name order by name) from (select name from pg_temp.content() as name union values ('program_identifier'), ('asn_number'), ('unit_identifier')) as c),
@@ -150,6 +150,12 @@ select results_eq(
   'whose values are in extra'
 );
 select is(pg_temp.deliver_newer(44, 'U9', 'red'), 'unchanged', 'where it finds them');
+select is(pg_temp.deliver_older(48, 'U5', '{"color": null}'), 'revised', 'an older one takes a value away');
+select results_eq(
+  $$ select color, extra from receipts where program_identifier = 'moved' and unit_identifier = 'U5' $$,
+  $$ values (null, '{"color": null}'::jsonb) $$,
+  'which does not come back out of the column'
+);
 select is((select string_agg(problem, ',') from schema_problems()), null, 'no problem meanwhile either');
 call inventory.move_field('color');
 select is_empty('select from receipts where color is not null', 'the column is empty');
@@ -164,7 +170,11 @@ select lives_ok($$ select inventory.remove_field('color') $$, 'the column goes')
 commit;
 select hasnt_column('receipts', 'color', 'for good');
 select hasnt_column('receipt_revisions', 'color', 'in the history too');
-select is_empty('select from moved_fields', 'nothing is being moved any more');
+select is((select direction from moved_fields), 'returned', 'it is known that there was one');
+select is(pg_temp.deliver_older(45, 'U2', '{"color": 7, "to": {"dock": 1}}'), 'unchanged', 'what was a number before it was a text is the same');
+select is(pg_temp.deliver_older(46, 'U4', '{"color": " ", "b": null}'), 'unchanged', 'and so is what was blank');
+select is(pg_temp.deliver_older(47, 'U2', '{"color": 8}'), 'revised', 'a new value is a revision');
+select is((select extra from receipts where program_identifier = 'moved' and unit_identifier = 'U2'), '{"color": 8}', 'and is kept as it was sent');
 select is((select string_agg(problem, ',') from schema_problems()), null, 'and there is no problem');
 select is(pg_temp.deliver_older(50, 'U6', '{"color": "123456789012345678901234567890"}'), 'unchanged', 'an older program finds the same');
 select is(pg_temp.deliver_older(51, 'U8', '{"color": "blue"}'), 'unchanged', 'everywhere');
@@ -176,3 +186,4 @@ select is(
 
 select * from finish();
 delete from receipts where program_identifier = 'moved';
+delete from moved_fields;

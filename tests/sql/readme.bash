@@ -61,17 +61,6 @@ test_readme() {
     sql -c "delete from inventory.receipts where unit_identifier = 'readme'"
 }
 
-# recipe FILE: the script of that name in CONTRIBUTING.md.
-recipe() {
-    awk -v wanted="\`$1\`:" '
-        $0 == wanted { found = 1; next }
-        found && /^    / { text = text substr($0, 5) "\n"; next }
-        found && /^$/ { if (text != "") text = text "\n"; next }
-        found { exit }
-        END { printf "%s", text }
-    ' "$project/../CONTRIBUTING.md"
-}
-
 # A field is added, and taken back, by the letter of CONTRIBUTING.md.
 test_recipe() {
     local part
@@ -79,7 +68,7 @@ test_recipe() {
     open recipe receiptd_writer
     tell recipe "$(older 801 R1 red)"
     check 'a receipt from before the field' hears recipe created
-    check 'sqitch add' sqitch --chdir "$scratch/field" add color -r totals -r schema_problems -n 'A field of the vendor: color.'
+    check 'sqitch add' bash -c "cd $scratch/field && $(recipe_words 'sqitch add')"
     for part in deploy verify revert; do
         recipe "sql/$part/color.sql" >"$scratch/field/$part/color.sql"
     done
@@ -92,9 +81,9 @@ test_recipe() {
     check 'its value is in extra' test "$(sql -c "select extra ->> 'color' from inventory.receipts where unit_identifier = 'R1'")" = red
     check 'the older program finds its receipt still' is_told recipe unchanged "$(older 803 R1 red)"
     check 'nothing is left of the field' test -z "$(sql -c "select attname from pg_attribute where attname = 'color' and attrelid::regclass::text like '%receipt%'
-        union all select column_name from inventory.moved_fields
+        union all select column_name from inventory.moved_fields where direction <> 'returned'
         union all select problem from inventory.schema_problems()")"
-    sql -c "delete from inventory.receipts where unit_identifier = 'R1'"
+    sql -c "delete from inventory.receipts where unit_identifier = 'R1'" -c 'delete from inventory.moved_fields'
 }
 
 # units [HOST]: of the receipts of that cluster, in the order of their names.
