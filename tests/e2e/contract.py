@@ -143,6 +143,23 @@ def content_of_row(row):
     return {column: row[column] for column in [*COLUMNS.values(), "extra"]}
 
 
+def take_fields(content, paths, row):
+    """The values of fields that are in extra, or else in a column of the row; and extra without them."""
+    extra = copy.deepcopy(content["extra"]) or {}
+    values = {}
+    for path in paths:
+        values[path] = stored_value(path, get(extra, path))
+        if values[path] is None:
+            values[path] = row.get(path.replace(".", "_"))
+        *outer, name = path.split(".")
+        inner = get(extra, outer[0]) if outer else extra
+        if isinstance(inner, dict):
+            inner.pop(name, None)
+        if outer and inner == {}:
+            del extra[outer[0]]
+    return {**values, "extra": extra or None}
+
+
 def to_json(receipt):
     """The body of a delivery."""
     return json.dumps(receipt, ensure_ascii=False).encode()

@@ -12,6 +12,8 @@ What was told (the records) against what is stored:
   - revisions count 0, 1, ... n without a gap, each differs from the one before it, and no delivery brought two of them:
     what was stored once under a request id is not stored again
   - a delivery that was told "revised" brought one of them, and who brought one was told so
+  - with --field, content is compared wherever the value is kept, in extra or in a column: so the same content that became
+    a revision, because its value had moved, shows as two equal versions in a row
 
 SIGTERM ends the plan of a load: it delivers nothing new, but what it has begun it tries to the end.
 
@@ -40,12 +42,20 @@ SHOWN_VIOLATIONS = 20
 LARGE_EVERY, LARGE_CHARS = 97, 40_000
 
 
-def receipt_for(program, unit, version):
+def field_value(unit, version):
+    """The value of an added field: every second version has one, text or an integer, the others null or a blank."""
+    return (f"red {version}", None, version, " ")[(unit + version) % 4]
+
+
+def receipt_for(program, unit, version, fields=()):
     """The content of a version of a unit: the same whenever it is asked for, and another for every version.
 
-    Every third unit has versions that differ in an unknown field only; some are too large to be read in one piece.
+    Every third unit has versions that differ in an unknown field only; some are too large to be read in one piece. Of
+    `fields`, paths that a vendor adds, every fourth unit has none in any version (a program that does not know a field
+    cannot take its value away), and some units have versions that differ in them only.
     """
-    told = version // 2 if unit % 3 == 0 else version
+    has_fields = bool(fields) and unit % 4 != 3
+    told = version // 2 if unit % 3 == 0 or (has_fields and unit % 3 == 1) else version
     text = contract.HOSTILE_TEXTS[(unit + told) % len(contract.HOSTILE_TEXTS)]
     receipt = contract.sample(
         program_identifier=program,
@@ -56,14 +66,16 @@ def receipt_for(program, unit, version):
     )
     if unit % 3 == 0:
         receipt["to"]["version"] = version
+    for path in fields if has_fields else ():
+        contract.put(receipt, path, field_value(unit, version))
     if (unit * 31 + version) % LARGE_EVERY == 0:
         receipt["padding"] = "\u00e9" * LARGE_CHARS
     return receipt
 
 
-def body_for(program, delivery):
+def body_for(program, delivery, fields=()):
     """The bytes to send."""
-    receipt = receipt_for(program, delivery["unit"], delivery["version"])
+    receipt = receipt_for(program, delivery["unit"], delivery["version"], fields)
     if delivery["kind"] == "invalid":
         receipt["sku"] = " "
     body = contract.to_json(receipt)
@@ -141,11 +153,11 @@ class Record:
     It has something in it as soon as there is a delivery, and then all that was noted, for those who watch.
     """
 
-    def __init__(self, path, program):
+    def __init__(self, path, program, fields):
         self.file = open(path, "w", encoding="utf-8")  # pylint: disable=consider-using-with
         self.lock = threading.Lock()
         self.count = 0
-        self.write({"program": program})
+        self.write({"program": program, "fields": fields})
 
     def write(self, entry):
         """Appends an entry."""
@@ -212,7 +224,7 @@ class Load:
         self.options = options
         self.program = options.program or f"load-{secrets.token_hex(8)}"
         self.plan = Plan(options)
-        self.record = Record(options.record, self.program)
+        self.record = Record(options.record, self.program, options.field)
         self.started = threading.Barrier(options.connections)
         self.lock = threading.Lock()
         self.results = collections.Counter()
@@ -250,7 +262,7 @@ class Load:
             pass  # the first attempt connects again, and tells
         self.started.wait()
         while delivery := self.plan.next():
-            body = body_for(self.program, delivery)
+            body = body_for(self.program, delivery, self.options.field)
             self.record.begin(delivery)
             attempts = deliver(connection, body, self.options.give_up, chance, urls)
             self.record.end(delivery, attempts)
@@ -317,8 +329,8 @@ class Load:
 class Key:
     """What is known of one unit from the records."""
 
-    def __init__(self, program, unit, kind):
-        self.program, self.unit, self.kind = program, unit, kind
+    def __init__(self, program, fields, unit, kind):
+        self.program, self.fields, self.unit, self.kind = program, fields, unit, kind
         self.sent = set()  # versions
         self.contents = {}  # version, by content
         self.acknowledged = set()  # versions
@@ -348,10 +360,14 @@ class Key:
         """Which of the versions that were sent a row holds; None: none of them."""
         if not self.contents:
             self.contents = {
-                in_one(contract.content(receipt_for(self.program, self.unit, version))): version
+                in_one(self.content(contract.content(receipt_for(self.program, self.unit, version, self.fields)))): version
                 for version in self.sent
             }
-        return self.contents.get(in_one(contract.content_of_row(row)))
+        return self.contents.get(in_one(self.content(contract.content_of_row(row), row)))
+
+    def content(self, content, row=None):
+        """The content with the values of added fields under their paths, from extra or else from their columns."""
+        return {**content, **contract.take_fields(content, self.fields, row or {})}
 
     def check(self, row, history):
         """Yields every way in which the stored row and its history do not fit what was told."""
@@ -411,21 +427,22 @@ def read_record(path):
     """The program, the keys by unit, and what is wrong with single answers."""
     wrong = []
     with open(path, encoding="utf-8") as file:
-        program = json.loads(file.readline())["program"]
+        run = json.loads(file.readline())
         entries = [json.loads(line) for line in file]
     begun = {entry["begin"]: entry for entry in entries if "begin" in entry}
     keys = {}
     for delivery in begun.values():
-        key = keys.setdefault(delivery["unit"], Key(program, delivery["unit"], delivery["kind"]))
+        unit = delivery["unit"]
+        key = keys.setdefault(unit, Key(run["program"], run["fields"], unit, delivery["kind"]))
         key.sent.add(delivery["version"])
     for entry in (entry for entry in entries if "end" in entry):
         delivery = begun.pop(entry["end"])
         for tried in entry["attempts"]:
             if problem := keys[delivery["unit"]].add_attempt(delivery, tried):
-                wrong.append(f"{program} unit {delivery['unit']}: {problem}")
+                wrong.append(f"{run['program']} unit {delivery['unit']}: {problem}")
     for delivery in begun.values():
         keys[delivery["unit"]].open = True
-    return program, keys, wrong
+    return run, keys, wrong
 
 
 def read_rows(table, program):
@@ -438,27 +455,29 @@ def read_rows(table, program):
     return rows
 
 
-def rejection_for(program, unit, kind):
+def rejection_for(run, unit, kind):
     """What rejected_receipts has to hold of a refused delivery, but for its request id."""
     invalid = kind == "invalid"
     return {
         "status": REFUSALS[kind],
         "errors": invalid,
-        "key": [program, str(contract.SAMPLE["asn_number"]), str(unit)] if invalid else [None] * 3,
-        "body": hashlib.md5(body_for(program, {"kind": kind, "unit": unit, "version": 0})).hexdigest(),
+        "key": [run["program"], str(contract.SAMPLE["asn_number"]), str(unit)] if invalid else [None] * 3,
+        "body": hashlib.md5(
+            body_for(run["program"], {"kind": kind, "unit": unit, "version": 0}, run["fields"])
+        ).hexdigest(),
     }
 
 
-def check_rejections(program, keys):
+def check_rejections(run, keys):
     """Yields every way in which rejected_receipts does not fit what was sent and told."""
     stored = contract.query(
         "select json_build_array(request_id, json_build_object('status', status, 'errors', errors is not null,"
         " 'key', array[program_identifier, asn_number, unit_identifier], 'body', md5(body)))"
         " from inventory.rejected_receipts where position(convert_to(:'program', 'UTF8') in body) > 0",
-        program=program,
+        program=run["program"],
     )
     stored = {plain(request_id): row for request_id, row in stored}
-    sent = {unit: rejection_for(program, unit, key.kind) for unit, key in keys.items() if key.kind in REFUSALS}
+    sent = {unit: rejection_for(run, unit, key.kind) for unit, key in keys.items() if key.kind in REFUSALS}
     bodies = {row["body"]: row for row in sent.values()}
     for row in stored.values():
         if row != bodies.get(row["body"]):
@@ -471,14 +490,15 @@ def check_rejections(program, keys):
 
 def check_record(path):
     """All violations of one record, and how many keys it has."""
-    program, keys, violations = read_record(path)
+    run, keys, violations = read_record(path)
+    program = run["program"]
     receipts, revisions = read_rows("receipts", program), read_rows("receipt_revisions", program)
     for unit in {*receipts, *revisions} - {str(unit) for unit in keys}:
         violations.append(f"{program} unit {unit}: is stored and was never sent")
     for unit, key in keys.items():
         rows = receipts.get(str(unit), [None])
         violations += [f"{program} unit {unit}: {problem}" for problem in key.check(rows[0], revisions[str(unit)])]
-    violations += [f"{program}: {problem}" for problem in check_rejections(program, keys)]
+    violations += [f"{program}: {problem}" for problem in check_rejections(run, keys)]
     return violations, len(keys)
 
 
@@ -516,6 +536,7 @@ def parse_arguments():
         ("malformed", 0, "to be refused with 400"),
     ):
         load.add_argument(f"--{kind}", type=float, default=weight, metavar="WEIGHT", help=meaning)
+    load.add_argument("--field", action="append", default=[], metavar="PATH", help="a field that the vendor has added")
     load.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     load.add_argument("--timeout", type=float, default=60, help="seconds for one attempt")
     load.add_argument("--give-up", type=float, default=30, help="seconds for all attempts of a delivery")
