@@ -4,7 +4,7 @@ set search_path = inventory, tap;
 set test.program = 'revisions';
 \ir include/deliver.psql
 
-select plan(34);
+select plan(35);
 
 -- By the service
 
@@ -133,6 +133,18 @@ select is(
   6,
   'an update that changes no content is no revision, and revision cannot be set by hand'
 );
+
+create function pg_temp.reset() returns trigger language plpgsql as $$ begin new.revision := old.revision; return new; end $$;
+create trigger z_reset before update on receipts for each row execute function pg_temp.reset();
+select throws_ok(
+  $$
+    update receipts set sku = 'reset', revision = revision + 1, revised_request_id = pg_temp.request(97)
+    where program_identifier = 'revisions'
+  $$,
+  '09000', null,
+  'a trigger that resets the revision makes a revision fail, which would not be kept'
+);
+drop trigger z_reset on receipts;
 update receipts set revision = 99, sku = 'by hand 2' where program_identifier = 'revisions';
 select results_eq(
   $$ select array_agg(revision order by revision) from receipt_revisions $$,
