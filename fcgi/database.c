@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { AGAIN_US = 60 * US_PER_S };
+enum { AGAIN_US = 60 * US_PER_S, CHECKED_US = 15 * US_PER_S };
 
 bool database_init(struct database *database, bool require_standby) {
     *database = (struct database){.hosts = pg_hosts(), .require_standby = require_standby};
@@ -30,6 +30,21 @@ bool database_is_new_problem(struct database *database, const char *problem) {
     }
     pthread_mutex_unlock(&database->lock);
     return is_new;
+}
+
+void database_note_check(struct database *database, size_t host, bool is_fine) {
+    pthread_mutex_lock(&database->lock);
+    database->checked_host = host;
+    database->checked_us = is_fine ? clock_now_us() : 0;
+    pthread_mutex_unlock(&database->lock);
+}
+
+bool database_is_checked(struct database *database, size_t host) {
+    pthread_mutex_lock(&database->lock);
+    bool is_checked = database->checked_us != 0 && database->checked_host == host &&
+                      clock_now_us() - database->checked_us < CHECKED_US;
+    pthread_mutex_unlock(&database->lock);
+    return is_checked;
 }
 
 /* FNV-1a. A collision leaves a line out of the log, which the counter in the metrics has. */

@@ -26,6 +26,8 @@ struct database {
     pthread_mutex_t lock;                /* guards the rest */
     char problem[DATABASE_PROBLEM_SIZE]; /* what was logged last of why nothing can be stored; "": it can */
     int64_t problem_us;                  /* CLOCK_MONOTONIC, when that was logged */
+    size_t checked_host;                 /* whose schema was checked last, without a problem, */
+    int64_t checked_us;                  /* and when; 0: it has one */
     size_t message_count;
     unsigned long messages[DATABASE_MESSAGES_MAX]; /* hashes of what was logged */
 };
@@ -39,6 +41,13 @@ void database_fini(struct database *database);
  * is over.
  */
 bool database_is_new_problem(struct database *database, const char *problem);
+
+/*
+ * What the last check of the schema (inspection.h) has found on a host, and whether that is so recent that a new
+ * session need not repeat it: it can take 20 ms, and waits for whoever has locked a table. The probe repeats it.
+ */
+void database_note_check(struct database *database, size_t host, bool is_fine);
+bool database_is_checked(struct database *database, size_t host);
 
 /* Whether a message, known by these texts (NULL: none), is the first of its kind. After many kinds: false. */
 bool database_is_new_message(struct database *database, const char *const *texts, size_t count);

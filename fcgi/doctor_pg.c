@@ -116,7 +116,7 @@ static bool examine_schema(struct findings *findings, PGconn *connection, const 
 
 /* What the workers check at each connect. Returns whether there is a schema. */
 static bool examine_fitness(struct findings *findings, PGconn *connection, bool require_standby) {
-    struct inspection found;
+    struct inspection found = {0};
     PGresult *result, *cluster = NULL;
     bool has_check = false;
     if (ask(findings, connection, inspection_query, &result)) {

@@ -323,14 +323,21 @@ static PGresult *query(struct session *session, const char *sql, int64_t deadlin
     return NULL;
 }
 
-static bool read_inspection(struct session *session, int64_t deadline_us) {
+static bool read_inspection(struct session *session, enum inspection_use use, int64_t deadline_us) {
+    struct database *database = session->database;
     PGresult *result = query(session, inspection_query, deadline_us), *cluster = NULL, *check = NULL;
     bool ok = result != NULL;
     if (ok && inspection_may_ask_cluster(result))
         ok = (cluster = query(session, inspection_cluster_query, deadline_us)) != NULL;
-    /* A lock that a DBA holds on a table is none of its problems; the next inspection will see more. */
-    if (ok && inspection_may_ask_check(result))
-        ok = (check = query(session, inspection_check_query, deadline_us)) != NULL || session->connection;
+    if (ok && inspection_may_ask_check(result) &&
+        (use == INSPECTION_ALL || !database_is_checked(database, session->host))) {
+        /* A lock that a DBA holds on a table is none of its problems; the next inspection will see more. */
+        check = query(session, inspection_check_query, deadline_us);
+        ok = check != NULL || session->connection;
+        if (ok)
+            database_note_check(database, session->host,
+                                check ? PQntuples(check) == 0 : database_is_checked(database, session->host));
+    }
     if (!ok)
         disconnect(session);
     else
@@ -373,7 +380,7 @@ static bool is_fit(struct session *session, enum inspection_use use) {
 
 static bool inspect(struct session *session, enum inspection_use use, int64_t deadline_us) {
     unsigned changes = atomic_load(&session->database->changes);
-    if (!read_inspection(session, deadline_us))
+    if (!read_inspection(session, use, deadline_us))
         return false;
     session->changes = changes;
     is_primary(session);

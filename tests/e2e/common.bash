@@ -50,11 +50,12 @@ start_instance() {
 use_instance() {
     state=$E2E_SCRATCH/instances/$1
     if [[ ${BATS_TEST_NAME-} ]]; then
+        local test="$BATS_TEST_FILENAME $BATS_TEST_NUMBER"
         # A worker that was killed is back soon.
-        if [[ -e $state.used ]] || ! await 20 all_runs; then
+        if [[ -e $state.used && $(<"$state.used") != "$test" ]] || ! await 20 all_runs; then
             replace_instance "$1"
         fi
-        : >"$state.used"
+        echo "$test" >"$state.used"
     fi
     set -a
     # shellcheck source=/dev/null

@@ -203,6 +203,7 @@ listens() {
 }
 
 @test "no server, no database, no role, a server that takes no writes, rejections, a superuser" {
+    local known
     doctor "PGHOST=$BATS_TEST_TMPDIR"
     finds FAIL database "$BATS_TEST_TMPDIR"
     doctor PGDATABASE=nowhere
@@ -225,6 +226,26 @@ listens() {
     doctor
     sql "alter role receiptd_writer set lock_timeout = '250ms'"
     finds warn durability lock_timeout
+    # The workers have some of these connections.
+    sql 'alter role receiptd_writer connection limit 3'
+    doctor
+    sql 'alter role receiptd_writer connection limit 64'
+    finds warn connections 'of 3 of the role receiptd_writer are in use'
+    sql 'alter database inventory connection limit 3'
+    doctor
+    sql 'alter database inventory connection limit -1'
+    finds warn connections 'of 3 of the database inventory are in use'
+    sql 'alter table inventory.receipts disable trigger receipts_tell_deleted'
+    doctor
+    sql 'alter table inventory.receipts enable trigger receipts_tell_deleted'
+    finds warn schema 'the trigger receipts_tell_deleted is disabled'
+    known=$(sql "select pg_get_constraintdef(oid) from pg_constraint where conname = 'warehouses_time_zone_check'")
+    sql "alter table inventory.warehouses drop constraint warehouses_time_zone_check;
+        insert into inventory.warehouses (to_identifier, name, time_zone) values (1352, 'Louisville', 'US/Gone')"
+    doctor
+    sql "delete from inventory.warehouses;
+        alter table inventory.warehouses add constraint warehouses_time_zone_check $known"
+    finds warn 'time zones' 'US/Gone of the warehouse 1352 (Louisville) is not known'
     sql 'alter table receipts set (autovacuum_enabled = off)'
     doctor
     sql 'alter table receipts reset (autovacuum_enabled)'
