@@ -32,12 +32,16 @@ bool rows_is_same(const PGresult *result, int row, const struct delivery *delive
         bool is_integer = receipt_fields[i].type == RECEIPT_INTEGER, absent = receipt_value_is_absent(value);
         if (!receipt_has_column(columns, i) || receipt_fields[i].key)
             continue;
-        int64_t integer = is_integer ? (int64_t)htobe64((uint64_t)receipt_value_integer(value)) : 0;
-        const void *bytes = is_integer ? (const void *)&integer : value->text;
-        size_t len = absent ? 0 : is_integer ? sizeof integer : value->len;
-        if (PQgetisnull(result, row, column) != absent || (size_t)PQgetlength(result, row, column) != len ||
-            memcmp(PQgetvalue(result, row, column), bytes, len) != 0)
+        if (PQgetisnull(result, row, column) != absent)
             return false;
+        if (!absent) {
+            int64_t integer = is_integer ? (int64_t)htobe64((uint64_t)receipt_value_integer(value)) : 0;
+            const void *bytes = is_integer ? (const void *)&integer : value->text;
+            size_t len = is_integer ? sizeof integer : value->len;
+            if ((size_t)PQgetlength(result, row, column) != len ||
+                memcmp(PQgetvalue(result, row, column), bytes, len) != 0)
+                return false;
+        }
         column++;
     }
     return true;

@@ -289,11 +289,12 @@ static void check_receipts(struct made *const *batch, size_t count) {
         REQUIRE(is(result, row, column++, "\1", 1));
         REQUIRE(is(result, row, column++, delivery->api_key_name, strlen(delivery->api_key_name)));
         for (size_t i = 0; i < CONTRACT_COUNT; i++) {
-            int64_t integer = (int64_t)htobe64((uint64_t)receipt_value_integer(&receipt->values[i]));
-            if (contract[i].type == INTEGER)
+            if (contract[i].type == INTEGER) {
+                int64_t integer = (int64_t)htobe64((uint64_t)receipt_value_integer(&receipt->values[i]));
                 REQUIRE(is(result, row, column++, &integer, sizeof integer));
-            else if (contract[i].type == STRING)
+            } else if (contract[i].type == STRING) {
                 REQUIRE(is_value(result, row, column++, &receipt->values[i]));
+            }
         }
     }
     PQclear(result);
