@@ -42,12 +42,7 @@ begin
   if inventory.has_revised(
     new.revised_request_id, new.program_identifier, new.asn_number, new.unit_identifier
   ) then
-    -- For the service, which looks for revisions that others' triggers drop.
-    perform set_config(
-      'receiptd.begun',
-      replace(current_setting('receiptd.begun', true), new.revised_request_id || ' ', ''),
-      true
-    );
+    perform inventory.decline_revision(new.revised_request_id);
     return null;
   end if;
   return new;

@@ -19,6 +19,16 @@ create table inventory.moved_fields (
 revoke all on inventory.moved_fields from public;
 grant select on inventory.moved_fields to receiptd_reader;
 
+-- For a trigger that leaves a receipt as it is, although the service has begun to revise it. The service notes each such
+-- revision in receiptd.begun, and looks for those that other people's triggers drop; see write_upsert in fcgi/statements.c.
+create function inventory.decline_revision(request_id uuid)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select set_config('receiptd.begun', replace(current_setting('receiptd.begun', true), request_id || ' ', ''), true)
+$$;
+
 -- What a receipt says: its columns that the history has too. A column of somebody's own, in receipts only, is no content.
 create function inventory.content_columns()
 returns text[]
@@ -165,9 +175,6 @@ as $$
 declare
   changes jsonb;
 begin
-  if not exists (select from inventory.moved_fields) then
-    return new;
-  end if;
   if tg_op = 'INSERT' then
     -- Where the row is there already, "on conflict" has an older program leave the column alone, so nothing may go there.
     changes := inventory.fold(to_jsonb(new), 'extra');
@@ -176,12 +183,7 @@ begin
       and new.revised_request_id is not null
       and inventory.content_of(to_jsonb(new)) = inventory.content_of(to_jsonb(old))
     then
-      -- As in inventory.apply_once().
-      perform set_config(
-        'receiptd.begun',
-        replace(current_setting('receiptd.begun', true), new.revised_request_id || ' ', ''),
-        true
-      );
+      perform inventory.decline_revision(new.revised_request_id);
       return null;
     end if;
     changes := inventory.fold(to_jsonb(new));
@@ -193,12 +195,35 @@ begin
 end
 $$;
 
--- Its name comes before receipts_number_revision, which then sees what is really stored.
-create trigger receipts_fold_extra
-before update on inventory.receipts
-for each row
-when (old.extra is not null or new.extra is not null)
-execute function inventory.fold_extra();
+-- The trigger exists only while a field is moved, so that other deliveries do not pay for it. Its name sorts before
+-- receipts_number_revision, which then numbers the row as it will be stored.
+create function inventory.write_fold_trigger()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set client_min_messages = warning
+as $$
+begin
+  drop trigger if exists receipts_fold_extra on inventory.receipts;
+  if exists (select from inventory.moved_fields where direction = 'extra') then
+    create trigger receipts_fold_extra
+    before insert or update on inventory.receipts
+    for each row
+    execute function inventory.fold_extra();
+    comment on trigger receipts_fold_extra on inventory.receipts is
+      'Moves values from their columns into extra, while a field returns there.';
+  elsif exists (select from inventory.moved_fields) then
+    create trigger receipts_fold_extra
+    before update on inventory.receipts
+    for each row
+    when (old.extra is not null or new.extra is not null)
+    execute function inventory.fold_extra();
+    comment on trigger receipts_fold_extra on inventory.receipts is
+      'Moves values from extra into their columns, and compares receipts wherever a value is.';
+  end if;
+  perform inventory.record_schema('trigger', 'receipts_fold_extra');
+end
+$$;
 
 -- One portion of inventory.move_field, in the order of the key, behind `after`; what somebody has locked is left.
 create function inventory.move_portion(
@@ -316,7 +341,7 @@ begin
 end
 $$;
 
--- Compiles what goes by the columns of both tables, and records it.
+-- Rewrites everything that depends on the columns of both tables, and records it.
 create function inventory.columns_changed(variadic names text[])
 returns void
 language plpgsql
@@ -324,10 +349,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform inventory.write_keep_revision();
+  perform inventory.write_fold_trigger();
   perform inventory.record_schema('function', 'inventory.keep_revision()');
   perform inventory.record_schema('column', 'receipts.' || name, 'receipt_revisions.' || name)
   from unnest(names) as name;
-  perform inventory.record_schema('trigger', 'receipts_fold_extra');
 end
 $$;
 
@@ -365,14 +390,7 @@ begin
   values (field, path, 'extra')
   on conflict on constraint moved_fields_pkey do update
   set path = excluded.path, direction = 'extra', moved_at = null;
-  drop trigger receipts_fold_extra on inventory.receipts;
-  create trigger receipts_fold_extra
-  before insert or update on inventory.receipts
-  for each row
-  execute function inventory.fold_extra();
-  comment on trigger receipts_fold_extra on inventory.receipts is
-    'Puts the value of a field that is being moved where it belongs. While a field returns to extra: also of new receipts.';
-  perform inventory.record_schema('trigger', 'receipts_fold_extra');
+  perform inventory.write_fold_trigger();
 end
 $$;
 
@@ -394,35 +412,45 @@ begin
   update inventory.moved_fields set direction = 'returned' where column_name = field;
   execute format('alter table inventory.receipts drop column %I', field);
   execute format('alter table inventory.receipt_revisions drop column %I', field);
-  if not exists (select from inventory.moved_fields where direction = 'extra') then
-    drop trigger receipts_fold_extra on inventory.receipts;
-    create trigger receipts_fold_extra
-    before update on inventory.receipts
-    for each row
-    when (old.extra is not null or new.extra is not null)
-    execute function inventory.fold_extra();
-    comment on trigger receipts_fold_extra on inventory.receipts is
-      'Puts the value of a field that is being moved where it belongs.';
-  end if;
   perform inventory.columns_changed(field);
 end
 $$;
 
+create function inventory.end_move(field text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from inventory.moved_fields
+  where column_name = field and direction <> 'extra' and moved_at is not null;
+  if not found then
+    raise exception 'there is no field % whose values have all been moved', field
+      using errcode = 'object_not_in_prerequisite_state', hint = 'First call inventory.move_field(...).';
+  end if;
+  perform inventory.write_fold_trigger();
+end
+$$;
+
 revoke all on function
+  inventory.decline_revision(uuid),
   inventory.content_columns(),
   inventory.fold(jsonb, text),
   inventory.content_of(jsonb),
   inventory.fold_extra(),
+  inventory.write_fold_trigger(),
   inventory.move_portion(text, boolean, text[], integer),
   inventory.columns_changed(text[]),
   inventory.add_field(text, text[]),
   inventory.return_field(text, text[]),
-  inventory.remove_field(text)
+  inventory.remove_field(text),
+  inventory.end_move(text)
 from public;
+grant execute on function inventory.decline_revision(uuid) to receiptd_writer;
 revoke all on procedure inventory.move_field(text, integer) from public;
 
 comment on table inventory.moved_fields is
-  'Fields whose values are moved between extra and a column of their own, so that programs with and without the field may run side by side. Normally empty. Delete a row with direction column when no program without the field is left, after a last call of inventory.move_field; one with direction returned when the sender no longer sends deliveries from before the return.';
+  'Fields whose values are moved between extra and a column of their own, so that programs with and without the field may run side by side. Normally empty. inventory.end_move deletes a row: with direction column, once no program without the field is left; with direction returned, once the sender no longer sends deliveries from before the return.';
 comment on column inventory.moved_fields.column_name is 'The column, of receipts and of receipt_revisions. Example: color';
 comment on column inventory.moved_fields.path is 'Where the value is in extra. Example: {to,region}';
 comment on constraint moved_fields_path_check on inventory.moved_fields is 'The path leads somewhere.';
@@ -431,6 +459,8 @@ comment on column inventory.moved_fields.direction is
 comment on constraint moved_fields_direction_check on inventory.moved_fields is 'These are the states of a move.';
 comment on column inventory.moved_fields.moved_at is
   'When inventory.move_field had moved all rows; null: not yet. Example: 2026-11-24 08:30:00.654321+00';
+comment on function inventory.decline_revision(uuid) is
+  'Called by a trigger of the service that leaves a receipt as it is, so that the service does not take the revision for one that was lost.';
 comment on function inventory.content_columns() is
   'The columns that make up what a receipt says: those that receipts and receipt_revisions both have, except bookkeeping.';
 comment on function inventory.fold(jsonb, text) is
@@ -439,8 +469,8 @@ comment on function inventory.content_of(jsonb) is
   'What a receipt says, with the values of moved fields in their place: the same for two rows of the same content.';
 comment on function inventory.fold_extra() is
   'Before an update of receipts: puts the values of moved fields in their place, and leaves the row alone when a delivery differs in nothing else.';
-comment on trigger receipts_fold_extra on inventory.receipts is
-  'Puts the value of a field that is being moved where it belongs.';
+comment on function inventory.write_fold_trigger() is
+  'Creates, replaces or drops the trigger receipts_fold_extra, depending on inventory.moved_fields.';
 comment on function inventory.move_portion(text, boolean, text[], integer) is
   'One portion of inventory.move_field: how many rows it looked at, how many it left to those who had locked them, and the key that it reached.';
 comment on procedure inventory.move_field(text, integer) is
@@ -453,5 +483,7 @@ comment on function inventory.return_field(text, text[]) is
   'Declares that the values of a column belong into extra again. From the commit on the column takes no value. Then call inventory.move_field, and inventory.remove_field.';
 comment on function inventory.remove_field(text) is
   'Drops the column of a field from receipts and receipt_revisions, once all of its values have returned to extra.';
+comment on function inventory.end_move(text) is
+  'Ends the move of a field: from then on a value in extra and the same value in the column are different content.';
 
 commit;

@@ -45,12 +45,7 @@ begin
     new.ot_user_login := 'erased';
     if tg_op = 'UPDATE' then
       if inventory.content_of(to_jsonb(new)) = inventory.content_of(to_jsonb(old)) then
-        -- As in inventory.apply_once().
-        perform set_config(
-          'receiptd.begun',
-          replace(current_setting('receiptd.begun', true), new.revised_request_id || ' ', ''),
-          true
-        );
+        perform inventory.decline_revision(new.revised_request_id);
         return null;
       end if;
     end if;

@@ -222,7 +222,7 @@ begin
     format('grant execute on function %s to %I;', oid::regprocedure, current_user)
   from pg_proc
   where pronamespace = schema_id
-    and proname = 'has_revised'
+    and proname in ('has_revised', 'decline_revision')
     and not has_function_privilege(oid, 'execute')
   union all
   select
@@ -662,7 +662,6 @@ do $$
 begin
   perform inventory.record_schema(
     'trigger',
-    'receipts_fold_extra',
     'receipts_number_revision',
     'receipts_keep_revision',
     'receipts_apply_once',
@@ -673,6 +672,7 @@ begin
   );
   perform inventory.record_schema(
     'function',
+    'inventory.decline_revision(uuid)',
     'inventory.fold_extra()',
     'inventory.fold(jsonb,text)',
     'inventory.content_columns()',

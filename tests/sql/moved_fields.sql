@@ -11,7 +11,7 @@ create function pg_temp.deliver_older(request integer, unit text, extra jsonb, m
   select (pg_temp.deliver(jsonb_build_object('request', request, 'unit_identifier', unit, 'extra', extra) || more))[1]
 $$;
 
-select plan(66);
+select plan(75);
 
 select is((select array_agg(name order by name) from unnest(inventory.content_columns()) as name),
   (select array_agg(name order by name) from (select name from pg_temp.content() as name union values ('program_identifier'), ('asn_number'), ('unit_identifier')) as c),
@@ -26,6 +26,8 @@ select is(pg_temp.deliver_older(4, 'U4', '{"color": " ", "b": null}'), 'created'
 select is(pg_temp.deliver_older(5, 'U5', '{"color": "old"}'), 'created', 'one with');
 select is(pg_temp.deliver_older(6, 'U5', '{"color": "red"}'), 'revised', 'a history');
 select is(pg_temp.deliver_older(7, 'U6', '{"color": 123456789012345678901234567890}'), 'created', 'a long number');
+
+select hasnt_trigger('receipts', 'receipts_fold_extra', 'deliveries do not pay for moves while no field is moved');
 
 -- Two columns: what is kept of a version has them, whoever knows of it.
 
@@ -46,6 +48,8 @@ begin;
 set local role receiptd_owner;
 select lives_ok($$ select inventory.add_field('color', '{color}') $$, 'the column takes over');
 commit;
+select trigger_is('receipts', 'receipts_fold_extra', 'fold_extra', 'revisions go through a trigger from then on');
+select throws_ok($$ select inventory.end_move('color') $$, '55000', null, 'a move does not end before all rows are moved');
 select throws_ok($$ select inventory.add_field('none', '{none}') $$, '42703', null, 'a column that is not there cannot');
 select is(pg_temp.deliver_older(8, 'U1', '{"color": "red"}'), 'unchanged', 'not moved yet, by an older program: unchanged');
 select is(pg_temp.deliver_newer(9, 'U1', 'red'), 'unchanged', 'by a newer one: unchanged');
@@ -131,6 +135,13 @@ select results_eq(
   $$ values (1, 'by hand', 'red') $$,
   'a correction by hand is a revision'
 );
+begin;
+set local role receiptd_owner;
+select lives_ok($$ select inventory.end_move('color') $$, 'the move ends');
+select is_empty('select from moved_fields', 'nothing is left of it');
+select hasnt_trigger('receipts', 'receipts_fold_extra', 'and deliveries do not pay for it');
+select is((select string_agg(problem, ',') from schema_problems()), null, 'which is no problem');
+rollback;
 
 -- And back.
 
@@ -184,6 +195,10 @@ select is(
   '{"color": "blue"}', 'with its history'
 );
 
+begin;
+set local role receiptd_owner;
+select lives_ok($$ select inventory.end_move('color') $$, 'deliveries from before the return are over');
+commit;
+select hasnt_trigger('receipts', 'receipts_fold_extra', 'the trigger is gone');
 select * from finish();
 delete from receipts where program_identifier = 'moved';
-delete from moved_fields;

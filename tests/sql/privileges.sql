@@ -61,6 +61,7 @@ select set_eq(
       ('receipts', 'receiptd_reader', 'select'),
       ('receipt_revisions', 'receiptd_reader', 'select'),
       ('has_revised()', 'receiptd_writer', 'execute'),
+      ('decline_revision()', 'receiptd_writer', 'execute'),
       ('schema_version()', 'receiptd_writer', 'execute'),
       ('schema_version()', 'receiptd_reader', 'execute'),
       ('rejected_receipts', 'receiptd_writer', 'select'),

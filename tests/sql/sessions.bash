@@ -300,8 +300,8 @@ M1|0 red,1 blue,2 red,3 green
 M2|0 red,1 blue,2 green"
     check 'and no receipt that was delivered over and over has one' test "$(sql -c "select count(*) from receipt_revisions
         where program_identifier = 'concurrency' and unit_identifier like 'L%' and unit_identifier <> 'L7'")" = 0
-    sql -c "delete from inventory.receipts where program_identifier = 'concurrency' and unit_identifier ~ '^[LM]'" \
-        -c 'delete from inventory.moved_fields'
+    check 'the move ends' as_owner "select inventory.end_move('color')"
+    sql -c "delete from inventory.receipts where program_identifier = 'concurrency' and unit_identifier ~ '^[LM]'"
 }
 
 # are_moved LEFT: all but so many of those from before the field are.

@@ -189,13 +189,12 @@ select triggers_are(
     'receipts_tell_deleted',
     'receipts_tell_written',
     'receipts_tell_truncated',
-    'receipts_keep_erased',
-    'receipts_fold_extra'
+    'receipts_keep_erased'
   ]
 );
 select ok(
   array_agg(tgname order by tgname) filter (where tgtype & 2 = 2)
-    = array['receipts_apply_once', 'receipts_fold_extra', 'receipts_keep_erased', 'receipts_number_revision']::name[],
+    = array['receipts_apply_once', 'receipts_keep_erased', 'receipts_number_revision']::name[],
   'those before an update go by their names: what is not applied is not counted'
 )
 from pg_trigger
@@ -246,6 +245,7 @@ select functions_are(
     'schema_warnings',
     'known_time_zone',
     'unknown_time_zones',
+    'decline_revision',
     'content_columns',
     'content_columns_as_planned',
     'keep_statement',
@@ -253,12 +253,14 @@ select functions_are(
     'fold',
     'content_of',
     'fold_extra',
+    'write_fold_trigger',
     'move_portion',
     'move_field',
     'columns_changed',
     'add_field',
     'return_field',
-    'remove_field'
+    'remove_field',
+    'end_move'
   ]
 );
 select is_definer('keep_revision', 'the history is written with the rights of its owner');
