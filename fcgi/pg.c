@@ -127,6 +127,7 @@ static atomic_int cancels; /* in flight */
 /* Connects once more to do so, and libpq waits for that: hence a thread. */
 static void *send_cancel(void *cancel) {
     char error[256];
+    pthread_setname_np(pthread_self(), "cancel");
     PQcancel(cancel, error, sizeof error); /* where it cannot be sent, the server will notice by itself */
     PQfreeCancel(cancel);
     atomic_fetch_sub(&cancels, 1);

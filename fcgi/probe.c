@@ -236,6 +236,7 @@ struct probe *probe_start(struct database *database) {
         errno = error;
         return NULL;
     }
+    pthread_setname_np(probe->thread, "probe");
     return probe;
 }
 

@@ -447,6 +447,7 @@ bool session_connect(struct session *session, enum inspection_use use, int64_t d
             drop_failed(session, "no thread to connect to PostgreSQL with");
             return false;
         }
+        pthread_setname_np(session->connector, "connect");
         session->connecting = true;
     }
     if (!wait_for_connector(session, deadline_us)) {

@@ -9,14 +9,22 @@ setup() {
     # As few threads as there can be, so that each of them counts.
     start_worker "$BATS_TEST_TMPDIR/log" RECEIPTD_THREADS=1 RECEIPTD_PG_CONNECTIONS=1 -- --listen "$BATS_TEST_TMPDIR/socket"
     background+=("$worker")
-    threads=$(ls "/proc/$worker/task")
+    eventually grep -q 'msg="connected to PostgreSQL' "$BATS_TEST_TMPDIR/log"
+    threads=$(lasting_threads)
 }
 
-# The worker has the threads that it had, lets go of the connections, and drains in time.
+# The worker has the threads that it had, closes the connections, and drains in time.
 teardown() {
-    local found
-    found=$(ls "/proc/$worker/task")
-    end_worker && [[ $found == "$threads" ]]
+    eventually has_its_threads && end_worker
+}
+
+# The ids of the worker's threads. Each attempt to connect and each request to cancel has a thread of its own while it lasts.
+lasting_threads() {
+    grep -sLxE 'connect|cancel' "/proc/$worker/task/"*/comm || :
+}
+
+has_its_threads() {
+    [[ $(lasting_threads) == "$threads" ]]
 }
 
 # check NAME [ARGUMENT...]

@@ -81,6 +81,7 @@ answered_first() {
     start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$BATS_TEST_TMPDIR/socket"
     lock_table 1000
     in_background python3 "$faults/sockets.py" "$BATS_TEST_TMPDIR/socket" deliver 20
+    eventually grep -qs '^sent' "$BATS_TEST_TMPDIR/background.log"
     eventually_blocked
     kill "$worker"
     eventually grep -q 'msg=draining' "$BATS_TEST_TMPDIR/log"
