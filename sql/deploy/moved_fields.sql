@@ -350,7 +350,6 @@ as $$
 begin
   perform inventory.write_keep_revision();
   perform inventory.write_fold_trigger();
-  perform inventory.record_schema('function', 'inventory.keep_revision()');
   perform inventory.record_schema('column', 'receipts.' || name, 'receipt_revisions.' || name)
   from unnest(names) as name;
 end
@@ -390,7 +389,7 @@ begin
   values (field, path, 'extra')
   on conflict on constraint moved_fields_pkey do update
   set path = excluded.path, direction = 'extra', moved_at = null;
-  perform inventory.write_fold_trigger();
+  perform inventory.columns_changed(field);
 end
 $$;
 
@@ -428,7 +427,7 @@ begin
     raise exception 'there is no field % whose values have all been moved', field
       using errcode = 'object_not_in_prerequisite_state', hint = 'First call inventory.move_field(...).';
   end if;
-  perform inventory.write_fold_trigger();
+  perform inventory.columns_changed(field);
 end
 $$;
 

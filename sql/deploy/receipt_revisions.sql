@@ -139,22 +139,15 @@ begin
         changes jsonb;
         kept bigint;
       begin
-        -- Somebody may set who revised it; that is no revision.
-        if new.revision = old.revision and inventory.content_of(to_jsonb(new)) = inventory.content_of(to_jsonb(old)) then
-          return null;
-        end if;
         if new.revision <> old.revision + 1 then
+          -- Somebody may set who revised it; that is no revision.
+          if new.revision = old.revision and inventory.content_of(to_jsonb(new)) = inventory.content_of(to_jsonb(old)) then
+            return null;
+          end if;
           raise exception 'a revision of a receipt must count one up: a trigger on inventory.receipts has reset it'
             using errcode = 'triggered_action_exception';
         end if;
-        if old.extra is not null then
-          if exists (select from inventory.moved_fields) then
-            changes := inventory.fold(to_jsonb(old));
-            if changes is not null then
-              old := jsonb_populate_record(old, changes);
-            end if;
-          end if;
-        end if;
+        %s
         -- Planned once a session, and again when one of the two tables has changed; the comparison with them is for that.
         if inventory.content_columns_as_planned() = %L::text[]
           and (tg_relid = 'inventory.receipts'::regclass and tg_relid = 'inventory.receipt_revisions'::regclass) is not null
@@ -172,6 +165,14 @@ begin
       end
       $function$
     $create$,
+    -- Revisions do not pay for moves while no field is moved.
+    case
+      when exists (select from inventory.moved_fields) then
+        $fold$changes := inventory.fold(to_jsonb(old));
+        if changes is not null then
+          old := jsonb_populate_record(old, changes);
+        end if;$fold$
+    end,
     inventory.content_columns(),
     inventory.keep_statement('old')
   );
