@@ -18,12 +18,21 @@ enum {
 
 static const char deploy[] = "run sql/roles.sql and sqitch deploy in sql/";
 
+/* A query without an answer. What the role may not see is unknown, and may be well. */
+static void add_unanswered(struct findings *findings, PGconn *connection, const PGresult *result) {
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    bool hidden = sqlstate && strcmp(sqlstate, "42501") == 0; /* insufficient_privilege */
+    findings_add(findings, hidden ? FINDING_WARN : FINDING_FAIL, "database",
+                 hidden ? "grant it to the role of the workers: this could not be checked" : "see PostgreSQL's log",
+                 "%s", PQerrorMessage(connection));
+}
+
 /* The first value of an answer, or NULL, having said so; *result is the caller's to clear in both cases. */
 static const char *ask(struct findings *findings, PGconn *connection, const char *query, PGresult **result) {
     *result = PQexec(connection, query);
     if (PQresultStatus(*result) == PGRES_TUPLES_OK && PQntuples(*result) >= 1)
         return PQgetvalue(*result, 0, 0);
-    findings_add(findings, FINDING_FAIL, "database", "see PostgreSQL's log", "%s", PQerrorMessage(connection));
+    add_unanswered(findings, connection, *result);
     return NULL;
 }
 
@@ -32,7 +41,7 @@ static bool has_answered(struct findings *findings, PGconn *connection, const ch
     *result = PQexec(connection, query);
     if (PQresultStatus(*result) == PGRES_TUPLES_OK)
         return true;
-    findings_add(findings, FINDING_FAIL, "database", "see PostgreSQL's log", "%s", PQerrorMessage(connection));
+    add_unanswered(findings, connection, *result);
     return false;
 }
 

@@ -33,12 +33,15 @@ struct probe {
     struct probe_findings findings;
 };
 
-/* A commit that waits is seen by its role (PostgreSQL: pg_stat_activity). */
+/*
+ * A commit that waits is seen by its role (PostgreSQL: pg_stat_activity). The function under that view, since some
+ * revoke the view from everyone.
+ */
 static const char look_query[] =
     "select " PROBE_SCHEMA_VERSION ", exists (select from pg_catalog.pg_proc join pg_catalog.pg_namespace"
     " as n on n.oid = pronamespace where nspname = 'inventory' and proname = 'silences'), count(*)::integer,"
-    " coalesce(extract(epoch from max(now() - state_change)), 0)::integer from pg_catalog.pg_stat_activity"
-    " where usename = current_user and wait_event = 'SyncRep' and state_change < now() - interval '1 second'";
+    " coalesce(extract(epoch from max(now() - state_change)), 0)::integer from pg_catalog.pg_stat_get_activity(null)"
+    " where usesysid = current_user::regrole and wait_event = 'SyncRep' and state_change < now() - interval '1 second'";
 static const char unresolved_query[] = "select count(*) from inventory.rejected_receipts where resolved_at is null";
 static const char counted_query[] =
     "select coalesce(extract(epoch from inventory.totals_counted_at())::double precision, 0)";

@@ -555,7 +555,7 @@ begin
         and p.relreplident <> 'f'
         and exists (
           select
-          from regexp_matches(p.filter, ':varattno (\d+)', 'g') as used (attnum)
+          from regexp_matches(p.filter, ':varattno ([0-9]+)', 'g') as used (attnum)
           where (used.attnum[1]::smallint = any (p.identity)) is not true
         )
     ) as trouble;

@@ -250,6 +250,10 @@ listens() {
     doctor
     sql 'alter table receipts reset (autovacuum_enabled)'
     finds warn autovacuum 'off for a table'
+    sql 'revoke select on pg_stat_activity from public'
+    doctor
+    sql 'grant select on pg_stat_activity to public'
+    finds warn database 'pg_stat_activity'
     post '{'
     expect 400
     doctor

@@ -166,3 +166,16 @@ says_all() {
     eventually is_ready 1 true ''
     [[ $(worker_metric 1 receiptd_standstill_seconds) == 0 ]]
 }
+
+@test "the view of sessions revoked from everyone: deliveries are stored, and the worker knows the schema" {
+    does 'revoke select on pg_stat_activity from public' 'grant select on pg_stat_activity to public'
+    replace_worker 1 TERM
+    eventually serves
+    eventually is_ready 1 true ''
+    eventually knows_schema
+}
+
+knows_schema() {
+    curl -q -sS --noproxy '*' --cacert "$RECEIPTD_CACERT" "${RECEIPTD_URL%/*}/receiptd/1/metrics" 3>&- |
+        grep -q '^receiptd_info{.*schema="[1-9]'
+}
