@@ -78,7 +78,7 @@ install: all man
 	    sed 's,/usr/bin/receiptd,$(PREFIX)/bin/receiptd,; s,/usr/share/receiptd,$(PREFIX)/share/receiptd,' $$unit >$(DESTDIR)$(UNITDIR)/$${unit##*/} || exit; done
 	install -D -m 644 deploy/systemd/receiptd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/receiptd.conf
 	install -D -m 644 deploy/systemd/receiptd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/receiptd.conf
-	install -m 644 nginx/*.conf $(DESTDIR)$(PREFIX)/share/receiptd/nginx
+	install -m 644 $(filter-out nginx/health-allow.conf,$(wildcard nginx/*.conf)) $(DESTDIR)$(PREFIX)/share/receiptd/nginx
 	cd sql && find . -type f ! -name '*.md' -exec install -D -m 644 {} $(abspath $(or $(DESTDIR),/))$(PREFIX)/share/receiptd/sql/{} \;
 	install -m 644 deploy/sample.json deploy/purge.sql $(DESTDIR)$(PREFIX)/share/receiptd/
 	for file in *.md deploy/*.md nginx/*.md sql/*.md; do \
@@ -88,10 +88,10 @@ install: all man
 	        install -m 644 deploy/$$folder/* $(DESTDIR)$(PREFIX)/share/receiptd/$$folder; } || exit; done
 	@# What an operator has changed stays.
 	install -d $(DESTDIR)$(SYSCONFDIR)/receiptd
-	for file in receiptd.env purge.env keys pgpass; do \
-	    [ -e $(DESTDIR)$(SYSCONFDIR)/receiptd/$$file ] || \
-	        install -m 600 deploy/systemd/$$file $(DESTDIR)$(SYSCONFDIR)/receiptd/$$file || exit; done
-	chmod 644 $(DESTDIR)$(SYSCONFDIR)/receiptd/receiptd.env $(DESTDIR)$(SYSCONFDIR)/receiptd/purge.env
+	for file in deploy/systemd/receiptd.env deploy/systemd/purge.env deploy/systemd/keys deploy/systemd/pgpass nginx/health-allow.conf; do \
+	    [ -e $(DESTDIR)$(SYSCONFDIR)/receiptd/$${file##*/} ] || \
+	        install -m 600 $$file $(DESTDIR)$(SYSCONFDIR)/receiptd/$${file##*/} || exit; done
+	cd $(DESTDIR)$(SYSCONFDIR)/receiptd && chmod 644 receiptd.env purge.env health-allow.conf
 
 # The man pages, by scdoc (Debian: scdoc).
 pages := $(BUILD)/man/receiptd.8 $(BUILD)/man/receiptd.env.5

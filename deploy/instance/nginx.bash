@@ -62,7 +62,9 @@ start_nginx() {
     put "$var/nginx/receiptd-http.conf" 0644 "$owner" nginx <<<"$text"
     text=$(<"$root/nginx/receiptd-server.conf")
     put "$var/nginx/receiptd-server.conf" 0644 "$owner" nginx <<<"${text//'/var/log/nginx/'/'log/nginx-'}"
+    put "$var/nginx/health-allow.conf" 0644 "$owner" nginx <"$root/nginx/health-allow.conf"
     text=$(<"$root/nginx/receiptd-health.conf")
+    text=${text/'/etc/receiptd/health-allow'/nginx/health-allow}
     # shellcheck disable=SC2016 # it is nginx's variable
     put "$var/nginx/receiptd-health.conf" 0644 "$owner" nginx <<<"${text/'unix:/run/receiptd/worker-$receiptd_worker.sock'/"\"unix:$run/worker-\$receiptd_worker.sock\""}"
     text=$(<"$root/nginx/example.conf")

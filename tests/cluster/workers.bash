@@ -34,7 +34,9 @@ END
         >"$folder/nginx.conf"
     sed "s,/run/receiptd/,$folder/run/,g" "$root/nginx/receiptd-http.conf" >"$folder/nginx/receiptd-http.conf"
     sed "s,/var/log/nginx/,$folder/log/,g" "$root/nginx/receiptd-server.conf" >"$folder/nginx/receiptd-server.conf"
-    sed "s,/run/receiptd/,$folder/run/,g" "$root/nginx/receiptd-health.conf" >"$folder/nginx/receiptd-health.conf"
+    sed "s,/run/receiptd/,$folder/run/,g; s,/etc/receiptd/,$folder/nginx/," "$root/nginx/receiptd-health.conf" \
+        >"$folder/nginx/receiptd-health.conf"
+    cp "$root/nginx/health-allow.conf" "$folder/nginx/"
 }
 
 # start_worker_host HOST

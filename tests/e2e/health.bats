@@ -38,6 +38,23 @@ is_ready() {
     get "${1}ready" && [[ $code == 200 && $(<"$body") == '{"ready":true,"reasons":"","host":'* ]]
 }
 
+@test "the operator's list decides who sees them, and nobody does without it" {
+    local list=$state/nginx/health-allow.conf kept=$BATS_TEST_TMPDIR/kept
+    mv "$list" "$kept"
+    echo 'allow 192.0.2.0/24;' >"$list"
+    reload_nginx
+    get live
+    [[ $code == 403 ]]
+    rm "$list"
+    reload_nginx
+    get 1/metrics
+    [[ $code == 403 ]]
+    mv "$kept" "$list"
+    reload_nginx
+    get 1/metrics
+    [[ $code == 200 ]]
+}
+
 @test "a page is no delivery: it is not logged, and stores nothing" {
     local before
     before=$(deliveries_of 1)
