@@ -1,12 +1,13 @@
-"""What the alert rules make of figures that real workers gave: alerts.py RULES ALERTS BEFORE1 BEFORE2 AFTER1 AFTER2
+"""What the alert rules make of figures that real workers gave: alerts.py RULES ALERTS BEFORE1 BEFORE2 AFTER1 AFTER2 [JOB FILE]...
 
 The figures of workers 1 and 2 in files, before something happened and a while after it; an empty file: the worker did not
 answer. They are taken as ten minutes before and twenty after, in each of which counters grew by as much as between the
-two. Writes a test for promtool of which alerts, separated by commas, and no others are firing in the end.
+two. FILE has what the blackbox exporter says of JOB all the time. Writes a test for promtool of which alerts, separated by commas, and no others are firing in the end.
 """
 
 import json
 import sys
+import time
 
 import metrics
 
@@ -44,11 +45,21 @@ def series(instance, before, after):
         yield f'{name}{{{labels}{separator}job="receiptd",instance="{instance}"}}', values
 
 
+def probes(job, path):
+    """The series of the blackbox exporter. Time begins at 0 in a test, so a time is one from now on."""
+    with open(path, encoding="utf-8") as file:
+        values = dict(line.split() for line in file if line.startswith(("probe_success ", "probe_ssl_earliest_cert_expiry ")))
+    for name, text in values.items():
+        value = float(text) - (time.time() if name == "probe_ssl_earliest_cert_expiry" else 0)
+        yield f'{name}{{job="{job}",instance="it"}}', [value] * (BEFORE_MIN + AFTER_MIN)
+
+
 def main():
     """Prints the test; JSON is YAML."""
     rules, alerts, *paths = sys.argv[1:]
-    before, after = [samples(path) for path in paths[:2]], [samples(path) for path in paths[2:]]
+    before, after = [samples(path) for path in paths[:2]], [samples(path) for path in paths[2:4]]
     inputs = [one for number in (0, 1) for one in series(number + 1, before[number], after[number])]
+    inputs += [one for job, path in zip(paths[4::2], paths[5::2]) for one in probes(job, path)]
     test = {
         "interval": "1m",
         "input_series": [{"series": name, "values": " ".join(map(str, values))} for name, values in inputs],

@@ -246,6 +246,28 @@ connects() {
     grep -q "^[^ ]* [^ ]* [^ ]* 00010000 .* $(realpath -m -- "$1")\$" /proc/net/unix
 }
 
+# listens PID: the port on 127.0.0.1 that it listens on.
+listens() {
+    local inodes port
+    inodes=$(find "/proc/$1/fd" -lname 'socket:*' -printf '%l\n' | tr -dc '0-9\n' | paste -sd '|')
+    port=$(awk -v "inodes=^($inodes)$" '$4 == "0A" && $10 ~ inodes { print substr($2, 10) }' /proc/net/tcp)
+    [[ $port ]] && echo $((16#$port))
+}
+
+# certificate FILE [START END]: a self-signed one of localhost and 127.0.0.1 in FILE.crt, its key in FILE.key; valid from
+# and until days from now, or for a year.
+certificate() {
+    local folder
+    folder=$(mktemp -d "$BATS_TEST_TMPDIR/ca.XXXXXX")
+    : >"$folder/index"
+    printf '%s\n' '[ca]' default_ca=here '[here]' "database=$folder/index" "new_certs_dir=$folder" rand_serial=yes \
+        default_md=sha256 policy=any copy_extensions=copy '[any]' commonName=optional >"$folder/config"
+    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost -keyout "$1.key" \
+        -addext 'subjectAltName = DNS:localhost, IP:127.0.0.1, IP:::1' -out "$folder/request" 2>/dev/null
+    openssl ca -batch -selfsign -notext -config "$folder/config" -keyfile "$1.key" -in "$folder/request" -out "$1.crt" \
+        -startdate "$(date -u -d "${2:-0} days" +%Y%m%d%H%M%SZ)" -enddate "$(date -u -d "${3:-365} days" +%Y%m%d%H%M%SZ)" 2>/dev/null
+}
+
 ended() {
     ! kill -0 "$1" 2>/dev/null
 }

@@ -194,14 +194,6 @@ doctor_says_ready() {
     finds FAIL endpoint "$BATS_TEST_TMPDIR/none: No such file"
 }
 
-# listens PID: the port on 127.0.0.1 that it listens on.
-listens() {
-    local inodes port
-    inodes=$(find "/proc/$1/fd" -lname 'socket:*' -printf '%l\n' | tr -dc '0-9\n' | paste -sd '|')
-    port=$(awk -v "inodes=^($inodes)$" '$4 == "0A" && $10 ~ inodes { print substr($2, 10) }' /proc/net/tcp)
-    [[ $port ]] && echo $((16#$port))
-}
-
 @test "no server, no database, no role, a server that takes no writes, rejections, a superuser" {
     local known
     doctor "PGHOST=$BATS_TEST_TMPDIR"
