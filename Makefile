@@ -109,7 +109,7 @@ package:
 
 ## make check-package  that the package is reproducible and hardened, and that lintian has nothing to say
 check-package:
-	@deploy/install-packages package
+	@deploy/install-packages check-package
 	@tests/check-package
 
 ## make test           install what is missing, build, run every test and check
