@@ -81,11 +81,10 @@ install: all man
 	install -m 644 $(filter-out nginx/health-allow.conf,$(wildcard nginx/*.conf)) $(DESTDIR)$(PREFIX)/share/receiptd/nginx
 	cd sql && find . -type f ! -name '*.md' -exec install -D -m 644 {} $(abspath $(or $(DESTDIR),/))$(PREFIX)/share/receiptd/sql/{} \;
 	install -m 644 deploy/sample.json deploy/purge.sql $(DESTDIR)$(PREFIX)/share/receiptd/
-	for file in *.md deploy/*.md nginx/*.md sql/*.md; do \
-	    install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/doc/receiptd/$$file || exit; done
 	for folder in alerts grafana; do \
 	    [ ! -d deploy/$$folder ] || { install -d $(DESTDIR)$(PREFIX)/share/receiptd/$$folder && \
 	        install -m 644 deploy/$$folder/* $(DESTDIR)$(PREFIX)/share/receiptd/$$folder; } || exit; done
+	deploy/install-documents $(abspath $(or $(DESTDIR),/))$(PREFIX)/share/doc/receiptd
 	@# What an operator has changed stays.
 	install -d $(DESTDIR)$(SYSCONFDIR)/receiptd
 	for file in deploy/systemd/receiptd.env deploy/systemd/purge.env deploy/systemd/keys deploy/systemd/pgpass nginx/health-allow.conf; do \
