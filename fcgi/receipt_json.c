@@ -225,6 +225,8 @@ enum receipt_json_status receipt_json_decode(const char *body, size_t len, struc
     *error = (struct receipt_json_error){0};
     if (!tree_load(&tree, body, len))
         status = RECEIPT_JSON_NO_MEMORY;
+    else if (tree_has_too_many_values(&tree))
+        snprintf(error->message, sizeof error->message, "The body has more than %d JSON values.", TREE_VALUES_MAX);
     else if (json_is_object(tree.root))
         status = decode_tree(tree.root, body, len, receipt);
     else if (tree.root)

@@ -10,7 +10,8 @@
 
 enum receipt_json_status {
     RECEIPT_JSON_OK = 0,
-    RECEIPT_JSON_MALFORMED, /* not JSON (RFC 8259), not UTF-8, a NUL, a duplicate name, nested too deep, no object */
+    RECEIPT_JSON_MALFORMED, /* not JSON (RFC 8259), not UTF-8, a NUL, a duplicate name, nested too deep, too many
+                               values, no object */
     RECEIPT_JSON_NO_MEMORY,
 };
 

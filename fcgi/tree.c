@@ -112,8 +112,9 @@ enum {
 };
 
 struct survey {
-    bool safe;    /* Jansson can represent every number, and sees every NUL */
-    size_t bytes; /* what it allocates, at the most */
+    bool safe;     /* Jansson can represent every number, and sees every NUL */
+    size_t bytes;  /* what it allocates, at most */
+    size_t values; /* that the body has, if it is JSON; names are none */
 };
 
 /* Whether a value may stand behind `before`, the last character of the token before it. */
@@ -125,9 +126,13 @@ static bool is_letter(char c) {
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
+static bool begins_value(char c) {
+    return c == '{' || c == '[' || c == '"' || c == '-' || (c >= '0' && c <= '9') || is_letter(c);
+}
+
 /*
- * One look at each character. It ends where Jansson can't get to, so that the bound of a body that it refuses early
- * ("{{{{", "{}{}{}") is not beyond those of bodies that it takes.
+ * One look at each character. It ends where Jansson can't get to, so that neither the bound nor the number of values of
+ * a body that it refuses early ("{{{{", "{}{}{}", "1 1 1") is beyond those of bodies that it takes.
  */
 static struct survey survey_body(const char *body, size_t len) {
     struct survey survey = {.safe = !memchr(body, '\0', len)};
@@ -135,9 +140,15 @@ static struct survey survey_body(const char *body, size_t len) {
     size_t longest = 4; /* bytes of a token; of what is none, Jansson keeps a whole character */
     size_t depth = 0, string_len = 0;
     char before = '\0';
+    bool is_name = false; /* the last string may be one */
+    bool refused = false; /* Jansson reads this token, and no other */
     struct number number;
-    while (p < end) {
+    while (p < end && !refused) {
         const char *token = p;
+        if (begins_value(*p)) {
+            survey.values++;
+            refused = !may_precede_value(before) && !(*p == '"' && before == '{');
+        }
         switch (*p) {
         case ' ':
         case '\t':
@@ -148,22 +159,25 @@ static struct survey survey_body(const char *body, size_t len) {
         case '"':
             p = number_skip_string(p, end);
             string_len = (size_t)(p - token);
+            is_name = before == '{' || before == ',';
             survey.bytes += align(string_len + 1) + STRING_BYTES;
             break;
         case ':':
-            if (before != '"')
+            if (before != '"' || !is_name)
                 goto out;
             /* So the string was a name, which has no json_string_t. */
+            survey.values--;
             survey.bytes += align(PAIR_BYTES + string_len - 2) + GROWTH_BYTES - STRING_BYTES;
             p++;
             break;
         case ',':
             survey.bytes += GROWTH_BYTES;
+            refused = may_precede_value(before) || before == '{';
             p++;
             break;
         case '{':
         case '[':
-            if (!may_precede_value(before) || depth++ == JSON_PARSER_MAX_DEPTH)
+            if (refused || depth++ == JSON_PARSER_MAX_DEPTH)
                 goto out;
             survey.bytes += *p++ == '{' ? OBJECT_BYTES : ARRAY_BYTES;
             break;
@@ -201,12 +215,16 @@ out:
 }
 
 size_t tree_memory(const char *body, size_t len) {
-    return survey_body(body, len).bytes;
+    struct survey survey = survey_body(body, len);
+    return survey.values > TREE_VALUES_MAX ? 0 : survey.bytes;
 }
 
 static bool load(struct tree *tree, const char *body, size_t len) {
     struct survey survey = survey_body(body, len);
     char *copy = NULL;
+    tree->values = survey.values;
+    if (tree_has_too_many_values(tree))
+        return true;
     if (!arena_reserve(&tree->arena, survey.bytes))
         return false;
     if (!survey.safe) {
@@ -223,10 +241,15 @@ bool tree_load(struct tree *tree, const char *body, size_t len) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     tree->arena = (struct tree_arena){.at = (char *)tree->block, .left = sizeof tree->block};
     tree->error = (json_error_t){0};
+    tree->values = 0;
     tree->root = NULL;
     pthread_once(&once, set_up_jansson);
     current_arena = &tree->arena;
     return load(tree, body, len);
+}
+
+bool tree_has_too_many_values(const struct tree *tree) {
+    return tree->values > TREE_VALUES_MAX;
 }
 
 void tree_fini(struct tree *tree) {

@@ -143,6 +143,19 @@ malformed() {
     [[ $(count "$unit") == 0 ]]
 }
 
+@test "400: more than 10,000 JSON values; 10,000 are stored" {
+    local most
+    # The field x is one more, besides those of the example.
+    most=$((10000 - 1 - $(receipt "$unit" | jq '[.. | select(true)] | length')))
+    receipt "$unit" ".x = [range($((most + 1)))]" >"$BATS_TEST_TMPDIR/data"
+    malformed "@$BATS_TEST_TMPDIR/data"
+    [[ $(<"$body") == *'"message":"The body has more than 10000 JSON values."'* ]]
+    [[ $(count "$unit") == 0 ]]
+    receipt "$unit" ".x = [range($most)]" >"$BATS_TEST_TMPDIR/data"
+    post "@$BATS_TEST_TMPDIR/data"
+    expect 201 created
+}
+
 @test "401: no body, and what to authenticate with" {
     request "${json[@]}" --data-binary "$(receipt "$unit")" "$RECEIPTD_URL"
     expect 401

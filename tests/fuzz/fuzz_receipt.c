@@ -120,8 +120,9 @@ static bool is_json(const char *text, size_t len) {
 
 /* The only reasons not to take what is JSON. */
 static const char *const reasons[] = {
-    "not a JSON object",    "'[' or '{' expected",    "duplicate object key", "maximum parsing depth",
-    "u0000 is not allowed", "NUL byte in object key", "invalid Unicode", /* half of a surrogate pair */
+    "not a JSON object",           "'[' or '{' expected",    "duplicate object key", "maximum parsing depth",
+    "u0000 is not allowed",        "NUL byte in object key", "invalid Unicode", /* half of a surrogate pair */
+    "more than 10000 JSON values",
 };
 
 static bool is_a_reason(const char *message) {

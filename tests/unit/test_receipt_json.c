@@ -987,8 +987,8 @@ static void no_body_takes_long(void **state) {
         {"backslashes", "{\"a\":\"", "\\\\", "\"}", RECEIPT_JSON_OK},
         {"escaped quotes", "{\"a\":\"", "\\\"", "\"}", RECEIPT_JSON_OK},
         {"backslashes without an end", "{\"a\":\"", "\\", "", RECEIPT_JSON_MALFORMED},
-        {"numbers", "{\"a\":[", "1.5,", "1]}", RECEIPT_JSON_OK},
-        {"arrays", "{\"a\":[", "[],", "1]}", RECEIPT_JSON_OK},
+        {"numbers", "{\"a\":[", "1.5,", "1]}", RECEIPT_JSON_MALFORMED},
+        {"arrays", "{\"a\":[", "[],", "1]}", RECEIPT_JSON_MALFORMED},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char *middle = repeat(rows[i].unit, SIZE / strlen(rows[i].unit));
@@ -1002,12 +1002,12 @@ static void no_body_takes_long(void **state) {
 }
 
 /*
- * Bodies of 1 MiB, the largest that nginx lets through: what the README says a decoding takes. What Jansson refuses at
- * once must not be held against memory that only the rest of the body would need: all but 2,048 levels of it.
+ * As large as they may be, in bytes and in values. What Jansson refuses at once must not be held against memory that
+ * only the rest of the body would need: all but 2,048 levels of it.
  */
-static void no_body_takes_more_than_eighty_bytes_for_each_of_its_own(void **state) {
+static void no_body_takes_more_memory_than_its_bytes_and_values_allow(void **state) {
     (void)state;
-    enum { SIZE = 1024 * 1024, SLACK = 512 * 1024 };
+    enum { SIZE = 1024 * 1024, SLACK = 768 * 1024, MOST = 6 * 1024 * 1024 + SLACK };
     static const struct {
         const char *before, *unit, *after;
         size_t most; /* bytes for each of the body */
@@ -1046,13 +1046,75 @@ static void no_body_takes_more_than_eighty_bytes_for_each_of_its_own(void **stat
         {"", " ", "", 0},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        char *middle = repeat(rows[i].unit, SIZE / strlen(rows[i].unit));
-        char *body = format_text("%s%s%s", rows[i].before, middle, rows[i].after);
-        size_t len = strlen(body), had = tree_memory(body, len);
-        expect_row(had <= rows[i].most * len + SLACK, "%s%s…: %zu bytes, %.1f for each", rows[i].before, rows[i].unit,
-                   had, (double)had / (double)len);
-        decode_bytes(body, len);
-        free(middle);
+        for (size_t count = SIZE / strlen(rows[i].unit); count > 0; count /= 2) {
+            char *middle = repeat(rows[i].unit, count);
+            char *body = format_text("%s%s%s", rows[i].before, middle, rows[i].after);
+            size_t len = strlen(body), had = tree_memory(body, len);
+            expect_row(had <= rows[i].most * len + SLACK && had <= MOST, "%s%s…: %zu bytes, %.1f for each",
+                       rows[i].before, rows[i].unit, had, (double)had / (double)len);
+            decode_bytes(body, len);
+            free(middle);
+            free(body);
+        }
+    }
+    end_table();
+}
+
+/* `count` times `unit`, with commas in between, in an array or, with names, in an object. */
+static char *body_of(const char *unit, size_t count, bool named) {
+    char *body = NULL;
+    size_t size;
+    FILE *out = open_memstream(&body, &size);
+    assert_non_null(out);
+    fputs(named ? "{\"x\":{" : "{\"x\":[", out);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0)
+            fputc(',', out);
+        if (named)
+            fprintf(out, "\"%zx\":", i);
+        fputs(unit, out);
+    }
+    fputs(named ? "}}" : "]}", out);
+    assert_int_equal(fclose(out), 0);
+    return body;
+}
+
+static void more_values_than_the_limit_are_malformed(void **state) {
+    (void)state;
+    static const struct {
+        const char *unit;
+        size_t values; /* in one */
+    } rows[] = {
+        {"{}", 1},      {"[]", 1},         {"0", 1},       {"-1.5e3", 1},          {"\"\"", 1},
+        {"\"{,[\"", 1}, {"true", 1},       {"null", 1},    {" [ 1 , 2 ] ", 3},     {"{\"a\":{\"b\":1}}", 3},
+        {"[[[]]]", 3},  {"\"\\\",[\"", 1}, {"\"\\n\"", 1}, {"[{\"{\":\"}\"}]", 3},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        for (int named = 0; named < 2; named++) {
+            /* The body and what x is are two. */
+            size_t most = (TREE_VALUES_MAX - 2) / rows[i].values;
+            char *fits = body_of(rows[i].unit, most, named), *exceeds = body_of(rows[i].unit, most + 1, named);
+            expect_row(decode(fits) == RECEIPT_JSON_OK, "%zu of %s: %s", most, rows[i].unit, error.message);
+            expect_malformed(exceeds);
+            expect_row(strcmp(error.message, "The body has more than 10000 JSON values.") == 0 && error.line == 0,
+                       "%zu of %s: %s", most + 1, rows[i].unit, error.message);
+            free(fits);
+            free(exceeds);
+        }
+    end_table();
+}
+
+/* What ends before there are so many values is refused for what is wrong there. */
+static void what_is_no_json_is_not_refused_for_its_values(void **state) {
+    (void)state;
+    static const char *const rows[][2] = {
+        {"[1", " 1"}, {"{\"a\":1", " \"b\":1"}, {"[1,", ",1"}, {"", "{}"}, {"", "x "}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char *rest = repeat(rows[i][1], 2 * TREE_VALUES_MAX);
+        char *body = format_text("%s%s", rows[i][0], rest);
+        expect_malformed(body);
+        expect_row(!strstr(error.message, "values"), "%s%s…: %s", rows[i][0], rows[i][1], error.message);
+        free(rest);
         free(body);
     }
     end_table();
@@ -1178,7 +1240,9 @@ int main(void) {
         cmocka_unit_test_teardown(messages_quote_nothing_of_the_body, forget_receipt),
         cmocka_unit_test_teardown(every_byte_can_be_changed_without_a_bad_message, forget_receipt),
         cmocka_unit_test_teardown(no_body_takes_long, forget_receipt),
-        cmocka_unit_test_teardown(no_body_takes_more_than_eighty_bytes_for_each_of_its_own, forget_receipt),
+        cmocka_unit_test_teardown(more_values_than_the_limit_are_malformed, forget_receipt),
+        cmocka_unit_test_teardown(what_is_no_json_is_not_refused_for_its_values, forget_receipt),
+        cmocka_unit_test_teardown(no_body_takes_more_memory_than_its_bytes_and_values_allow, forget_receipt),
         cmocka_unit_test_teardown(growing_is_counted, forget_receipt),
         cmocka_unit_test_teardown(a_receipt_is_decoded_without_the_heap_for_its_tree, forget_receipt),
     };
