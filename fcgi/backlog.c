@@ -37,11 +37,16 @@ static bool is_rejected(const struct delivery *delivery) {
     return delivery->rejection != REJECTION_NONE;
 }
 
-static size_t bytes_of(const struct delivery *delivery) {
-    size_t bytes = sizeof *delivery + delivery->body_len + delivery->receipt.extra_len;
+static void measure(struct delivery *delivery) {
+    size_t bytes = delivery->body_len + delivery->receipt.extra_len;
     for (int i = 0; i < RECEIPT_FIELD_COUNT; i++)
         bytes += delivery->receipt.values[i].len;
-    return bytes;
+    delivery->bytes = sizeof *delivery + bytes;
+    delivery->cost = bytes + BACKLOG_VALUE_COST * delivery->receipt.value_count;
+}
+
+static enum backlog_size size_of(const struct delivery *delivery) {
+    return delivery->cost > BACKLOG_LARGE_COST ? BACKLOG_LARGE : BACKLOG_SMALL;
 }
 
 static struct usage *usage_for(struct backlog *backlog, const struct delivery *delivery) {
@@ -62,9 +67,11 @@ static void leave(struct backlog *backlog, const struct delivery *delivery) {
 
 bool backlog_init(struct backlog *backlog, size_t max_count, size_t max_bytes) {
     *backlog = (struct backlog){.limit = {max_count, max_bytes}, .retry_us = INT64_MAX, .expiry_us = INT64_MAX};
-    line_init(&backlog->ready);
     line_init(&backlog->aside);
-    line_init(&backlog->rejected);
+    for (int size = 0; size < BACKLOG_SIZES; size++) {
+        line_init(&backlog->ready[size]);
+        line_init(&backlog->rejected[size]);
+    }
     backlog->bucket_count = BUCKETS_MIN;
     while (backlog->bucket_count < max_count && backlog->bucket_count < BUCKETS_MAX)
         backlog->bucket_count *= 2;
@@ -90,14 +97,14 @@ static struct delivery **find_key(struct backlog *backlog, uint64_t key_hash) {
 
 bool backlog_add(struct backlog *backlog, struct delivery *delivery) {
     const struct usage *usage = usage_for(backlog, delivery);
-    delivery->bytes = bytes_of(delivery);
+    measure(delivery);
     if (usage->count >= backlog->limit.count ||
         (usage->count > 0 && usage->bytes + delivery->bytes > backlog->limit.bytes))
         return false;
     enter(backlog, delivery);
     delivery->backoff_us = 0;
     if (is_rejected(delivery)) {
-        push_back(&backlog->rejected, delivery);
+        push_back(&backlog->rejected[size_of(delivery)], delivery);
         return true;
     }
     delivery->next_in_bucket = NULL;
@@ -109,28 +116,25 @@ bool backlog_add(struct backlog *backlog, struct delivery *delivery) {
         (*link)->last_of_key = delivery;
     } else {
         *link = delivery;
-        push_back(&backlog->ready, delivery);
+        push_back(&backlog->ready[size_of(delivery)], delivery);
     }
     return true;
 }
 
-static size_t take(struct backlog *backlog, struct line *line, struct delivery **batch, size_t max, size_t max_bytes) {
-    size_t count = 0, bytes = 0;
-    while (line->first && count < max && bytes < max_bytes) {
+/* Whether a batch has room for one more of that cost. */
+static bool has_room(size_t count, size_t cost, const struct delivery *delivery, size_t max, size_t max_cost) {
+    return count < max && (count == 0 || cost + delivery->cost <= max_cost);
+}
+
+size_t backlog_take(struct backlog *backlog, struct line *line, struct delivery **batch, size_t max, size_t max_cost) {
+    size_t count = 0, cost = 0;
+    while (line->first && has_room(count, cost, line->first, max, max_cost)) {
         struct delivery *delivery = unlink_at(line, &line->first);
         leave(backlog, delivery);
-        bytes += delivery->bytes;
+        cost += delivery->cost;
         batch[count++] = delivery;
     }
     return count;
-}
-
-size_t backlog_take_ready(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes) {
-    return take(backlog, &backlog->ready, batch, max, max_bytes);
-}
-
-size_t backlog_take_rejected(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes) {
-    return take(backlog, &backlog->rejected, batch, max, max_bytes);
 }
 
 /* Notes when one that is set aside wants to be looked at. */
@@ -143,16 +147,16 @@ static void note_times(struct backlog *backlog, const struct delivery *delivery)
 
 /* Takes those that are set aside and due, or else those that are past their deadline. */
 static size_t take_aside(struct backlog *backlog, int64_t now_us, bool expired, struct delivery **batch, size_t max,
-                         size_t max_bytes) {
-    size_t count = 0, bytes = 0;
+                         size_t max_cost) {
+    size_t count = 0, cost = 0;
     struct delivery **link = &backlog->aside.first;
     backlog->retry_us = backlog->expiry_us = INT64_MAX;
     while (*link) {
         int64_t time_us = expired ? (*link)->deadline_us : (*link)->retry_at_us;
-        if (time_us <= now_us && count < max && bytes < max_bytes) {
+        if (time_us <= now_us && has_room(count, cost, *link, max, max_cost)) {
             batch[count] = unlink_at(&backlog->aside, link);
             leave(backlog, batch[count]);
-            bytes += batch[count++]->bytes;
+            cost += batch[count++]->cost;
             continue;
         }
         note_times(backlog, *link);
@@ -161,9 +165,8 @@ static size_t take_aside(struct backlog *backlog, int64_t now_us, bool expired, 
     return count;
 }
 
-size_t backlog_take_due(struct backlog *backlog, int64_t now_us, struct delivery **batch, size_t max,
-                        size_t max_bytes) {
-    return take_aside(backlog, now_us, false, batch, max, max_bytes);
+size_t backlog_take_due(struct backlog *backlog, int64_t now_us, struct delivery **batch, size_t max, size_t max_cost) {
+    return take_aside(backlog, now_us, false, batch, max, max_cost);
 }
 
 size_t backlog_take_expired(struct backlog *backlog, int64_t now_us, struct delivery **batch, size_t max) {
@@ -197,6 +200,6 @@ void backlog_release(struct backlog *backlog, const struct delivery *delivery) {
         next->backoff_us = delivery->backoff_us;
         push_aside(backlog, next, 0);
     } else {
-        push_front(&backlog->ready, next);
+        push_front(&backlog->ready[size_of(next)], next);
     }
 }

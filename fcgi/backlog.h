@@ -1,6 +1,7 @@
 /*
- * The deliveries that wait to be stored, in three lines: receipts that are ready, receipts that are set aside because
- * another session holds a lock they need, and rejected deliveries.
+ * The deliveries that wait to be stored: receipts that are ready, receipts that are set aside because another session
+ * holds a lock they need, and rejected deliveries. Large ones wait in lines of their own, so that small ones can be
+ * stored before them.
  *
  * Of each natural key one delivery at a time is ready, set aside or taken; the others wait behind it. So no batch has a
  * key twice (PostgreSQL: error 21000), and a row that is locked holds up its own deliveries only.
@@ -19,6 +20,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum backlog_size { BACKLOG_SMALL, BACKLOG_LARGE, BACKLOG_SIZES };
+
+/*
+ * What a delivery costs a statement of PostgreSQL, in bytes: those of its text and body, and so many for each JSON
+ * value. As jsonb is made of it, a backend takes 12 bytes for each byte of text that does not compress, and up to 650
+ * for each value.
+ */
+enum {
+    BACKLOG_VALUE_COST = 64,
+    BACKLOG_LARGE_COST = 16 * 1024, /* a usual receipt's is 3 KB */
+};
+
 struct line {
     struct delivery *first, **last; /* oldest first; *last is the link that ends it */
     size_t count;
@@ -29,7 +42,7 @@ struct usage {
 };
 
 struct backlog {
-    struct line ready, aside, rejected;
+    struct line ready[BACKLOG_SIZES], aside, rejected[BACKLOG_SIZES];
     struct usage receipts; /* of all that wait: ready, aside, or behind another of their key */
     struct usage rejections;
     struct usage limit;       /* of either */
@@ -46,12 +59,11 @@ void backlog_fini(struct backlog *backlog);
 /* Adds a delivery with a valid receipt, or with a rejection. False when there is no room for it. */
 bool backlog_add(struct backlog *backlog, struct delivery *delivery);
 
-/* Take the oldest out of a line, at most `max` and not many more bytes than that. Return how many. */
-size_t backlog_take_ready(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes);
-size_t backlog_take_rejected(struct backlog *backlog, struct delivery **batch, size_t max, size_t max_bytes);
+/* Takes the oldest out of a line, at most `max` that cost at most max_cost, or one. Returns how many. */
+size_t backlog_take(struct backlog *backlog, struct line *line, struct delivery **batch, size_t max, size_t max_cost);
 
-/* Takes those that were set aside until now or longer ago; as many as the two above. */
-size_t backlog_take_due(struct backlog *backlog, int64_t now_us, struct delivery **batch, size_t max, size_t max_bytes);
+/* Takes those that were set aside until now or longer ago; as many as that. */
+size_t backlog_take_due(struct backlog *backlog, int64_t now_us, struct delivery **batch, size_t max, size_t max_cost);
 
 /* Takes those that are set aside and past their deadline. */
 size_t backlog_take_expired(struct backlog *backlog, int64_t now_us, struct delivery **batch, size_t max);

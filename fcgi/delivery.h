@@ -56,6 +56,7 @@ struct delivery {
 
     /* The backlog's, from group_commit_submit until it is done. */
     size_t bytes;                               /* all that it takes while it waits */
+    size_t cost;                                /* to PostgreSQL, see backlog.h */
     struct delivery *next;                      /* in its line */
     struct delivery *next_in_bucket;            /* of the table of keys */
     struct delivery *next_of_key, *last_of_key; /* those that wait for this one, since they have its key */

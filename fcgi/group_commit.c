@@ -10,8 +10,10 @@
 enum {
     SLOW_US = 20 * US_PER_MS, /* a batch that takes longer is one that others do not wait for */
     COMMIT_DELAY_US = 500,
-    COMMIT_SIBLINGS = 4,               /* deliveries */
-    BATCH_MAX_BYTES = 4 * 1024 * 1024, /* rejected bodies and unknown fields can be large */
+    COMMIT_SIBLINGS = 4, /* deliveries */
+    /* What a statement may cost (backlog.h). Of large deliveries, so much that small ones can wait for it. */
+    BATCH_MAX_COST = 4 * 1024 * 1024,
+    LARGE_BATCH_MAX_COST = 1024 * 1024,
     EXPIRED_AT_A_TIME = 64,
     REMEMBERED_US = 60 * US_PER_S, /* after a 503: for how long nothing but a success takes it back */
     BRIEFLY_REMEMBERED_US = 10 * US_PER_S,
@@ -33,7 +35,7 @@ bool group_commit_submit(struct group_commit *group_commit, struct delivery *del
 static void await_more(struct lane *lane) {
     struct group_commit *group_commit = lane->group_commit;
     if (!lane->store->mostly_known || lane->gathered < COMMIT_SIBLINGS ||
-        group_commit->backlog.ready.count >= lane->gathered / 2)
+        group_commit->backlog.ready[BACKLOG_SMALL].count >= lane->gathered / 2)
         return;
     pthread_mutex_unlock(&group_commit->lock);
     usleep(COMMIT_DELAY_US);
@@ -43,68 +45,98 @@ static void await_more(struct lane *lane) {
 /* Takes what the lane is to store next. Called with the lock; returns 0 when other threads have taken all. */
 static size_t take_batch(struct lane *lane) {
     struct backlog *backlog = &lane->group_commit->backlog;
+    struct line *line = lane->kind == LANE_REJECTED ? &backlog->rejected[lane->size] : &backlog->ready[lane->size];
     size_t max = lane->group_commit->batch_max;
-    switch (lane->kind) {
-    case LANE_RECEIPTS:
+    if (lane->kind == LANE_ASIDE)
+        return backlog_take_due(backlog, clock_now_us(), lane->batch, max, LARGE_BATCH_MAX_COST);
+    if (lane->kind == LANE_RECEIPTS && lane->size == BACKLOG_SMALL) {
         await_more(lane);
-        lane->gathered = backlog->ready.count;
-        max = store_fit(lane->store, lane->gathered < max ? lane->gathered : max);
-        return backlog_take_ready(backlog, lane->batch, max, BATCH_MAX_BYTES);
-    case LANE_ASIDE:
-        return backlog_take_due(backlog, clock_now_us(), lane->batch, max, BATCH_MAX_BYTES);
-    case LANE_REJECTED:
-        max = store_fit(lane->store, backlog->rejected.count < max ? backlog->rejected.count : max);
-        return backlog_take_rejected(backlog, lane->batch, max, BATCH_MAX_BYTES);
+        lane->gathered = line->count;
     }
-    return 0;
+    max = store_fit(lane->store, line->count < max ? line->count : max);
+    return backlog_take(backlog, line, lane->batch, max,
+                        lane->size == BACKLOG_LARGE ? LARGE_BATCH_MAX_COST : BATCH_MAX_COST);
 }
 
 /*
- * Whether a lane for receipts should start now. While a batch is being stored, what comes waits for it, since a commit
- * costs PostgreSQL as much as storing ten receipts; but not when there is enough for half a batch, and not for batches
- * that are slow. *again_us: when to look again, if it is not now.
+ * Whether a lane should start to store small receipts now. While a batch is being stored, what comes waits for it,
+ * since a commit costs PostgreSQL as much as storing ten receipts; but not when there is enough for half a batch, and
+ * not for batches that are slow, as those of large receipts are. *again_us: when to look again, if it is not now.
  */
 static bool needs_another_lane(const struct group_commit *group_commit, int64_t now_us, int64_t *again_us) {
     int64_t slow_at_us = 0; /* when the last of the busy ones has taken long */
     for (size_t i = 0; i < group_commit->lane_count; i++) {
         const struct lane *lane = &group_commit->lanes[i];
-        if (lane->kind == LANE_RECEIPTS && lane->busy_since_us != 0 && lane->busy_since_us + SLOW_US > slow_at_us)
+        if (lane->kind == LANE_RECEIPTS && lane->size == BACKLOG_SMALL && lane->busy_since_us != 0 &&
+            lane->busy_since_us + SLOW_US > slow_at_us)
             slow_at_us = lane->busy_since_us + SLOW_US;
     }
-    if (slow_at_us <= now_us || group_commit->backlog.ready.count >= (group_commit->batch_max + 1) / 2)
+    if (slow_at_us <= now_us || group_commit->backlog.ready[BACKLOG_SMALL].count >= (group_commit->batch_max + 1) / 2)
         return true;
     *again_us = slow_at_us;
     return false;
 }
 
-static bool has_work(const struct group_commit *group_commit, enum lane_kind kind, int64_t now_us, int64_t *again_us) {
-    const struct backlog *backlog = &group_commit->backlog;
-    switch (kind) {
-    case LANE_RECEIPTS:
-        return backlog->ready.count > 0 && needs_another_lane(group_commit, now_us, again_us);
-    case LANE_ASIDE:
-        *again_us = backlog->retry_us;
-        return backlog->retry_us <= now_us;
-    case LANE_REJECTED:
-        return backlog->rejected.count > 0;
+/* One lane at most stores large receipts: the others are for small ones. */
+static bool stores_large(const struct group_commit *group_commit) {
+    for (size_t i = 0; i < group_commit->lane_count; i++) {
+        const struct lane *lane = &group_commit->lanes[i];
+        if (lane->kind == LANE_RECEIPTS && lane->size == BACKLOG_LARGE && lane->busy_since_us != 0)
+            return true;
     }
     return false;
 }
 
-/*
- * Returns a free lane, for receipts or of the others, when a thread should start to store in it; otherwise NULL, and
- * *again_ms says when to look again. Called with the lock.
- */
-static struct lane *choose_lane(struct group_commit *group_commit, bool receipts, int *again_ms) {
-    int64_t again_us = group_commit->backlog.expiry_us, now_us = clock_now_us();
+static bool has_work(const struct group_commit *group_commit, enum lane_kind kind, enum backlog_size size,
+                     int64_t now_us, int64_t *again_us) {
+    const struct backlog *backlog = &group_commit->backlog;
+    switch (kind) {
+    case LANE_RECEIPTS:
+        return backlog->ready[size].count > 0 &&
+               (size == BACKLOG_LARGE ? !stores_large(group_commit)
+                                      : needs_another_lane(group_commit, now_us, again_us));
+    case LANE_ASIDE:
+        *again_us = backlog->retry_us;
+        return backlog->retry_us <= now_us;
+    case LANE_REJECTED:
+        return backlog->rejected[size].count > 0;
+    }
+    return false;
+}
+
+/* Returns a free lane, for receipts or of the others, that has deliveries of that size to store. */
+static struct lane *find_lane(struct group_commit *group_commit, bool receipts, enum backlog_size size, int64_t now_us,
+                              int64_t *again_us) {
     for (size_t i = 0; i < group_commit->lane_count; i++) {
         struct lane *lane = &group_commit->lanes[i];
         int64_t lane_again_us = INT64_MAX;
-        if (lane->busy_since_us == 0 && has_work(group_commit, lane->kind, now_us, &lane_again_us) &&
+        if (lane->busy_since_us != 0)
+            continue;
+        if (has_work(group_commit, lane->kind, size, now_us, &lane_again_us) &&
             (lane->kind == LANE_RECEIPTS) == receipts)
             return lane;
-        if (lane->busy_since_us == 0 && lane_again_us < again_us)
-            again_us = lane_again_us;
+        if (lane_again_us < *again_us)
+            *again_us = lane_again_us;
+    }
+    return NULL;
+}
+
+/*
+ * Returns a free lane, for receipts or of the others, when a thread should start to store in it, if possible deliveries
+ * of that size; otherwise NULL, and *again_ms says when to look again. Called with the lock.
+ */
+static struct lane *choose_lane(struct group_commit *group_commit, bool receipts, enum backlog_size size,
+                                int *again_ms) {
+    int64_t again_us = group_commit->backlog.expiry_us, now_us = clock_now_us();
+    const enum backlog_size other = size == BACKLOG_SMALL ? BACKLOG_LARGE : BACKLOG_SMALL;
+    struct lane *lane = find_lane(group_commit, receipts, size, now_us, &again_us);
+    if (!lane) {
+        size = other;
+        lane = find_lane(group_commit, receipts, size, now_us, &again_us);
+    }
+    if (lane) {
+        lane->size = size;
+        return lane;
     }
     int64_t left_us = again_us > now_us ? again_us - now_us : 0;
     *again_ms = again_us == INT64_MAX ? -1 : (int)(left_us / US_PER_MS) + 1;
@@ -154,12 +186,17 @@ static void note_taken(struct lane *lane, size_t count) {
     }
 }
 
-/* Works in lanes of a kind until there is nothing to do. Called with the lock, which it gives up meanwhile. */
+/*
+ * Works in lanes of a kind until there is nothing to do: in turn on small deliveries, such as those that the caller may
+ * just have submitted, and on large ones. Called with the lock, which it gives up meanwhile.
+ */
 static int work(struct group_commit *group_commit, bool receipts) {
+    enum backlog_size next = BACKLOG_SMALL;
     struct lane *lane;
     int again_ms;
     expire_aside(group_commit);
-    while ((lane = choose_lane(group_commit, receipts, &again_ms))) {
+    while ((lane = choose_lane(group_commit, receipts, next, &again_ms))) {
+        next = lane->size == BACKLOG_SMALL ? BACKLOG_LARGE : BACKLOG_SMALL;
         lane->busy_since_us = clock_now_us();
         lane->until_us = lane->arrived_us = INT64_MAX; /* take_batch gives up the lock */
         size_t count = take_batch(lane);
@@ -177,7 +214,7 @@ int group_commit_work(struct group_commit *group_commit, bool *aside) {
     int unused;
     pthread_mutex_lock(&group_commit->lock);
     int again_ms = work(group_commit, true);
-    *aside = choose_lane(group_commit, false, &unused) != NULL;
+    *aside = choose_lane(group_commit, false, BACKLOG_SMALL, &unused) != NULL;
     pthread_mutex_unlock(&group_commit->lock);
     return again_ms;
 }
@@ -225,9 +262,12 @@ static int64_t stands_still_for(const struct attempts *attempts, const struct at
 void group_commit_read_standstill(struct group_commit *group_commit, struct standstill *standstill) {
     pthread_mutex_lock(&group_commit->lock);
     int64_t now_us = clock_now_us();
-    int64_t rejection_us = first_arrival(&group_commit->backlog.rejected, INT64_MAX);
-    int64_t receipt_us =
-        first_arrival(&group_commit->backlog.aside, first_arrival(&group_commit->backlog.ready, INT64_MAX));
+    const struct backlog *backlog = &group_commit->backlog;
+    int64_t rejection_us = INT64_MAX, receipt_us = first_arrival(&backlog->aside, INT64_MAX);
+    for (int size = 0; size < BACKLOG_SIZES; size++) {
+        rejection_us = first_arrival(&backlog->rejected[size], rejection_us);
+        receipt_us = first_arrival(&backlog->ready[size], receipt_us);
+    }
     for (size_t i = 0; i < group_commit->lane_count; i++) {
         const struct lane *lane = &group_commit->lanes[i];
         int64_t *first_us = lane->kind == LANE_REJECTED ? &rejection_us : &receipt_us;
@@ -253,8 +293,11 @@ static bool is_overdue(const struct line *line, int64_t now_us) {
 bool group_commit_moves(struct group_commit *group_commit) {
     pthread_mutex_lock(&group_commit->lock);
     int64_t now_us = clock_now_us();
-    bool moves =
-        !is_overdue(&group_commit->backlog.ready, now_us) && !is_overdue(&group_commit->backlog.rejected, now_us);
+    bool moves = true;
+    for (int size = 0; size < BACKLOG_SIZES; size++)
+        if (is_overdue(&group_commit->backlog.ready[size], now_us) ||
+            is_overdue(&group_commit->backlog.rejected[size], now_us))
+            moves = false;
     for (size_t i = 0; i < group_commit->lane_count; i++) {
         const struct lane *lane = &group_commit->lanes[i];
         if (lane->busy_since_us != 0 && lane->until_us != INT64_MAX && lane->until_us + OVERDUE_US < now_us)

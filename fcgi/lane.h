@@ -23,6 +23,7 @@ enum lane_kind { LANE_RECEIPTS, LANE_ASIDE, LANE_REJECTED };
 struct lane {
     struct group_commit *group_commit;
     enum lane_kind kind;
+    enum backlog_size size; /* of the deliveries that it stores now, or stored last */
     struct store *store;
     int64_t busy_since_us;   /* when its thread took the batch; 0: no thread is in it */
     int64_t until_us;        /* when the last delivery of that batch has to be answered */

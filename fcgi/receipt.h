@@ -98,6 +98,7 @@ struct receipt {
     const char *extra; /* JSON text of the members that no field describes; NULL when there are none */
     size_t extra_len;
     size_t extra_ends[RECEIPT_OBJECT_COUNT]; /* where in `extra` an inner object is closed; 0: it has none */
+    size_t value_count;                      /* JSON values that the body had, at any level */
     uint64_t key_hash;                       /* equal for equal natural keys; set by receipt_validate */
     char *block;                             /* one heap block with all the text above */
 };

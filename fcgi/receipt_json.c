@@ -194,10 +194,12 @@ static bool own_text(struct receipt *receipt, const struct buffer *extra) {
     return true;
 }
 
-static enum receipt_json_status decode_tree(json_t *root, const char *body, size_t len, struct receipt *receipt) {
+static enum receipt_json_status decode_tree(const struct tree *tree, const char *body, size_t len,
+                                            struct receipt *receipt) {
     struct decoder decoder = {.receipt = receipt, .numbers = body, .body_end = body + len};
     buffer_init(&decoder.extra);
-    decode_object(&decoder, root, RECEIPT_BODY, NULL);
+    receipt->value_count = tree->values;
+    decode_object(&decoder, tree->root, RECEIPT_BODY, NULL);
     if (decoder.extra_open)
         buffer_append_text(&decoder.extra, "}");
     bool ok = !decoder.extra.failed && own_text(receipt, &decoder.extra);
@@ -228,7 +230,7 @@ enum receipt_json_status receipt_json_decode(const char *body, size_t len, struc
     else if (tree_has_too_many_values(&tree))
         snprintf(error->message, sizeof error->message, "The body has more than %d JSON values.", TREE_VALUES_MAX);
     else if (json_is_object(tree.root))
-        status = decode_tree(tree.root, body, len, receipt);
+        status = decode_tree(&tree, body, len, receipt);
     else if (tree.root)
         snprintf(error->message, sizeof error->message, "The body is not a JSON object.");
     else

@@ -112,10 +112,10 @@ static void run_step(const char *step, struct told *out) {
         }
         return;
     case 'r':
-        say_taken(out, batch, backlog_take_ready(&backlog, batch, max, SIZE_MAX));
+        say_taken(out, batch, backlog_take(&backlog, &backlog.ready[BACKLOG_SMALL], batch, max, SIZE_MAX));
         return;
     case 'x':
-        say_taken(out, batch, backlog_take_rejected(&backlog, batch, max, SIZE_MAX));
+        say_taken(out, batch, backlog_take(&backlog, &backlog.rejected[BACKLOG_SMALL], batch, max, SIZE_MAX));
         return;
     case 'd':
         say_taken(out, batch, backlog_take_due(&backlog, time_us, batch, max, SIZE_MAX));
@@ -146,9 +146,11 @@ static void run_step(const char *step, struct told *out) {
 }
 
 static bool is_empty(const struct backlog *of) {
-    bool empty = of->ready.count + of->aside.count + of->rejected.count == 0 && !of->ready.first && !of->aside.first &&
-                 !of->rejected.first && of->receipts.count + of->receipts.bytes == 0 &&
+    bool empty = of->aside.count == 0 && !of->aside.first && of->receipts.count + of->receipts.bytes == 0 &&
                  of->rejections.count + of->rejections.bytes == 0;
+    for (int size = 0; size < BACKLOG_SIZES; size++)
+        empty = empty && of->ready[size].count + of->rejected[size].count == 0 && !of->ready[size].first &&
+                !of->rejected[size].first;
     for (size_t i = 0; i < of->bucket_count; i++)
         empty = empty && !of->bucket[i];
     return empty;
@@ -330,8 +332,10 @@ static void bytes_are_bounded_for_receipts_and_refused_ones_each(void **state) {
                 expect_row(fits == (i < rows[r].waiting_count || rows[r].fits), "%s, %s: %zu bytes", rows[r].name,
                            rejected ? "rejected" : "receipts", bytes);
             }
-            backlog_take_ready(&backlog, batch, DELIVERIES_MAX, SIZE_MAX);
-            backlog_take_rejected(&backlog, batch, DELIVERIES_MAX, SIZE_MAX);
+            for (int size = 0; size < BACKLOG_SIZES; size++) {
+                backlog_take(&backlog, &backlog.ready[size], batch, DELIVERIES_MAX, SIZE_MAX);
+                backlog_take(&backlog, &backlog.rejected[size], batch, DELIVERIES_MAX, SIZE_MAX);
+            }
             expect_row(backlog.receipts.bytes == 0 && backlog.rejections.bytes == 0, "%s: bytes are left",
                        rows[r].name);
             backlog_fini(&backlog);
@@ -339,36 +343,75 @@ static void bytes_are_bounded_for_receipts_and_refused_ones_each(void **state) {
     end_table();
 }
 
-/* Not many more bytes than wanted: the one that goes beyond is the last. */
-static void a_batch_is_bounded_in_bytes(void **state) {
+/* Of the cost that is wanted at most, but one in any case. */
+static void a_batch_is_bounded_in_cost(void **state) {
     (void)state;
+    enum { COST = 10 * KIB };
     static const struct {
-        size_t max_bytes, expected;
-    } rows[] = {{0, 0}, {1, 1}, {10 * KIB, 1}, {10 * KIB + sizeof(struct delivery) + 1, 2}, {1000 * KIB, 5}};
+        size_t max_cost, expected;
+    } rows[] = {{0, 1}, {COST - 1, 1}, {COST, 1}, {2 * COST - 1, 1}, {2 * COST, 2}, {1000 * KIB, 5}};
     enum { READY, DUE, REJECTED, KINDS };
     for (size_t r = 0; r < COUNT_OF(rows); r++)
         for (int kind = READY; kind < KINDS; kind++) {
             struct delivery *batch[DELIVERIES_MAX];
+            struct line *line = kind == REJECTED ? &backlog.rejected[BACKLOG_SMALL] : &backlog.ready[BACKLOG_SMALL];
             size_t count;
             parcel_count = 0;
             assert_true(backlog_init(&backlog, 100, SIZE_MAX));
             for (char key = 'a'; key < 'f'; key++) {
                 struct parcel *parcel = make_parcel(key, kind == REJECTED, DEADLINE_US);
-                parcel->delivery.body_len = 10 * KIB;
+                /* By turns in bytes and in values. */
+                if (key % 2 == 0)
+                    parcel->delivery.body_len = COST;
+                else
+                    parcel->delivery.receipt.value_count = COST / BACKLOG_VALUE_COST;
                 assert_true(backlog_add(&backlog, &parcel->delivery));
             }
             if (kind == DUE)
-                for (size_t i = backlog_take_ready(&backlog, batch, DELIVERIES_MAX, SIZE_MAX); i > 0; i--)
+                for (size_t i = backlog_take(&backlog, line, batch, DELIVERIES_MAX, SIZE_MAX); i > 0; i--)
                     backlog_set_aside(&backlog, batch[i - 1], 1);
-            count = kind == READY ? backlog_take_ready(&backlog, batch, DELIVERIES_MAX, rows[r].max_bytes)
-                    : kind == DUE ? backlog_take_due(&backlog, 1, batch, DELIVERIES_MAX, rows[r].max_bytes)
-                                  : backlog_take_rejected(&backlog, batch, DELIVERIES_MAX, rows[r].max_bytes);
-            expect_row(count == rows[r].expected, "kind %d, %zu bytes: %zu taken", kind, rows[r].max_bytes, count);
-            expect_row(kind != DUE || (backlog.retry_us == 1) == (count < 5), "%zu bytes: retry at %lld",
-                       rows[r].max_bytes, (long long)backlog.retry_us);
+            count = kind == DUE ? backlog_take_due(&backlog, 1, batch, DELIVERIES_MAX, rows[r].max_cost)
+                                : backlog_take(&backlog, line, batch, DELIVERIES_MAX, rows[r].max_cost);
+            expect_row(count == rows[r].expected, "kind %d, cost %zu: %zu taken", kind, rows[r].max_cost, count);
+            expect_row(kind != DUE || (backlog.retry_us == 1) == (count < 5), "cost %zu: retry at %lld",
+                       rows[r].max_cost, (long long)backlog.retry_us);
             backlog_fini(&backlog);
         }
     end_table();
+}
+
+/* By bytes, or by values; and whoever waits for a key goes to the line of its own size. */
+static void large_ones_wait_in_a_line_of_their_own(void **state) {
+    (void)state;
+    for (int rejected = 0; rejected <= 1; rejected++) {
+        struct line *lines = rejected ? backlog.rejected : backlog.ready;
+        parcel_count = 0;
+        assert_true(backlog_init(&backlog, 100, SIZE_MAX));
+        for (char key = 'a'; key < 'e'; key++) {
+            struct parcel *parcel = make_parcel(key, rejected, DEADLINE_US);
+            if (key < 'c')
+                parcel->delivery.body_len = BACKLOG_LARGE_COST + (key == 'a');
+            else
+                parcel->delivery.receipt.value_count = BACKLOG_LARGE_COST / BACKLOG_VALUE_COST + (key == 'c');
+            assert_true(backlog_add(&backlog, &parcel->delivery));
+        }
+        assert_int_equal(lines[BACKLOG_SMALL].count, 2);
+        assert_int_equal(lines[BACKLOG_LARGE].count, 2);
+        assert_ptr_equal(lines[BACKLOG_LARGE].first, &find_parcel("a1")->delivery);
+        backlog_fini(&backlog);
+    }
+    struct delivery *batch[1];
+    parcel_count = 0;
+    assert_true(backlog_init(&backlog, 100, SIZE_MAX));
+    struct parcel *large = make_parcel('a', false, DEADLINE_US), *small = make_parcel('a', false, DEADLINE_US);
+    large->delivery.body_len = BACKLOG_LARGE_COST + 1;
+    assert_true(backlog_add(&backlog, &large->delivery));
+    assert_true(backlog_add(&backlog, &small->delivery));
+    assert_int_equal(backlog.ready[BACKLOG_SMALL].count, 0);
+    assert_int_equal(backlog_take(&backlog, &backlog.ready[BACKLOG_LARGE], batch, 1, 0), 1);
+    backlog_release(&backlog, &large->delivery);
+    assert_ptr_equal(backlog.ready[BACKLOG_SMALL].first, &small->delivery);
+    backlog_fini(&backlog);
 }
 
 int main(void) {
@@ -381,7 +424,8 @@ int main(void) {
         cmocka_unit_test(who_follows_one_that_was_set_aside),
         cmocka_unit_test(number_is_bounded_for_receipts_and_refused_ones_each),
         cmocka_unit_test(bytes_are_bounded_for_receipts_and_refused_ones_each),
-        cmocka_unit_test(a_batch_is_bounded_in_bytes),
+        cmocka_unit_test(a_batch_is_bounded_in_cost),
+        cmocka_unit_test(large_ones_wait_in_a_line_of_their_own),
     };
     return cmocka_run_group_tests_name("backlog", tests, NULL, NULL);
 }

@@ -1242,7 +1242,7 @@ static void large_ones_are_tried_again_in_smaller_batches(void **state) {
     start(64, 1024, 1);
     set_aside(NULL, 0, none);
     for (int i = 0; i < 6; i++)
-        submit_parcel(make_large(false, MIB));
+        submit_parcel(make_large(false, 300 * KIB));
     for (unsigned i = 3; i <= 4; i++) {
         submit(".", LONG_MS);
         wait_for_done(i);
@@ -1250,7 +1250,7 @@ static void large_ones_are_tried_again_in_smaller_batches(void **state) {
     skip_ms(1000);
     set_closed(&stores[ASIDE], false);
     finish();
-    assert_string_equal(counts_text(&stores[ASIDE]), "=1 =4 +4 =2 +2");
+    assert_string_equal(counts_text(&stores[ASIDE]), "=1 =3 +3 =3 +3");
 }
 
 static void what_is_locked_is_not_blamed_on_another_ones_error(void **state) {
@@ -1522,12 +1522,67 @@ static void large_deliveries_make_smaller_batches(void **state) {
     hold();
     hold_refused();
     for (int i = 0; i < 12; i++)
-        submit_parcel(make_large(i % 2 == 1, MIB));
+        submit_parcel(make_large(i % 2 == 1, 300 * KIB));
     set_closed(&stores[0], false);
     set_closed(&stores[REJECTED], false);
     finish();
-    assert_string_equal(counts_text(&stores[0]), "1 4 2");
-    assert_string_equal(counts_text(&stores[REJECTED]), "-1 -4 -2");
+    assert_string_equal(counts_text(&stores[0]), "1 3 3");
+    assert_string_equal(counts_text(&stores[REJECTED]), "-1 -3 -3");
+}
+
+/* The store is held; what waits behind it is stored by turns, beginning with the small ones. */
+static void small_deliveries_are_stored_before_more_large_ones(void **state) {
+    (void)state;
+    for (int rejected = 0; rejected <= 1; rejected++) {
+        struct fake_store *store = &stores[rejected ? REJECTED : 0];
+        prepare(NULL);
+        start(64, 1024, 1);
+        if (rejected)
+            hold_refused();
+        else
+            hold();
+        for (int i = 0; i < 3; i++)
+            submit_parcel(make_large(rejected, MIB));
+        submit_parcel(rejected ? make_rejected("small 1", LONG_MS) : make_parcel("small 1", LONG_MS));
+        allow(store, 1);
+        wait_for_call(store, 2);
+        submit_parcel(rejected ? make_rejected("small 2", LONG_MS) : make_parcel("small 2", LONG_MS));
+        set_closed(store, false);
+        finish();
+        /* What was held is small, so a large one is next. */
+        assert_string_equal(stored_text(store), "held 0001 small 1 small 2 0002 0003");
+    }
+}
+
+/* Whoever submits a small one among large ones stores it first. */
+static void a_small_delivery_does_not_wait_for_large_ones(void **state) {
+    (void)state;
+    const struct group_commit_options options = {.batch_max = 64, .queue_max = 1024, .queue_max_bytes = 64 * MIB};
+    start_with(0, &options, 1);
+    for (int i = 0; i < 4; i++)
+        submit_parcel(make_large(i % 2 == 1, MIB));
+    submit("small", LONG_MS);
+    submit_rejected("small", LONG_MS);
+    work_all();
+    finish();
+    assert_string_equal(stored_text(&stores[0]), "small 0000 0002");
+    assert_string_equal(stored_text(&stores[REJECTED]), "small 0001 0003");
+}
+
+static void large_receipts_leave_a_store_to_small_ones(void **state) {
+    (void)state;
+    start(64, 1024, 2);
+    stores[0].closed = true;
+    for (int i = 0; i < 3; i++)
+        submit_parcel(make_large(false, MIB));
+    wait_for_call(&stores[0], 1);
+    for (int i = 0; i < 3; i++) {
+        submit((const char *const[]){"a", "b", "c"}[i], LONG_MS);
+        wait_for_done((size_t)i + 1);
+    }
+    assert_string_equal(stored_text(&stores[1]), "a b c");
+    set_closed(&stores[0], false);
+    finish();
 }
 
 static void a_full_queue_rejects_and_leaves_the_delivery_alone(void **state) {
@@ -1936,6 +1991,9 @@ int main(void) {
         cmocka_unit_test_setup(rejected_ones_are_stored_as_they_came_whatever_their_keys, prepare),
         cmocka_unit_test_setup(a_rejected_one_that_cannot_be_stored_does_not_take_others_along, prepare),
         cmocka_unit_test_setup(large_deliveries_make_smaller_batches, prepare),
+        cmocka_unit_test_setup(small_deliveries_are_stored_before_more_large_ones, prepare),
+        cmocka_unit_test_setup(a_small_delivery_does_not_wait_for_large_ones, prepare),
+        cmocka_unit_test_setup(large_receipts_leave_a_store_to_small_ones, prepare),
         cmocka_unit_test_setup(a_full_queue_rejects_and_leaves_the_delivery_alone, prepare),
         cmocka_unit_test_setup(a_batch_makes_room_for_as_many_as_it_took, prepare),
         cmocka_unit_test_setup(receipts_and_rejected_ones_have_a_bound_in_bytes_each, prepare),
