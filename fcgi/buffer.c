@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SMALLEST_CAPACITY = 256 };
+enum { SMALLEST_CAPACITY = 256, LARGE_CAPACITY = 64 * 1024 }; /* a large one grows by a quarter, lest half is unused */
 
 void buffer_init(struct buffer *buffer) {
     *buffer = (struct buffer){0};
@@ -33,7 +33,7 @@ bool buffer_reserve(struct buffer *buffer, size_t more) {
     }
     size_t capacity = buffer->capacity ? buffer->capacity : SMALLEST_CAPACITY;
     while (capacity < buffer->len + more)
-        capacity *= 2;
+        capacity += capacity < LARGE_CAPACITY ? capacity : capacity / 4;
     char *data = realloc(buffer->data, capacity);
     if (!data) {
         buffer->failed = true;

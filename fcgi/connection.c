@@ -142,6 +142,11 @@ static bool hold_copy(struct connection *connection) {
     return atomic_fetch_add(&connection->connections->held_bytes, more) + more <= CONNECTIONS_HELD_MAX_BYTES;
 }
 
+static bool has_copy(const struct connection *connection) {
+    enum connection_state state = atomic_load(&connection->state);
+    return state == CONNECTION_RECEIVING || state == CONNECTION_WAITING;
+}
+
 static void free_copy(struct connection *connection) {
     buffer_fini(&connection->arrival.copy.bytes);
     atomic_fetch_sub(&connection->connections->held_bytes, connection->arrival.held_bytes);
@@ -155,14 +160,14 @@ static void begin_receiving(struct connection *connection, size_t stdin_max) {
     set_state(connection, CONNECTION_RECEIVING);
 }
 
-/* Looks at bytes that have come: a request that comes in one piece, as nearly all do, is not copied. */
+/* Looks at bytes that have come: a small request that comes in one piece, as nearly all do, is not copied. */
 static enum connection_received take_bytes(struct connection *connection, const char *bytes, size_t len,
                                            size_t stdin_max, size_t *window_len) {
     enum records_result result = RECORDS_WRONG;
     if (atomic_load(&connection->state) == CONNECTION_IDLE) {
         records_init(&connection->records);
         result = records_scan(&connection->records, bytes, len, NULL);
-        if (result == RECORDS_WHOLE && !connection->records.copy_needed)
+        if (result == RECORDS_WHOLE && !connection->records.copy_needed && len <= CONNECTION_SMALL_BYTES)
             *window_len = len;
         else if (result != RECORDS_WRONG)
             begin_receiving(connection, stdin_max);
@@ -179,7 +184,10 @@ static enum connection_received take_bytes(struct connection *connection, const 
     case RECORDS_INCOMPLETE:
         return CONNECTION_PART;
     case RECORDS_WHOLE:
-        return CONNECTION_WHOLE;
+        if (atomic_load(&connection->state) == CONNECTION_IDLE)
+            return CONNECTION_WHOLE;
+        connection->arrival.whole_us = clock_now_us();
+        return connection->arrival.copy.bytes.len > CONNECTION_SMALL_BYTES ? CONNECTION_LARGE : CONNECTION_WHOLE;
     case RECORDS_WRONG:
         break;
     }
@@ -205,7 +213,7 @@ enum connection_received connection_receive(struct connection *connection, char 
         if (got < (ssize_t)window_size)
             break; /* that was all */
     }
-    if (received != CONNECTION_WHOLE && is_late(connection)) {
+    if ((received == CONNECTION_PART || received == CONNECTION_END) && is_late(connection)) {
         atomic_fetch_add(&connection->connections->late, 1);
         return CONNECTION_END;
     }
@@ -216,8 +224,12 @@ int64_t connection_began_us(const struct connection *connection) {
     return connection->arrival.deadline_us - (int64_t)CONNECTION_REQUEST_MS * US_PER_MS;
 }
 
+void connection_wait_to_be_read(struct connection *connection) {
+    set_state(connection, CONNECTION_WAITING);
+}
+
 void connection_begin_delivery(struct connection *connection) {
-    if (atomic_load(&connection->state) == CONNECTION_RECEIVING)
+    if (has_copy(connection))
         free_copy(connection);
     set_state(connection, CONNECTION_BUSY);
     connection->delivery = (struct delivery){0};
@@ -241,7 +253,7 @@ void connection_end_request(struct connection *connection) {
 
 void connection_close(struct connection *connection) {
     struct connections *connections = connection->connections;
-    if (atomic_load(&connection->state) == CONNECTION_RECEIVING)
+    if (has_copy(connection))
         free_copy(connection);
     set_state(connection, CONNECTION_BUSY);
     pthread_mutex_lock(&connections->lock);

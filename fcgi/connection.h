@@ -24,11 +24,14 @@ enum {
     CONNECTION_REQUEST_MS = 7000, /* from the first byte of a request to its last */
     /* Of requests that have not arrived in whole; one more is cut off then. */
     CONNECTIONS_HELD_MAX_BYTES = 64 * 1024 * 1024,
+    /* What is larger is copied, and can wait to be read; a usual request has 2 KB. */
+    CONNECTION_SMALL_BYTES = 8 * 1024,
 };
 
 enum connection_state {
     CONNECTION_IDLE,      /* no byte of a request has been read; for as long as the client likes */
     CONNECTION_RECEIVING, /* a part of a request has been read; until its time is over */
+    CONNECTION_WAITING,   /* a large request has arrived in whole, and waits to be read */
     CONNECTION_BUSY,      /* a request is worked on, stored or answered */
 };
 
@@ -46,12 +49,14 @@ struct connections {
     struct connection_links all, receiving; /* receiving: who began first comes first */
 };
 
-/* A request that arrives in parts. */
+/* A request that arrives in parts, or is large. */
 struct connection_arrival {
     struct records_copy copy;
     size_t held_bytes;   /* of the copy, as counted for all connections */
     int64_t deadline_us; /* when it has to be whole */
+    int64_t whole_us;    /* when it was */
     struct connection_links in_receiving;
+    struct connection *next; /* the server's, while it waits */
 };
 
 struct connection {
@@ -61,13 +66,14 @@ struct connection {
     _Atomic enum connection_state state; /* changed by its owner, with set_state alone */
     struct records records;              /* of the current request */
     union {
-        struct connection_arrival arrival; /* while CONNECTION_RECEIVING */
+        struct connection_arrival arrival; /* while CONNECTION_RECEIVING or CONNECTION_WAITING */
         struct delivery delivery;          /* while CONNECTION_BUSY */
     };
 };
 
 enum connection_received {
-    CONNECTION_WHOLE, /* a request; connection_begin_delivery is next when it has been read */
+    CONNECTION_WHOLE, /* a request; connection_begin_delivery is next when it has been read, */
+    CONNECTION_LARGE, /* and of a large one, connection_wait_to_be_read may come before */
     CONNECTION_PART,  /* connection_wait_for_more is next */
     CONNECTION_END,   /* connection_close is next: there will be no request */
 };
@@ -97,14 +103,17 @@ void connections_sweep(struct connections *connections);
 size_t connections_end_idle(struct connections *connections);
 
 /*
- * Reads what is there of a request, and keeps at most stdin_max bytes of its body. A request that is there in one piece
- * is left in the window, with window_len set; else window_len is 0 and the request in arrival.copy.
+ * Reads what is there of a request, and keeps at most stdin_max bytes of its body. A small request that is there in one
+ * piece is left in the window, with window_len set; else window_len is 0 and the request in arrival.copy.
  */
 enum connection_received connection_receive(struct connection *connection, char *window, size_t window_size,
                                             size_t stdin_max, size_t *window_len);
 
-/* When the first byte of a request was read that has arrived in parts. */
+/* When the first byte of a request was read that is in arrival.copy. */
 int64_t connection_began_us(const struct connection *connection);
+
+/* From now on it is the request's time to be stored that counts, not its time to arrive. */
+void connection_wait_to_be_read(struct connection *connection);
 
 /* Once the request has been read: frees what has arrived of it, and begins with an empty delivery. */
 void connection_begin_delivery(struct connection *connection);

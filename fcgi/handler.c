@@ -160,7 +160,7 @@ static bool keep_rejected(const struct handler *handler, const struct request *r
 }
 
 bool handler_handle(const struct handler *handler, const struct request *request, struct delivery *delivery) {
-    delivery->arrived_us = clock_now_us();
+    delivery->arrived_us = request->arrived_us ? request->arrived_us : clock_now_us();
     delivery->deadline_us = delivery->arrived_us + handler->deadline_us;
     if (!handler_set_request_id(delivery, request->request_id))
         return answer_unavailable(delivery, "no randomness for a request id");

@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "connection.h"
+#include "large_requests.h"
 #include "log.h"
 #include "reader.h"
 #include "reply.h"
@@ -36,7 +37,7 @@ struct event_thread {
     pthread_t id;
     struct server *server;
     struct reader *reader;
-    atomic_int_least64_t looked_us; /* when it came back from waiting for events */
+    atomic_int_least64_t progress_us; /* when it waited for events last, or was done with one */
     char window[WINDOW_BYTES];
 };
 
@@ -48,6 +49,7 @@ struct server {
     pthread_mutex_t listening_lock;
     atomic_bool listening; /* the listener is in the set */
     atomic_int_least64_t next_sweep_us;
+    struct large_requests large;
     sem_t turns; /* to serve: options.threads of them. Who stores aside gives its turn to a thread that has none */
     struct connections connections;
 
@@ -159,7 +161,9 @@ static void serve(struct event_thread *thread, struct connection *connection, si
     struct request request;
     bool store = false;
     int64_t began_us = window_len > 0 ? clock_now_us() : connection_began_us(connection);
+    int64_t arrived_us = window_len > 0 ? began_us : connection->arrival.whole_us;
     enum reader_result result = read_request(thread, connection, window_len, &request);
+    request.arrived_us = arrived_us;
     connection_begin_delivery(connection);
     delivery->began_us = began_us;
     if (result == READER_OK && request.page) {
@@ -191,6 +195,22 @@ static void serve(struct event_thread *thread, struct connection *connection, si
     server_answer(&delivery, 1);
 }
 
+static void note_progress(struct event_thread *thread) {
+    atomic_store_explicit(&thread->progress_us, clock_now_us(), memory_order_relaxed);
+}
+
+/* Reads and serves a large request. False: there is none for this thread. */
+static bool serve_large(struct event_thread *thread) {
+    struct large_requests *requests = &thread->server->large;
+    struct connection *connection = large_requests_take(requests);
+    if (!connection)
+        return false;
+    serve(thread, connection, 0);
+    note_progress(thread);
+    large_requests_end(requests);
+    return true;
+}
+
 static void handle_event(struct event_thread *thread, const struct epoll_event *event) {
     struct server *server = thread->server;
     if (event->data.ptr == server) {
@@ -202,6 +222,9 @@ static void handle_event(struct event_thread *thread, const struct epoll_event *
     switch (connection_receive(connection, thread->window, WINDOW_BYTES, BODY_MAX_BYTES + 1, &window_len)) {
     case CONNECTION_WHOLE:
         serve(thread, connection, window_len);
+        break;
+    case CONNECTION_LARGE:
+        large_requests_add(&thread->server->large, connection);
         break;
     case CONNECTION_PART:
         connection_wait_for_more(connection);
@@ -246,10 +269,10 @@ static void *run_event_thread(void *argument) {
                 stopping = true;
             else
                 handle_event(thread, &events[i]);
+            note_progress(thread);
         }
-        int64_t now_us = clock_now_us();
-        atomic_store_explicit(&thread->looked_us, now_us, memory_order_relaxed);
-        sweep(server, now_us);
+        note_progress(thread);
+        sweep(server, atomic_load_explicit(&thread->progress_us, memory_order_relaxed));
         bool aside;
         work_ms = group_commit_work(server->options.group_commit, &aside);
         if (aside) {
@@ -258,6 +281,8 @@ static void *run_event_thread(void *argument) {
             take_turn(server);
             work_ms = 0;
         }
+        if (serve_large(thread))
+            work_ms = 0;
     }
     sem_post(&server->turns);
     return NULL;
@@ -300,6 +325,7 @@ struct server *server_new(const struct server_options *options) {
     atomic_init(&server->listener, options->listener);
     pthread_mutex_init(&server->listening_lock, NULL);
     sem_init(&server->turns, 0, options->threads);
+    large_requests_init(&server->large, options->threads);
     int flags = fcntl(options->listener, F_GETFL);
     bool ok = make_set(server);
     connections_init(&server->connections, server->ready);
@@ -352,9 +378,9 @@ void server_look(struct server *server, struct page_state *state) {
 bool server_moves(struct server *server) {
     int64_t latest_us = 0;
     for (unsigned i = 0; i < server->thread_count; i++) {
-        int64_t looked_us = atomic_load_explicit(&server->threads[i].looked_us, memory_order_relaxed);
-        if (looked_us > latest_us)
-            latest_us = looked_us;
+        int64_t progress_us = atomic_load_explicit(&server->threads[i].progress_us, memory_order_relaxed);
+        if (progress_us > latest_us)
+            latest_us = progress_us;
     }
     return clock_now_us() - latest_us < MOVES_WITHIN_US && group_commit_moves(server->options.group_commit);
 }
@@ -399,5 +425,6 @@ void server_free(struct server *server) {
     connections_fini(&server->connections);
     pthread_mutex_destroy(&server->listening_lock);
     sem_destroy(&server->turns);
+    large_requests_fini(&server->large);
     free(server);
 }
