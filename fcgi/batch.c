@@ -11,6 +11,7 @@ enum {
     BACKOFF_FIRST_US = 20 * US_PER_MS,
     BACKOFF_MAX_US = 2 * US_PER_S,
     ASIDE_BACKOFF_MAX_US = 1 * US_PER_S,
+    SLOW_PARTS = 8,      /* into which a batch is split that took too long */
     LOCKED_IN_A_ROW = 8, /* tries of single receipts, before the rest is left for the next time */
 };
 
@@ -159,7 +160,8 @@ static void retry_singly(struct lane *lane, struct delivery **batch, size_t coun
             forget_failure(store);
             break;
         case STORE_LOCKED:
-            locked++;
+        case STORE_SLOW:
+            locked += result == STORE_SLOW ? LOCKED_IN_A_ROW / 2 : 1;
             set_aside(lane, batch, finish_settled(lane, batch, 1), true);
             break;
         case STORE_CONFLICT:
@@ -193,7 +195,7 @@ void batch_retry(struct lane *lane, struct delivery **batch, size_t count) {
         if (inserted != STORE_OK)
             result = inserted;
     }
-    if (count > 1 && (result == STORE_LOCKED || result == STORE_UNSTORABLE))
+    if (count > 1 && (result == STORE_LOCKED || result == STORE_UNSTORABLE || result == STORE_SLOW))
         retry_singly(lane, batch, count);
     else if (count == 1 && result == STORE_UNSTORABLE)
         finish_unavailable(lane, batch[0]);
@@ -219,6 +221,7 @@ void batch_commit(struct lane *lane, struct delivery **batch, size_t count) {
         if (stored != STORE_OK)
             lane_note_failed(lane);
         count = finish_settled(lane, batch, count);
+        bool was_alone = count == 1;
         switch (stored) {
         case STORE_OK:
             forget_failure(store);
@@ -234,6 +237,20 @@ void batch_commit(struct lane *lane, struct delivery **batch, size_t count) {
             batch += count / 2;
             count -= count / 2;
             break;
+        case STORE_SLOW:
+            /* Three time-outs, of all, a part and one, are within a deadline of 10 s; with halves, seven would not be.
+             */
+            for (size_t part = (count + SLOW_PARTS - 1) / SLOW_PARTS; count > part; batch += part, count -= part)
+                batch_commit(lane, batch, part);
+            if (!was_alone)
+                break;
+            if (lane->kind == LANE_REJECTED) {
+                back_off(lane, &backoff_us, deadline_us);
+                break;
+            }
+            set_aside(lane, batch, count, false);
+            forget_failure(store);
+            return;
         case STORE_LOCKED:
             if (lane->kind == LANE_REJECTED) {
                 back_off(lane, &backoff_us, deadline_us);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOCK_TIMEOUT_MAX_MS = 1000 };
+enum { LOCK_TIMEOUT_MAX_MS = 1000, STATEMENT_TIMEOUT_MAX_MS = 5000 };
 
 /*
  * Rows of a kind, a name, a value, and more: of a setting who has set it (pg_settings: a configuration file, a role, a
@@ -13,7 +13,7 @@ enum { LOCK_TIMEOUT_MAX_MS = 1000 };
 const char inspection_query[] =
     "select 'setting', name, setting, source from pg_catalog.pg_settings where name in ('fsync', 'full_page_writes',"
     " 'synchronous_commit', 'synchronous_standby_names', 'default_transaction_read_only', 'server_encoding',"
-    " 'lock_timeout', 'client_min_messages', 'session_replication_role', 'citus.version')"
+    " 'lock_timeout', 'statement_timeout', 'client_min_messages', 'session_replication_role', 'citus.version')"
     " union all select 'setting', 'pg_is_in_recovery()', pg_catalog.pg_is_in_recovery()::text, 'standby'"
     /* PostgreSQL: "synchronous_standby_names": [FIRST | ANY] number (names), or names, of which one is waited for. */
     " union all select 'fact', 'standbys', case when current_setting('synchronous_standby_names') = ''"
@@ -91,9 +91,9 @@ static bool commits_are_durable(const PGresult *result, bool require_standby) {
            (is(result, "synchronous_commit", "local") || is(result, "synchronous_commit", "remote_write"));
 }
 
-static bool waits_briefly(const PGresult *result) {
-    long timeout_ms = strtol(setting(result, "lock_timeout"), NULL, 10);
-    return timeout_ms > 0 && timeout_ms <= LOCK_TIMEOUT_MAX_MS;
+static bool is_brief(const PGresult *result, const char *name, long max_ms) {
+    long timeout_ms = strtol(setting(result, name), NULL, 10);
+    return timeout_ms > 0 && timeout_ms <= max_ms;
 }
 
 static bool warns(const PGresult *result) {
@@ -125,8 +125,10 @@ static void judge_settings(struct inspection *inspection, const PGresult *result
          "triggers do not fire, so the history of receipts would not be kept"},
         {"client_min_messages", warns(result), INSPECTION_UNFIT,
          "it hides the warning that a commit has not reached the standby"},
-        {"lock_timeout", waits_briefly(result), INSPECTION_SLOW,
+        {"lock_timeout", is_brief(result, "lock_timeout", LOCK_TIMEOUT_MAX_MS), INSPECTION_SLOW,
          "a row that another session has locked would hold up others: sql/roles.sql sets 250 ms"},
+        {"statement_timeout", is_brief(result, "statement_timeout", STATEMENT_TIMEOUT_MAX_MS), INSPECTION_SLOW,
+         "a delivery that takes PostgreSQL long would hold up others: sql/roles.sql sets 3 s"},
     };
     for (size_t i = 0; i < sizeof requirements / sizeof requirements[0]; i++) {
         int row = find(result, "setting", requirements[i].name);

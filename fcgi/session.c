@@ -164,6 +164,8 @@ static enum store_result classify(const char *sqlstate) {
         return STORE_CONFLICT;
     if (strcmp(sqlstate, "55P03") == 0)
         return STORE_LOCKED;
+    if (strcmp(sqlstate, "57014") == 0) /* statement_timeout, or somebody cancelled it */
+        return STORE_SLOW;
     if (strncmp(sqlstate, "21", 2) == 0 || strncmp(sqlstate, "22", 2) == 0 || strncmp(sqlstate, "23", 2) == 0 ||
         strncmp(sqlstate, "54", 2) == 0)
         return STORE_UNSTORABLE;

@@ -64,8 +64,9 @@ alter role receiptd_writer set default_transaction_isolation = 'read committed';
 -- worker stores the others without it. Longer than a batch of another worker's takes to commit (a few ms, with a slow
 -- disk some 100 ms), which is worth waiting for.
 alter role receiptd_writer set lock_timeout = '250ms';
--- The worker drops the connection after 10 s: what it no longer waits for must not go on for long.
-alter role receiptd_writer set statement_timeout = '15s';
+-- Well below the 10 s that a delivery has (RECEIPTD_DEADLINE_MS): a batch that takes too long is stored in parts, and if one
+-- of these takes too long, one by one. A commit that waits for a standby is not subject to it.
+alter role receiptd_writer set statement_timeout = '3s';
 -- The service leaves no transaction open; one that is left open all the same must not hold its row locks.
 alter role receiptd_writer set idle_in_transaction_session_timeout = '15s';
 -- One prepared statement per batch size, executed over and over: planning it each time would cost more than it finds.

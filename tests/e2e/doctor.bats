@@ -218,6 +218,10 @@ doctor_says_ready() {
     doctor
     sql "alter role receiptd_writer set lock_timeout = '250ms'"
     finds warn durability lock_timeout
+    sql "alter role receiptd_writer set statement_timeout = '15s'"
+    doctor
+    sql "alter role receiptd_writer set statement_timeout = '3s'"
+    finds warn durability statement_timeout
     # The workers have some of these connections.
     sql 'alter role receiptd_writer connection limit 3'
     doctor

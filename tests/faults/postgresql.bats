@@ -10,6 +10,8 @@ setup() {
 teardown() {
     ((${#frozen[@]} == 0)) || kill -CONT "${frozen[@]}"
     heal
+    # One that sleeps holds locks.
+    sql "select pg_terminate_backend(pid) $of_workers and wait_event = 'PgSleep'" >/dev/null
     sql "set client_min_messages = warning; drop schema if exists test cascade"
     sql "alter role receiptd_writer reset all"
     PGOPTIONS='-c client_min_messages=warning' psql -Xq -f "$root/sql/roles.sql"
@@ -282,6 +284,59 @@ to_one_that_waits() {
     end_sessions
     load_goes_on 20
     end_load
+}
+
+# slow_receipts: those of the program slow take PostgreSQL as long as it is allowed, and all others a while, so that there
+# are others in a batch.
+slow_receipts() {
+    make_test_schema
+    sql "create function test.wait() returns trigger language plpgsql as \$\$
+            begin perform pg_sleep(tg_argv[0]::double precision); return new; end \$\$;
+        create trigger test before insert on inventory.receipts for each row when (new.program_identifier = 'slow')
+            execute function test.wait(1000);
+        create trigger test_all before insert on inventory.receipts for each statement execute function test.wait(0.05)"
+}
+
+sleeps() {
+    [[ $(sql "select count(*) $of_workers and wait_event = 'PgSleep'") == "$1" ]]
+}
+
+@test "a receipt that takes PostgreSQL too long: it is tried apart from the others, which are stored" {
+    local n slow_one
+    measure_slowness
+    sql "alter role receiptd_writer set statement_timeout = '$((200 * slow))ms'"
+    for n in 1 2; do
+        replace_worker "$n" TERM
+    done
+    workers_with RECEIPTD_PG_CONNECTIONS=1
+    slow_receipts
+    begin_load --connections 64 --every-ms 0 --flawless
+    load_goes_on 100
+    in_background post "$(receipt "$BATS_TEST_NUMBER" '.program_identifier = "slow"')"
+    slow_one=$pid
+    eventually logged 57014
+    load_goes_on 100
+    eventually ended "$slow_one"
+    logged 'status=503 .*sqlstate=57014'
+    end_load
+}
+
+@test "a statement that runs on past the deadline is cancelled" {
+    local n
+    sql 'alter role receiptd_writer set statement_timeout = 0'
+    # By which the server would notice too that nobody waits for it.
+    sql 'alter role receiptd_writer set client_connection_check_interval = 0'
+    measure_slowness
+    workers_with "RECEIPTD_DEADLINE_MS=$(scaled_ms 1000)"
+    for n in 1 2; do
+        replace_worker "$n" TERM
+    done
+    slow_receipts
+    in_background post "$(receipt "$BATS_TEST_NUMBER" '.program_identifier = "slow"')"
+    eventually sleeps 1
+    eventually logged 'status=503'
+    eventually sleeps 0
+    serves
 }
 
 @test "idle_in_transaction and idle_session timeouts: no request fails" {

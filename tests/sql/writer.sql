@@ -29,7 +29,7 @@ from (
     ('synchronous_commit', 'on'),
     ('default_transaction_isolation', 'read committed'),
     ('lock_timeout', '250ms'),
-    ('statement_timeout', '15s'),
+    ('statement_timeout', '3s'),
     ('idle_in_transaction_session_timeout', '15s'),
     ('plan_cache_mode', 'force_generic_plan'),
     ('enable_seqscan', 'off'),

@@ -139,6 +139,7 @@ struct fake_store {
     enum store_result then;
     unsigned random;  /* not 0: the seed of all results, and of what is settled */
     bool refuses_bad; /* STORE_UNSTORABLE where a receipt is bad */
+    bool has_slow;    /* STORE_SLOW where one is slow */
     bool leaves;      /* insert settles nothing but units called "." */
     bool fits_powers; /* fit tells powers of two */
 
@@ -186,6 +187,8 @@ static enum store_result result_for_rows(const struct fake_store *fake, struct d
         bool writes = function == INSERT ? !there : function == REVISE ? there : true;
         if (fake->refuses_bad && writes && is_bad(deliveries[i]))
             return STORE_UNSTORABLE;
+        if (fake->has_slow && strstr(unit_of(deliveries[i]), "slow"))
+            return STORE_SLOW;
         if ((function == UPSERT || function == INSERT) && writes && is_locked(deliveries[i]))
             result = STORE_LOCKED;
     }
@@ -193,8 +196,8 @@ static enum store_result result_for_rows(const struct fake_store *fake, struct d
 }
 
 static enum store_result random_result(struct fake_store *fake) {
-    static const enum store_result rare[] = {STORE_UNSTORABLE, STORE_CONFLICT, STORE_LOCKED, STORE_LOCKED,
-                                             STORE_FAILED};
+    static const enum store_result rare[] = {STORE_UNSTORABLE, STORE_CONFLICT, STORE_LOCKED,
+                                             STORE_LOCKED,     STORE_FAILED,   STORE_SLOW};
     unsigned drawn = (unsigned)rand_r(&fake->random) % 16;
     return drawn < COUNT_OF(rare) ? rare[drawn] : STORE_OK;
 }
@@ -227,6 +230,7 @@ static const struct {
 } said[] = {[STORE_UNSTORABLE] = {"rejected", "22000"},
             [STORE_CONFLICT] = {"conflict", "40001"},
             [STORE_LOCKED] = {"locked", "55P03"},
+            [STORE_SLOW] = {"slow", "57014"},
             [STORE_FAILED] = {"failed", "57P01"}};
 
 static enum store_result take_call(struct store *store, struct delivery *const *deliveries, size_t count,
@@ -756,6 +760,50 @@ static void a_lone_rejected_delivery_is_not_tried_again(void **state) {
     wait_for_done(1);
     assert_int_equal(parcel->delivery.outcome, OUTCOME_UNAVAILABLE);
     assert_int_equal(stores[0].calls, 1);
+    finish();
+}
+
+/*
+ * With three time-outs of the statement, which is what a deadline has room for, the others are stored; the slow one is
+ * tried again by the store for what is set aside.
+ */
+static void a_batch_that_takes_too_long_is_split_until_the_slow_one_is_alone(void **state) {
+    (void)state;
+    for (int remains = 0; remains < 2; remains++) {
+        char unit[16];
+        prepare(state);
+        stores[0].has_slow = true;
+        stores[ASIDE].has_slow = remains;
+        start(64, 1024, 1);
+        hold();
+        for (int i = 0; i < 64; i++) {
+            snprintf(unit, sizeof unit, "%02d%s", i, i == 37 ? "slow" : "");
+            submit(unit, i == 37 && remains ? 200 : LONG_MS);
+        }
+        set_closed(&stores[0], false);
+        finish();
+        const struct delivery *slow = &parcels[1 + 37].delivery;
+        expect_row(slow->outcome == (remains ? OUTCOME_UNAVAILABLE : OUTCOME_CREATED), "slow: %d", (int)slow->outcome);
+        expect_row(!remains || (strcmp(slow->failure, "slow") == 0 && strcmp(slow->sqlstate, "57014") == 0),
+                   "slow: %s %s", slow->failure, slow->sqlstate);
+        for (size_t i = 1; i < parcel_count; i++)
+            expect_row(&parcels[i].delivery == slow || parcels[i].delivery.outcome == OUTCOME_CREATED, "%s: %d",
+                       parcels[i].unit, (int)parcels[i].delivery.outcome);
+        assert_string_equal(counts_text(&stores[0]), "1 64 8 8 8 8 8 1 1 1 1 1 1 1 1 8 8 8");
+        expect_row(stores[ASIDE].calls > 0, "nothing was set aside");
+    }
+    end_table();
+}
+
+static void a_slow_rejected_delivery_is_tried_again(void **state) {
+    (void)state;
+    stores[REJECTED].script[0] = stores[REJECTED].script[1] = STORE_SLOW;
+    stores[REJECTED].script_len = 2;
+    start(64, 1024, 1);
+    struct parcel *parcel = submit_rejected("a", LONG_MS);
+    wait_for_done(1);
+    assert_int_equal(parcel->delivery.outcome, OUTCOME_QUARANTINED);
+    assert_string_equal(counts_text(&stores[REJECTED]), "-1 -1 -1");
     finish();
 }
 
@@ -1962,6 +2010,8 @@ int main(void) {
         cmocka_unit_test_setup(every_mixture_of_keys_is_stored_in_order, prepare),
         cmocka_unit_test_setup(a_rejected_batch_is_split_until_only_the_bad_ones_fail, prepare),
         cmocka_unit_test_setup(a_lone_rejected_delivery_is_not_tried_again, prepare),
+        cmocka_unit_test_setup(a_batch_that_takes_too_long_is_split_until_the_slow_one_is_alone, prepare),
+        cmocka_unit_test_setup(a_slow_rejected_delivery_is_tried_again, prepare),
         cmocka_unit_test_setup(a_conflict_or_failure_is_tried_again, prepare),
         cmocka_unit_test_setup(a_few_conflicts_do_not_wait_and_failures_do, prepare),
         cmocka_unit_test_setup(what_fails_until_its_deadline_is_unavailable_and_says_why, prepare),

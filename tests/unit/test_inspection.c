@@ -11,6 +11,7 @@ static const struct {
     {"full_page_writes", "on"},        {"synchronous_commit", "on"},
     {"synchronous_standby_names", ""}, {"session_replication_role", "origin"},
     {"client_min_messages", "notice"}, {"lock_timeout", "250"},
+    {"statement_timeout", "3000"},
 };
 
 static PGresult *make_result(int columns) {
@@ -69,6 +70,9 @@ static void a_setting_decides(void **state) {
         {"client_min_messages", "debug5", false, INSPECTION_FIT},
         {"lock_timeout", "0", false, INSPECTION_SLOW},
         {"lock_timeout", "5000", false, INSPECTION_SLOW},
+        {"statement_timeout", "0", false, INSPECTION_SLOW},
+        {"statement_timeout", "5000", false, INSPECTION_FIT},
+        {"statement_timeout", "15000", false, INSPECTION_SLOW},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         PGresult *server = make_server(rows[i].name, rows[i].value, -1);
