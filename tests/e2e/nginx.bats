@@ -146,6 +146,11 @@ anonymous() {
     grep -q '^HTTP/2 201' "$head"
     deliver_to 0 --compressed
     [[ $code == 200 && $result == unchanged && $(header Content-Encoding) == gzip ]]
+    # What nginx refuses before it has chosen a location, too.
+    deliver_to 0 --http1.1 -H "baggage: $(printf '%*s' 40000 '' | tr ' ' x)"
+    expect 503
+    RECEIPTD_CACERT=$company/tls/server.crt request --http1.1 -H "baggage: $(printf '%*s' 40000 '' | tr ' ' x)" "$(url 0 /index.html)"
+    [[ $code == 400 ]]
     # The worker's own answers, not the pages of the other sites.
     anonymous 0
     expect 401
