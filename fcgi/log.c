@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 enum {
-    LINE_SIZE = 8192, /* three key fields of 255 characters, four bytes each, escaped, fit */
+    LINE_SIZE = 6 * RECEIPT_KEY_MAX_BYTES + 2048, /* the longest key fits, each byte of it escaped as \u00XX */
     WORD_SIZE = 512,
     WAITING_SIZE = 2 * 1024 * 1024, /* a second of 10,000 deliveries; what is never used is not even memory */
     GATHER_US = 2 * US_PER_MS,
@@ -299,13 +299,11 @@ void log_message(enum log_level level, const char *format, ...) {
     write_lines(line.data, line.len, true);
 }
 
-/* The length of `value`, cut to what a key field may have, between two characters: journald takes the rest for binary.
- */
-static size_t shown_len(const struct receipt_value *value) {
-    size_t len = 0;
-    for (size_t chars = 0; len < value->len; len++)
-        if (((unsigned char)value->text[len] & 0xc0) != 0x80 && ++chars > RECEIPT_KEY_MAX_CHARS)
-            break;
+/* The length of `value`, cut to `most` between two characters: journald takes the rest for binary. */
+static size_t shown_len(const struct receipt_value *value, size_t most) {
+    size_t len = value->len < most ? value->len : most;
+    while (len < value->len && len > 0 && ((unsigned char)value->text[len] & 0xc0) == 0x80)
+        len--;
     return len;
 }
 
@@ -337,12 +335,14 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     buffer_append_format(&line, " msg=delivery request_id=%s status=%d", delivery->request_id_text, status);
     if (outcomes[delivery->outcome].result)
         buffer_append_format(&line, " result=%s", outcomes[delivery->outcome].result);
+    size_t room = RECEIPT_KEY_MAX_BYTES; /* a key that was refused can be of any length */
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++) {
         const struct receipt_field *field = &receipt_fields[receipt_key_fields[k]];
         const struct receipt_value *value = &delivery->receipt.values[receipt_key_fields[k]];
-        /* A value that was refused can be of any length. */
-        if (value->kind == RECEIPT_VALUE_STRING || value->kind == RECEIPT_VALUE_INTEGER)
-            append_value(&line, field->column, value->text, shown_len(value));
+        size_t len = shown_len(value, room);
+        if (receipt_value_is_text(value))
+            append_value(&line, field->column, value->text, len);
+        room -= len;
     }
     if (delivery->api_key_name[0])
         append_value(&line, "key", delivery->api_key_name, strlen(delivery->api_key_name));

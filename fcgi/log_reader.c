@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
-enum { WINDOW_SIZE = 256 * 1024 }; /* the longest line that is read; the service's have 8 KiB at most */
+enum { WINDOW_SIZE = 256 * 1024 }; /* the longest line that is read; the service's have 18 KiB at most */
 
 static const struct {
     const char *name;

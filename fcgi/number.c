@@ -15,12 +15,10 @@ static size_t skip_digits(const char *at, const char *end) {
     return count;
 }
 
-bool number_read(const char *at, const char *end, struct number *number) {
-    const char *p = at;
-    if (*p == '-')
-        p++;
+/* Reads digits, a fraction and an exponent from `p` on. */
+static bool read_unsigned(const char *at, const char *p, const char *end, struct number *number) {
     size_t digits = skip_digits(p, end);
-    if (digits == 0 || (digits > 1 && *p == '0'))
+    if (digits == 0)
         return false;
     p += digits;
     bool integer = true;
@@ -43,6 +41,103 @@ bool number_read(const char *at, const char *end, struct number *number) {
     }
     *number = (struct number){.text = at, .len = (size_t)(p - at), .integer = integer};
     return true;
+}
+
+bool number_read(const char *at, const char *end, struct number *number) {
+    const char *p = at + (*at == '-');
+    if (skip_digits(p, end) > 1 && *p == '0')
+        return false;
+    return read_unsigned(at, p, end, number);
+}
+
+static bool is_space(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+bool number_read_text(const char *text, size_t len, struct number *number) {
+    const char *at = text, *end = text + len;
+    while (at < end && is_space(*at))
+        at++;
+    while (at < end && is_space(end[-1]))
+        end--;
+    if (at == end)
+        return false;
+    bool negative = *at == '-';
+    at += *at == '+';
+    return read_unsigned(at, at + negative, end, number) && number->text + number->len == end;
+}
+
+/* What a number is equal to: digits that neither begin nor end with a zero, and as many zeros as `exponent` behind
+ * them. */
+struct parts {
+    bool negative;
+    const char *first; /* of the digits, with perhaps a point between them */
+    size_t digits;     /* 0: the number is zero */
+    long long exponent;
+};
+
+/* Beyond that, and beyond its negative, it does not matter: no number has as many digits. */
+#define EXPONENT_MAX 1000000000000
+
+static long long read_exponent(const char *p, const char *end) {
+    bool negative = *p == '-';
+    long long exponent = 0;
+    for (p += negative || *p == '+'; p < end && exponent < EXPONENT_MAX; p++)
+        exponent = 10 * exponent + (*p - '0');
+    return negative ? -exponent : exponent;
+}
+
+static struct parts take_apart(const struct number *number) {
+    struct parts parts = {.negative = *number->text == '-'};
+    const char *p = number->text + parts.negative, *end = number->text + number->len;
+    size_t zeros = 0; /* behind the last digit that is none */
+    bool in_fraction = false;
+    for (; p < end && *p != 'e' && *p != 'E'; p++) {
+        if (*p == '.') {
+            in_fraction = true;
+            continue;
+        }
+        parts.exponent -= in_fraction;
+        if (*p == '0') {
+            zeros += parts.digits > 0;
+        } else {
+            parts.first = parts.digits > 0 ? parts.first : p;
+            parts.digits += zeros + 1;
+            zeros = 0;
+        }
+    }
+    parts.exponent += (long long)zeros;
+    if (p < end)
+        parts.exponent += read_exponent(p + 1, end);
+    return parts;
+}
+
+size_t number_integer_len(const struct number *number) {
+    struct parts parts = take_apart(number);
+    if (parts.digits == 0)
+        return 1;
+    if (parts.exponent < 0)
+        return 0;
+    size_t most = number->len > NUMBER_MAX_DIGITS ? number->len : NUMBER_MAX_DIGITS;
+    if (parts.exponent > (long long)most || parts.digits + (size_t)parts.exponent > most)
+        return NUMBER_TOO_LONG;
+    return parts.negative + parts.digits + (size_t)parts.exponent;
+}
+
+void number_write_integer(const struct number *number, char *out) {
+    struct parts parts = take_apart(number);
+    if (parts.digits == 0) {
+        *out = '0';
+        return;
+    }
+    if (parts.negative)
+        *out++ = '-';
+    for (const char *p = parts.first; parts.digits > 0; p++)
+        if (*p != '.') {
+            *out++ = *p;
+            parts.digits--;
+        }
+    memset(out, '0', (size_t)parts.exponent);
 }
 
 const char *number_skip_string(const char *at, const char *end) {

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct number {
     const char *text;
@@ -17,6 +18,25 @@ struct number {
 
 /* Reads the number that starts at `at`. False when it breaks RFC 8259's grammar; Jansson will then say so. */
 bool number_read(const char *at, const char *end, struct number *number);
+
+/*
+ * Reads text that is one decimal number as a whole: as number_read, and also with white space around it, a plus sign,
+ * and zeros in front. False when it is anything else.
+ */
+bool number_read_text(const char *text, size_t len, struct number *number);
+
+enum { NUMBER_MAX_DIGITS = 255 };
+#define NUMBER_TOO_LONG SIZE_MAX
+
+/*
+ * The length of the integer that the number is equal to, as number_write_integer writes it. 0 when it is equal to none.
+ * NUMBER_TOO_LONG when an exponent makes more than NUMBER_MAX_DIGITS digits, and more than were sent: no exponent costs
+ * more than its own digits.
+ */
+size_t number_integer_len(const struct number *number);
+
+/* Writes that integer: a minus if it is negative, and its digits. Only where it has a length. */
+void number_write_integer(const struct number *number, char *out);
 
 /*
  * Finds the first number at or behind `*at` and moves `*at` behind it. False when there is none. What only begins or

@@ -1,5 +1,7 @@
 #include "receipt.h"
 
+#include "number.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -12,7 +14,7 @@ static const char *const reference_types[] = {"StockTransferOrder", "RA", "RMA",
 #define KEY(name_)                                                                                                     \
     {                                                                                                                  \
         .path = name_, .name = name_, .column = name_, .object = RECEIPT_BODY, .type = RECEIPT_TEXT, .required = true, \
-        .key = true, .max_chars = RECEIPT_KEY_MAX_CHARS                                                                \
+        .key = true                                                                                                    \
     }
 #define OBJECT(name_, opens_, required_)                                                                               \
     {                                                                                                                  \
@@ -22,12 +24,12 @@ static const char *const reference_types[] = {"StockTransferOrder", "RA", "RMA",
 #define TEXT(name_, required_, ...)                                                                                    \
     {                                                                                                                  \
         .path = name_, .name = name_, .column = name_, .object = RECEIPT_BODY, .type = RECEIPT_TEXT,                   \
-        .required = required_, .max_chars = RECEIPT_TEXT_MAX_CHARS, __VA_ARGS__                                        \
+        .required = required_, __VA_ARGS__                                                                             \
     }
 #define INNER(object_, prefix_, name_, type_, required_, ...)                                                          \
     {                                                                                                                  \
         .path = prefix_ "." name_, .name = name_, .column = prefix_ "_" name_, .object = object_, .type = type_,       \
-        .required = required_, .max_chars = RECEIPT_TEXT_MAX_CHARS, __VA_ARGS__                                        \
+        .required = required_, __VA_ARGS__                                                                             \
     }
 
 const struct receipt_field receipt_fields[RECEIPT_FIELD_COUNT] = {
@@ -72,14 +74,6 @@ static bool is_blank(const struct receipt_value *value) {
     return true;
 }
 
-/* The text was checked to be UTF-8 when it was decoded, so counting the bytes that start a code point is exact. */
-static size_t count_chars(const struct receipt_value *value) {
-    size_t chars = 0;
-    for (uint32_t i = 0; i < value->len; i++)
-        chars += ((unsigned char)value->text[i] & 0xc0) != 0x80;
-    return chars;
-}
-
 static bool is_one_of(const struct receipt_value *value, const char *const *allowed) {
     for (; *allowed; allowed++)
         if (strlen(*allowed) == value->len && memcmp(*allowed, value->text, value->len) == 0)
@@ -98,27 +92,36 @@ static bool is_in(const struct receipt_value *value, const char *allowed) {
     return false;
 }
 
-/* `digits` is a JSON integer: an optional minus and digits. False when it needs more than 64 bits. */
-static bool parse_integer(const struct receipt_value *digits, int64_t *result) {
-    char text[24]; /* the longest in range, "-9223372036854775808", has 20 */
-    if (digits->len >= sizeof text)
+enum { INT64_MAX_CHARS = 20 }; /* "-9223372036854775808" */
+
+/* Reads an integer of any kind. Returns whether it is one and has 64 bits; if not, `code` says why. */
+static bool parse_integer(const struct receipt_value *value, int64_t *integer, enum receipt_error_code *code) {
+    struct number number;
+    char text[INT64_MAX_CHARS + 1];
+    *code = RECEIPT_OUT_OF_RANGE;
+    if (value->kind == RECEIPT_VALUE_HUGE)
         return false;
-    memcpy(text, digits->text, digits->len);
-    text[digits->len] = '\0';
+    *code = RECEIPT_INVALID_TYPE;
+    if (!receipt_value_is_text(value) || !number_read_text(value->text, value->len, &number))
+        return false;
+    size_t len = number_integer_len(&number);
+    if (len == 0)
+        return false;
+    *code = RECEIPT_OUT_OF_RANGE;
+    if (len > INT64_MAX_CHARS)
+        return false;
+    number_write_integer(&number, text);
+    text[len] = '\0';
     errno = 0;
-    *result = strtoll(text, NULL, 10);
+    *integer = strtoll(text, NULL, 10);
     return errno == 0;
 }
 
 int64_t receipt_value_integer(const struct receipt_value *value) {
     int64_t integer = 0;
-    parse_integer(value, &integer);
+    enum receipt_error_code code;
+    parse_integer(value, &integer, &code);
     return integer;
-}
-
-bool receipt_value_fits_key(const struct receipt_value *value) {
-    return (value->kind == RECEIPT_VALUE_STRING || value->kind == RECEIPT_VALUE_INTEGER) &&
-           (value->len <= RECEIPT_KEY_MAX_CHARS || count_chars(value) <= RECEIPT_KEY_MAX_CHARS);
 }
 
 /* Which field is to be shorter because the whole key is too long; -1: none. */
@@ -127,7 +130,7 @@ static int find_excess(const struct receipt *receipt) {
     int longest = receipt_key_fields[0];
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++) {
         const struct receipt_value *value = &receipt->values[receipt_key_fields[k]];
-        if (!receipt_value_fits_key(value))
+        if (!receipt_value_is_text(value) || is_blank(value))
             return -1;
         bytes += value->len;
         if (value->len >= receipt->values[longest].len)
@@ -140,22 +143,19 @@ static int find_excess(const struct receipt *receipt) {
 static bool check_value(const struct receipt_rules *rules, const struct receipt_field *field,
                         const struct receipt_value *value, enum receipt_error_code *code) {
     int64_t integer;
+    *code = RECEIPT_INVALID_TYPE;
     switch (field->type) {
     case RECEIPT_OBJECT:
-        *code = RECEIPT_INVALID_TYPE;
         return value->kind == RECEIPT_VALUE_OBJECT;
     case RECEIPT_INTEGER:
-        *code = value->kind == RECEIPT_VALUE_INTEGER ? RECEIPT_OUT_OF_RANGE : RECEIPT_INVALID_TYPE;
-        return value->kind == RECEIPT_VALUE_INTEGER && parse_integer(value, &integer);
+        return parse_integer(value, &integer, code);
     case RECEIPT_TEXT:
-        *code = RECEIPT_INVALID_TYPE;
-        if (value->kind != RECEIPT_VALUE_STRING && value->kind != RECEIPT_VALUE_INTEGER)
+        if (value->kind == RECEIPT_VALUE_HUGE)
+            *code = field->values ? RECEIPT_INVALID_VALUE : RECEIPT_TOO_LONG;
+        if (!receipt_value_is_text(value))
             return false;
         *code = RECEIPT_INVALID_VALUE;
-        if (field->values)
-            return is_one_of(value, field->values) || is_in(value, rules->more_values[field->list]);
-        *code = RECEIPT_TOO_LONG;
-        return value->len <= field->max_chars || count_chars(value) <= field->max_chars;
+        return !field->values || is_one_of(value, field->values) || is_in(value, rules->more_values[field->list]);
     }
     return false;
 }
@@ -217,11 +217,12 @@ int receipt_compare_keys(const struct receipt *a, const struct receipt *b) {
     return 0;
 }
 
-/* Appends a value as it was sent. */
+/* Appends a value as it was sent, an integer without the fraction or the exponent that it had. */
 static void append_value(struct buffer *out, const struct receipt_value *value) {
+    const struct number number = {.text = value->text, .len = value->len};
     if (value->kind == RECEIPT_VALUE_NULL)
         buffer_append_text(out, "null");
-    else if (value->kind == RECEIPT_VALUE_INTEGER)
+    else if (value->kind == RECEIPT_VALUE_INTEGER && number_stays_short(&number))
         buffer_append(out, value->text, value->len);
     else
         buffer_append_json_string(out, value->text, value->len);

@@ -20,8 +20,8 @@
 enum receipt_object { RECEIPT_BODY, RECEIPT_FROM, RECEIPT_TO, RECEIPT_REFERENCE, RECEIPT_OBJECT_COUNT };
 
 enum receipt_type {
-    RECEIPT_TEXT,    /* a JSON string, or a JSON integer that is kept digit for digit */
-    RECEIPT_INTEGER, /* a JSON integer in the signed 64-bit range */
+    RECEIPT_TEXT,    /* a JSON string, or a JSON number that is an integer, of which the digits are kept */
+    RECEIPT_INTEGER, /* an integer in the signed 64-bit range, as a JSON number or string */
     RECEIPT_OBJECT,  /* a JSON object; has no column of its own */
 };
 
@@ -42,7 +42,6 @@ struct receipt_field {
     enum receipt_object opens; /* for RECEIPT_OBJECT: the object it is */
     bool required;
     bool key;                  /* part of the natural key */
-    unsigned max_chars;        /* for RECEIPT_TEXT: Unicode code points */
     const char *const *values; /* the only values allowed, ended by NULL; NULL: any */
     enum receipt_list list;    /* which list of the rules adds to them */
 };
@@ -57,17 +56,15 @@ enum receipt_field_id {
 enum {
     RECEIPT_COLUMN_COUNT = RECEIPT_FIELD_COUNT - (RECEIPT_OBJECT_COUNT - 1), /* the objects inside the body have none */
     RECEIPT_KEY_COUNT = 3,
-    RECEIPT_KEY_MAX_CHARS = 255,
     /*
-     * Of the three key fields together: what a row of any index on them takes, whatever the text is. The widest one is
-     * that of receipt_revisions_pkey, which ends in an integer. PostgreSQL, with its pages of 8 kB, takes 2,704 bytes
-     * (nbtree.h, BTMaxItemSize): a header of 8 (itup.h), 4 in front of each text that has more than 126 bytes
-     * (varatt.h), 4 for the integer. That leaves 2,680 for the texts and what fills each up to a multiple of 4: at most
-     * 6 bytes for texts of 2,674 in all, and up to 9 for 2,675. Some that are longer would fit by their lengths, or
-     * after compression; but no sender can know.
+     * Of the three key fields together, the only text with a limit: what a row of any index on them takes, whatever the
+     * text is. The widest one is that of receipt_revisions_pkey, which ends in an integer. PostgreSQL, with its pages
+     * of 8 kB, takes 2,704 bytes (nbtree.h, BTMaxItemSize): a header of 8 (itup.h), 4 in front of each text that has
+     * more than 126 bytes (varatt.h), 4 for the integer. That leaves 2,680 for the texts and what fills each up to a
+     * multiple of 4: at most 6 bytes for texts of 2,674 in all, and up to 9 for 2,675. Some that are longer would fit
+     * by their lengths, or after compression; but no sender can know.
      */
     RECEIPT_KEY_MAX_BYTES = 2674,
-    RECEIPT_TEXT_MAX_CHARS = 1000,
 };
 
 /* In the order of CONTRACT.md's table, which is the order of errors and of columns. */
@@ -83,8 +80,9 @@ enum receipt_value_kind {
     RECEIPT_VALUE_BLANK,   /* set by receipt_validate; text and len are the string's */
     RECEIPT_VALUE_STRING,  /* text and len are the string's */
     RECEIPT_VALUE_INTEGER, /* text and len are its digits, with the sign */
+    RECEIPT_VALUE_HUGE,    /* an integer whose exponent makes too many digits to write them (number.h) */
     RECEIPT_VALUE_OBJECT,
-    RECEIPT_VALUE_OTHER, /* a number with fraction or exponent, a boolean, an array */
+    RECEIPT_VALUE_OTHER, /* a number that is no integer, a boolean, an array */
 };
 
 struct receipt_value {
@@ -144,8 +142,8 @@ int receipt_find_field(enum receipt_object object, const char *name, size_t len,
  * Judges every value by CONTRACT.md's rules and fills `errors` (count 0: valid). Blank values become
  * RECEIPT_VALUE_BLANK. When it is valid, key_hash is set. Returns whether it is valid.
  *
- * Where the key fields are too long only together, RECEIPT_TOO_LONG is said of the one with the most bytes (of equals,
- * the last): there is most to shorten. While one of them is wrong by itself, nothing is said of their sum.
+ * Where the key fields are too long together, RECEIPT_TOO_LONG is said of the one with the most bytes (of equals, the
+ * last): there is most to shorten. While one of them has no text, nothing is said of their sum.
  */
 bool receipt_validate(struct receipt *receipt, const struct receipt_rules *rules, struct receipt_errors *errors);
 
@@ -169,8 +167,15 @@ static inline bool receipt_has_column(const struct receipt_columns *columns, siz
  */
 void receipt_write_extra(struct buffer *out, const struct receipt *receipt, const struct receipt_columns *columns);
 
+/* Whether the value has text. */
+static inline bool receipt_value_is_text(const struct receipt_value *value) {
+    return value->kind == RECEIPT_VALUE_STRING || value->kind == RECEIPT_VALUE_INTEGER;
+}
+
 /* Whether the value is text of a length that a key field may have, the other two apart. */
-bool receipt_value_fits_key(const struct receipt_value *value);
+static inline bool receipt_value_fits_key(const struct receipt_value *value) {
+    return receipt_value_is_text(value) && value->len <= RECEIPT_KEY_MAX_BYTES;
+}
 
 /* Orders receipts by their natural key, bytewise: the same in every worker, so that batches lock rows in one order. */
 int receipt_compare_keys(const struct receipt *a, const struct receipt *b);

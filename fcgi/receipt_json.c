@@ -21,6 +21,7 @@ struct decoder {
     const char *body_end;
     struct buffer extra;
     bool extra_open; /* the outer brace of extra was written */
+    bool decimals;   /* an integer was sent with a fraction or an exponent */
 };
 
 /*
@@ -93,6 +94,21 @@ static void write_value(struct decoder *decoder, const json_t *value, struct buf
     }
 }
 
+/* Sets the value of a field to a number as it was sent; own_text writes it as an integer. */
+static void read_number(struct decoder *decoder, const struct number *number, struct receipt_value *value) {
+    size_t len = number->integer ? number->len : number_integer_len(number);
+    if (len == 0)
+        return;
+    if (len == NUMBER_TOO_LONG) {
+        value->kind = RECEIPT_VALUE_HUGE;
+        return;
+    }
+    value->kind = RECEIPT_VALUE_INTEGER;
+    value->text = number->text;
+    value->len = (uint32_t)number->len;
+    decoder->decimals |= !number->integer;
+}
+
 /* Sets the value of a field; its text still belongs to the tree or the body. Objects are decode_object's business. */
 static void read_value(struct decoder *decoder, const json_t *json, struct receipt_value *value) {
     struct number number;
@@ -108,11 +124,8 @@ static void read_value(struct decoder *decoder, const json_t *json, struct recei
     case JSON_INTEGER:
     case JSON_REAL:
         value->kind = RECEIPT_VALUE_OTHER;
-        if (number_next(&decoder->numbers, decoder->body_end, &number) && number.integer) {
-            value->kind = RECEIPT_VALUE_INTEGER;
-            value->text = number.text;
-            value->len = (uint32_t)number.len;
-        }
+        if (number_next(&decoder->numbers, decoder->body_end, &number))
+            read_number(decoder, &number, value);
         return;
     case JSON_OBJECT:
     case JSON_ARRAY:
@@ -170,19 +183,32 @@ static void decode_object(struct decoder *decoder, json_t *object, enum receipt_
     }
 }
 
+/* Whether the value is an integer that was sent with a fraction or an exponent. */
+static bool is_decimal(const struct receipt_value *value, struct number *number) {
+    return value->kind == RECEIPT_VALUE_INTEGER && number_read(value->text, value->text + value->len, number) &&
+           !number->integer;
+}
+
 /* Moves all text into one block, so that neither the tree nor the body has to live until the commit. */
-static bool own_text(struct receipt *receipt, const struct buffer *extra) {
+static bool own_text(struct receipt *receipt, const struct buffer *extra, bool decimals) {
+    struct number number;
     size_t size = extra->len;
-    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++)
-        size += receipt->values[i].len;
+    for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_value *value = &receipt->values[i];
+        size += decimals && is_decimal(value, &number) ? number_integer_len(&number) : value->len;
+    }
     char *block = malloc(size ? size : 1);
     if (!block)
         return false;
     receipt->block = block;
     for (int i = 0; i < RECEIPT_FIELD_COUNT; i++) {
         struct receipt_value *value = &receipt->values[i];
-        if (value->len > 0)
+        if (decimals && is_decimal(value, &number)) {
+            value->len = (uint32_t)number_integer_len(&number);
+            number_write_integer(&number, block);
+        } else if (value->len > 0) {
             memcpy(block, value->text, value->len);
+        }
         value->text = block;
         block += value->len;
     }
@@ -202,7 +228,7 @@ static enum receipt_json_status decode_tree(const struct tree *tree, const char 
     decode_object(&decoder, tree->root, RECEIPT_BODY, NULL);
     if (decoder.extra_open)
         buffer_append_text(&decoder.extra, "}");
-    bool ok = !decoder.extra.failed && own_text(receipt, &decoder.extra);
+    bool ok = !decoder.extra.failed && own_text(receipt, &decoder.extra, decoder.decimals);
     buffer_fini(&decoder.extra);
     if (!ok)
         *receipt = (struct receipt){0};

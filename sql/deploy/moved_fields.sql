@@ -58,8 +58,8 @@ end
 $$;
 
 -- The columns of a row, and its extra, that change when values are put in their place; null: none. On the way to the column, a
--- JSON string that is not blank, or an integer, goes into a text column; an integer in range into a bigint; null and blank mean
--- absent; anything else stays in extra. What extra has wins, also a null: an older program writes there, and leaves the column
+-- JSON string that is not blank, or a number that is an integer, goes into a text column; an integer in range, as a number or
+-- in a string, into a bigint; null and blank mean absent; anything else stays in extra. What extra has wins, also a null: an older program writes there, and leaves the column
 -- as it was. On the way back, extra keeps what it has as it was sent. Only with direction `returned`, for comparing, is it
 -- written as it was if it came out of a column.
 create function inventory.fold(receipt jsonb, only_direction text default null)
@@ -110,12 +110,21 @@ begin
     end if;
     is_absent := jsonb_typeof(value) = 'null'
       or (jsonb_typeof(value) = 'string' and value #>> '{}' ~ '^[ \t\n\v\f\r]*$');
+    -- So short an exponent costs nothing.
+    if field.is_bigint
+      and jsonb_typeof(value) = 'string'
+      and value #>> '{}' ~ '^[ \t\n\v\f\r]*[-+]?[0-9]{1,100}([.][0-9]{1,100})?([eE][-+]?[0-9]{1,2})?[ \t\n\v\f\r]*$'
+    then
+      value := to_jsonb(btrim(value #>> '{}', E' \t\n\v\f\r')::numeric);
+    end if;
+    if jsonb_typeof(value) = 'number' and value::numeric = trunc(value::numeric) then
+      value := to_jsonb(trunc(value::numeric));
+    end if;
     if value is null or (not is_absent and (
       jsonb_typeof(value) not in ('string', 'number')
       or (jsonb_typeof(value) = 'number' and value::text !~ '^-?[0-9]+$')
       or (field.is_bigint and jsonb_typeof(value) = 'string')
       or (field.is_bigint and value::numeric not between -9223372036854775808 and 9223372036854775807)
-      or (not field.is_bigint and char_length(value #>> '{}') > 1000)
     )) then
       continue;
     end if;

@@ -11,53 +11,53 @@ do $$
 declare
   problems text;
 begin
-  -- A column's type, collation, nullability and default, and the most characters its check lets in.
+  -- A column's type, collation, nullability and default, and whether a check refuses empty text.
   select string_agg(
     format(
-      '%s is %s with %s', expected.name, coalesce(actual.definition, 'missing'), coalesce(actual.limits, 'no check')
+      '%s is %s with %s', expected.name, coalesce(actual.definition, 'missing'), coalesce(actual.checks, 'no check')
     ),
     '; '
   )
   into problems
   from (
     values
-      ('program_identifier', 'text collate "C" not null', 255),
-      ('asn_number', 'text collate "C" not null', 255),
-      ('shipment_identifier', 'text', null),
-      ('from_identifier', 'text not null', null),
-      ('from_type', 'text not null', null),
-      ('to_identifier', 'bigint not null', null),
-      ('to_type', 'text not null', null),
-      ('to_original_identifier', 'text not null', null),
-      ('carton_identifier', 'text', null),
-      ('reference_type', 'text', null),
-      ('reference_identifier', 'text', null),
-      ('reference_alternate_identifier', 'text', null),
-      ('line_identifier', 'text', null),
-      ('unit_identifier', 'text collate "C" not null', 255),
-      ('reference_line_identifier', 'text', null),
-      ('sku', 'text not null', null),
-      ('upc', 'text', null),
-      ('serial_number', 'text', null),
-      ('initial_condition', 'text not null', null),
-      ('initial_channel', 'text not null', null),
-      ('return_reason', 'text', null),
-      ('ot_user_login', 'text not null', null),
-      ('merchant', 'text', null),
-      ('concept', 'text', null),
-      ('asin', 'text', null),
-      ('tracking_number', 'text', null),
-      ('location_identifier', 'text', null),
-      ('client_unit_identifier', 'text', null),
-      ('reject_reason', 'text', null),
-      ('extra', 'jsonb', null),
-      ('revision', 'integer not null default 0', null),
-      ('request_id', 'uuid not null', null),
-      ('revised_request_id', 'uuid', null),
-      ('api_key_name', 'text not null', null),
-      ('received_at', 'timestamp with time zone not null default now()', null),
-      ('revised_at', 'timestamp with time zone', null)
-  ) as expected (name, definition, max_characters)
+      ('program_identifier', 'text collate "C" not null', true),
+      ('asn_number', 'text collate "C" not null', true),
+      ('shipment_identifier', 'text', false),
+      ('from_identifier', 'text not null', false),
+      ('from_type', 'text not null', false),
+      ('to_identifier', 'bigint not null', false),
+      ('to_type', 'text not null', false),
+      ('to_original_identifier', 'text not null', false),
+      ('carton_identifier', 'text', false),
+      ('reference_type', 'text', false),
+      ('reference_identifier', 'text', false),
+      ('reference_alternate_identifier', 'text', false),
+      ('line_identifier', 'text', false),
+      ('unit_identifier', 'text collate "C" not null', true),
+      ('reference_line_identifier', 'text', false),
+      ('sku', 'text not null', false),
+      ('upc', 'text', false),
+      ('serial_number', 'text', false),
+      ('initial_condition', 'text not null', false),
+      ('initial_channel', 'text not null', false),
+      ('return_reason', 'text', false),
+      ('ot_user_login', 'text not null', false),
+      ('merchant', 'text', false),
+      ('concept', 'text', false),
+      ('asin', 'text', false),
+      ('tracking_number', 'text', false),
+      ('location_identifier', 'text', false),
+      ('client_unit_identifier', 'text', false),
+      ('reject_reason', 'text', false),
+      ('extra', 'jsonb', false),
+      ('revision', 'integer not null default 0', false),
+      ('request_id', 'uuid not null', false),
+      ('revised_request_id', 'uuid', false),
+      ('api_key_name', 'text not null', false),
+      ('received_at', 'timestamp with time zone not null default now()', false),
+      ('revised_at', 'timestamp with time zone', false)
+  ) as expected (name, definition, never_empty)
   left join (
     select
       attname,
@@ -75,10 +75,9 @@ begin
     left join pg_attrdef on adrelid = attrelid and adnum = attnum
     left join pg_constraint on conrelid = attrelid and conname = format('receipts_%s_check', attname)
     where attrelid = 'inventory.receipts'::regclass and attnum > 0 and not attisdropped
-  ) as actual (name, definition, limits) using (name)
+  ) as actual (name, definition, checks) using (name)
   where actual.definition is distinct from expected.definition
-    or actual.limits is distinct from
-      'CHECK (((char_length(' || name || ') >= 1) AND (char_length(' || name || ') <= ' || max_characters || ')))';
+    or actual.checks is distinct from case when never_empty then format('CHECK ((%s <> %L::text))', name, '') end;
   if problems is not null then
     raise exception 'receipts: %', problems;
   end if;

@@ -213,7 +213,7 @@ malformed() {
 }
 
 @test "422: every error, and nothing is stored" {
-    post "$(receipt "$unit" '.sku = " " | .to.identifier = "5" | .initial_condition = "Z" | del(.from)')"
+    post "$(receipt "$unit" '.sku = " " | .to.identifier = "x" | .initial_condition = "Z" | del(.from)')"
     expect 422
     body_keys message errors request_id
     [[ $(jq -r '.errors[] | "\(.field) \(.code)"' "$body") == 'from missing_field

@@ -15,10 +15,10 @@ import sys
 
 import client
 import contract
-from contract import ABSENT, CHOICE, CHOICES, FIELDS, INTEGER, KEY, MAX_CHARS, OBJECT, PATHS, REQUIRED, TEXT
+from contract import ABSENT, CHOICE, CHOICES, FIELDS, INTEGER, KEY, KEY_MAX_BYTES, OBJECT, PATHS, REQUIRED, TEXT
 
 FOUR_BYTES = "\U0001f4e6"
-NOT_TEXT = [True, False, [], ["a"], {}, {"a": "b"}, 1.5, -0.5, float("1e30")]
+NOT_TEXT = [True, False, [], ["a"], {}, {"a": "b"}, 1.5, -0.5, float("1e-30")]
 BLANKS = ["", " ", " \t\n\v\f\r "]
 INT64_MAX = 2**63 - 1
 TEXT_FIELDS = [(path, required, kind) for path, required, kind in FIELDS if kind in (TEXT, KEY)]
@@ -84,30 +84,50 @@ def wrong_type():
     for path, _, kind in FIELDS:
         wrong = NOT_TEXT
         if kind == INTEGER:
-            wrong = [*NOT_TEXT, "1352", "x"]
+            wrong = [*NOT_TEXT, "x", "1352x", "1 352", "1,352", "0x548", "1352.5", "+", "+-1", ".5", "5.", "1e", "NaN", "true"]
         if kind == OBJECT:
             wrong = ["text", 1, 1.5, True, False, [], [{}]]
         for value in wrong:
             yield refused(f"{path} = {value!r}", with_value(path, value), (path, "invalid_type"))
 
 
+def room_for(path):
+    """A fresh receipt, and how many bytes the other two fields leave to this one of its key."""
+    receipt = fresh()
+    others = [name for name, _, kind in FIELDS if kind == KEY and name != path]
+    return receipt, KEY_MAX_BYTES - sum(len(receipt[name].encode()) for name in others)
+
+
 def too_long():
-    """One character more than the limit, however many bytes it has."""
+    """A key with one byte more than the limit."""
     for path, _, kind in TEXT_FIELDS:
-        for value in one_of_length(MAX_CHARS[kind] + 1):
-            yield refused(f"{path}, {len(str(value))} characters", with_value(path, value), (path, "too_long"))
+        if kind == KEY:
+            for which in range(3):
+                receipt, room = room_for(path)
+                contract.put(receipt, path, of_bytes(room + 1)[which])
+                yield refused(f"{path}, {room + 1} bytes", receipt, (path, "too_long"))
 
 
 def limit():
-    """As many characters as are allowed, however many bytes they have."""
+    """As many bytes as a key may have, and text as long as a body allows, which PostgreSQL cannot compress either."""
     for path, _, kind in TEXT_FIELDS:
-        for value in one_of_length(MAX_CHARS[kind]):
-            yield accepted(f"{path}, {len(str(value))} characters", with_value(path, value))
+        for which in range(3):
+            receipt, room = room_for(path)
+            contract.put(receipt, path, of_bytes(room if kind == KEY else 4000)[which])
+            yield accepted(f"{path}, up to its limit", receipt)
+        if kind == TEXT:
+            yield accepted(f"{path}, a million characters", with_value(path, secrets.token_hex(500_000)))
 
 
-def one_of_length(chars):
-    """Values of so many characters."""
-    return ["x" * chars, FOUR_BYTES * chars, "\u00e9" * (chars - 1) + " ", int("9" * chars)]
+def of_bytes(size):
+    """Values of so many bytes that no other case has."""
+    mark = f"{MARK}-{next(numbers)}"
+    number = str(next(numbers)) + "0" * 6
+    return [
+        mark + secrets.token_hex(size)[: size - len(mark)],
+        mark + "x" * ((size - len(mark)) % 4) + FOUR_BYTES * ((size - len(mark)) // 4),
+        int("9" * (size - len(number)) + number),
+    ]
 
 
 def integers():
@@ -120,6 +140,10 @@ def integers():
         yield accepted(f"{path} = {value}", with_value(path, value))
     for value in (INT64_MAX + 1, -INT64_MAX - 2, 10**19, 9400111899223100001234, -(10**300)):
         yield refused(f"{path} = {value}", with_value(path, value), (path, "out_of_range"))
+        yield refused(f"{path} = '{value}'", with_value(path, str(value)), (path, "out_of_range"))
+    for text in ("1352", " 1352 ", "+1352", "-1352", "001352", "1352.0", "1.352e3", "-0", str(INT64_MAX), str(-INT64_MAX - 1)):
+        yield accepted(f"{path} = {text!r}", with_value(path, text))
+    yield refused(f"{path} = '1e1000000000'", with_value(path, "1e1000000000"), (path, "out_of_range"))
 
 
 def choices():
@@ -180,7 +204,7 @@ def every_error():
     receipt = {name: [] for name in reversed([path for path in PATHS if "." not in path])}
     yield refused("all of them arrays", receipt, *((path, "invalid_type") for path in PATHS if "." not in path))
     receipt = fresh()
-    receipt.update({"asn_number": "x" * 256, "sku": None, "initial_condition": "Q", "upc": 1.5, "from": {}})
+    receipt.update({"asn_number": "x" * KEY_MAX_BYTES, "sku": None, "initial_condition": "Q", "upc": 1.5, "from": {}})
     receipt["to"]["identifier"] = 2**63
     yield refused(
         "one of each code",
@@ -196,22 +220,30 @@ def every_error():
 
 
 def numbers_as_written():
-    """Numbers keep the digits they were written with; those with a fraction or an exponent are no integers."""
-    for digits in ("-0", "0", "-9400111899223100001234"):
-        yield accepted_text(f"sku = {digits}", digits)
-    for digits in ("1.0", "1e3", "1E3", "1e+3", "1e-3", "-0.0", "0e0", "123456789012345678901234567890.5"):
-        yield refused_text(f"sku = {digits}", digits)
-
-
-def accepted_text(name, digits):
-    """A case whose field sku is a number that is written like this."""
-    receipt = fresh()
-    return name, (receipt, digits), None
-
-
-def refused_text(name, digits):
-    """The same, to be refused."""
-    return name, (fresh(), digits), [{"field": "sku", "code": "invalid_type"}]
+    """An integer keeps the digits it was written with; one with a fraction or an exponent is that integer, exactly."""
+    for number, digits in (
+        ("-0", "-0"),
+        ("0", "0"),
+        ("-9400111899223100001234", "-9400111899223100001234"),
+        ("1.0", "1"),
+        ("12345678905.0", "12345678905"),
+        ("12345678901234567890.0", "12345678901234567890"),
+        ("9007199254740993.000", "9007199254740993"),
+        ("1e3", "1000"),
+        ("1E3", "1000"),
+        ("1.352e+3", "1352"),
+        ("13520e-1", "1352"),
+        ("-1.5e1", "-15"),
+        ("-0.0", "0"),
+        ("0e5", "0"),
+        ("0e1000000000", "0"),
+        ("1e254", "1" + "0" * 254),
+    ):
+        yield f"sku = {number}", (fresh(), number, digits), None
+    for number in ("1e-3", "0.5", "123456789012345678901234567890.5", "1e-1000000000"):
+        yield f"sku = {number}", (fresh(), number, number), [{"field": "sku", "code": "invalid_type"}]
+    for number in ("1e255", "1e400", "-1e1000000000", "1e99999999999999999999999999"):
+        yield f"sku = {number}", (fresh(), number, number), [{"field": "sku", "code": "too_long"}]
 
 
 def malformed():
@@ -235,8 +267,8 @@ def body_of(receipt):
     if isinstance(receipt, bytes):
         return receipt, None
     if isinstance(receipt, tuple):
-        receipt, digits = receipt
-        body = contract.to_json({**receipt, "sku": "@@@"}).replace(b'"@@@"', digits.encode())
+        receipt, number, digits = receipt
+        body = contract.to_json({**receipt, "sku": "@@@"}).replace(b'"@@@"', number.encode())
         return body, {**receipt, "sku": digits}
     return contract.to_json(receipt), receipt
 

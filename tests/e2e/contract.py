@@ -47,7 +47,7 @@ CHOICES = {
     "initial_condition": ["N", "R", "A", "B", "C", "X", "TT"],
     "reference.type": ["StockTransferOrder", "RA", "RMA", "ForwardOrder"],
 }
-MAX_CHARS = {KEY: 255, TEXT: 1000}
+KEY_MAX_BYTES = 2674  # of the three fields of the key together
 PATHS = [path for path, _, _ in FIELDS]
 COLUMNS = {path: path.replace(".", "_") for path, _, kind in FIELDS if kind != OBJECT}
 REQUIRED = [path for path, required, _ in FIELDS if required]
@@ -116,7 +116,9 @@ def stored_value(path, value):
     """What the column of a valid field holds: text digit for digit, blank as null, to.identifier as a number."""
     if value is None or is_blank(value):
         return None
-    return value if path == "to.identifier" else str(value)
+    if path == "to.identifier":
+        return int(Decimal(value))
+    return f"{value:f}".removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def unknown_members(receipt):

@@ -25,15 +25,15 @@ cases() {
     cases wrong-type
 }
 
-@test "one character more than the limit is too_long, in characters and not in bytes" {
+@test "a key of one byte more than its index takes is too_long" {
     cases too-long
 }
 
-@test "as many characters as the limit are stored, also of four bytes" {
+@test "the longest key is stored, and other text that is as long as a body allows" {
     cases limit
 }
 
-@test "integers are stored digit for digit; to.identifier has 64 bits" {
+@test "integers are stored digit for digit, however they are written; to.identifier has 64 bits, also as a string" {
     cases integers numbers-as-written
 }
 

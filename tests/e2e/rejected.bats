@@ -124,9 +124,9 @@ invalid() {
     invalid '.upc = 1.5'
     invalid '.initial_condition = "Z"'
     invalid '.reference.type = "ReturnsPortalOrder"'
-    invalid '.merchant = "x" * 1001'
+    invalid '.asn_number = "x" * 2675' '{program_identifier: "returns", unit_identifier: "'"$unit"'"}'
     invalid '.to.identifier = 9223372036854775808'
-    invalid '.from = [] | .to = null | .sku = {} | .asin = "é" * 1001 | .initial_condition = 7 | .ot_user_login = " "'
+    invalid '.from = [] | .to = null | .sku = {} | .asin = [1] | .initial_condition = 7 | .ot_user_login = " "'
     jq -e '.errors | length > 8' "$body"
     [[ $(count "$unit") == 0 ]]
 }
@@ -141,9 +141,11 @@ invalid() {
         '{program_identifier: "returns", asn_number: "SO00001234", unit_identifier: ("u" * 255)}'
     invalid 'del(.sku) | .unit_identifier = "📦" * 255' \
         '{program_identifier: "returns", asn_number: "SO00001234", unit_identifier: ("📦" * 255)}'
+    invalid '.unit_identifier = "u" * 2674' \
+        '{program_identifier: "returns", asn_number: "SO00001234", unit_identifier: ("u" * 2674)}'
     invalid '.program_identifier = "📦" * 255 | .asn_number = .program_identifier | .unit_identifier = .asn_number' \
         '"📦" * 255 | {program_identifier: ., asn_number: ., unit_identifier: .}'
-    invalid '.unit_identifier = "u" * 256' '{program_identifier: "returns", asn_number: "SO00001234"}'
+    invalid '.unit_identifier = "u" * 2675' '{program_identifier: "returns", asn_number: "SO00001234"}'
     invalid 'del(.sku) | .asn_number = "NULL" | .program_identifier = "{\"a\\\\\u0027; --📦\n"' \
         '{program_identifier: "{\"a\\\\\u0027; --📦\n", asn_number: "NULL", unit_identifier: "'"$unit"'"}'
     receipt "$unit" >"$sent"

@@ -19,12 +19,4 @@ static inline bool is_text(const char *text, size_t len) {
     return len == 0 || (is_utf8(text, len) && !memchr(text, '\0', len));
 }
 
-/* Unicode code points, as the limits count. */
-static inline size_t count_chars(const struct receipt_value *value) {
-    size_t chars = 0;
-    for (size_t i = 0; i < value->len; i++)
-        chars += (value->text[i] & 0xc0) != 0x80;
-    return chars;
-}
-
 #endif

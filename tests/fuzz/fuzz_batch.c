@@ -147,8 +147,8 @@ static void make_receipt(struct made *made, struct input *input) {
         struct receipt_value *value = &receipt->values[i];
         if (contract[i].type == OBJECT)
             continue;
-        *value = take_text(made, input, contract[i].limit ? contract[i].limit : sizeof(int64_t),
-                           contract[i].limit == 255 ? CONTRACT_KEY_BYTES / 3 : 4000);
+        *value = take_text(made, input, contract[i].type == INTEGER ? sizeof(int64_t) : 4000,
+                           contract[i].key ? CONTRACT_KEY_BYTES / 3 : 4000);
         if (contract[i].type == INTEGER)
             *value = make_integer(made, value);
         else if (value->kind == RECEIPT_VALUE_ABSENT && contract[i].required)
@@ -184,9 +184,9 @@ static void make_refused(struct made *made, struct input *input) {
         take_string(made, input, delivery->message, sizeof delivery->message);
     for (size_t i = 0; i < CONTRACT_COUNT; i++) {
         struct receipt_value *value = &delivery->receipt.values[i];
-        if (contract[i].limit != 255)
+        if (!contract[i].key)
             continue;
-        *value = take_text(made, input, 2 * contract[i].limit, LARGE_BYTES);
+        *value = take_text(made, input, LARGE_BYTES, LARGE_BYTES);
         if (value->kind != RECEIPT_VALUE_ABSENT && what & 4)
             value->kind = RECEIPT_VALUE_INTEGER; /* kept like a string */
     }
@@ -314,10 +314,10 @@ static void check_rejections(struct made *const *batch, size_t count) {
         REQUIRE(is(result, row, column++, message, strlen(message)));
         REQUIRE(is(result, row, column++, delivery->body, delivery->body_len));
         for (size_t i = 0; i < CONTRACT_COUNT; i++) {
-            if (contract[i].limit != 255)
+            if (!contract[i].key)
                 continue;
             const struct receipt_value *value = &delivery->receipt.values[i];
-            REQUIRE(is_value(result, row, column++, count_chars(value) <= 255 ? value : &absent));
+            REQUIRE(is_value(result, row, column++, value->len <= CONTRACT_KEY_BYTES ? value : &absent));
         }
     }
     PQclear(result);
@@ -395,7 +395,7 @@ static void store_other_version(struct store *to, struct made *const *batch, siz
         receipt->extra = NULL;
         receipt->extra_len = 0;
         for (size_t i = 0; i < CONTRACT_COUNT; i++)
-            if (contract[i].limit == 1000)
+            if (contract[i].type == STRING && !contract[i].key)
                 receipt->values[i] = contract[i].required ? letter : absent;
             else if (contract[i].type == INTEGER)
                 receipt->values[i] = text_is(receipt->values[i].text, receipt->values[i].len, "1") ? two : one;

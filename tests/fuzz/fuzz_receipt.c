@@ -175,10 +175,9 @@ static void check_value(const struct contract_field *field, const struct receipt
         REQUIRE(value->kind == RECEIPT_VALUE_OBJECT);
         return;
     }
-    REQUIRE(integer || (value->kind == RECEIPT_VALUE_STRING && field->type == STRING));
+    REQUIRE(integer || value->kind == RECEIPT_VALUE_STRING);
     REQUIRE(!is_blank(value));
     REQUIRE(!field->values || is_listed(value, field->values));
-    REQUIRE(field->type == INTEGER || count_chars(value) <= field->limit);
     if (integer) {
         const char *digits = value->text + (value->text[0] == '-');
         REQUIRE(skip_some_digits(digits, value->text + value->len) == value->text + value->len);
@@ -232,17 +231,81 @@ static void check_round_trip(const struct handler *handler, const struct receipt
     buffer_fini(&json);
 }
 
+/*
+ * The integer that a number is equal to; a reader of this file's own, which writes the number out. RECEIPT_VALUE_OTHER:
+ * it is none. RECEIPT_VALUE_HUGE: the exponent makes too many digits.
+ */
+static enum receipt_value_kind write_integer(const char *p, const char *end, struct buffer *integer) {
+    enum { EXPONENT_MAX = 4 * 1024 * 1024 };
+    size_t len = (size_t)(end - p), sign = is_one_of(p, end, "-");
+    struct buffer digits;
+    buffer_init(&digits);
+    p += sign;
+    const char *whole_end = skip_some_digits(p, end), *fraction_end = whole_end;
+    buffer_append(&digits, p, (size_t)(whole_end - p));
+    if (is_one_of(whole_end, end, ".")) {
+        fraction_end = skip_some_digits(whole_end + 1, end);
+        buffer_append(&digits, whole_end + 1, (size_t)(fraction_end - whole_end - 1));
+    }
+    char exponent_text[32] = "";
+    if (fraction_end < end) {
+        const char *at = fraction_end + 1, *minus = is_one_of(at, end, "-") ? "-" : "";
+        at += is_one_of(at, end, "+-");
+        while (end - at > 1 && *at == '0')
+            at++;
+        snprintf(exponent_text, sizeof exponent_text, "%s%.*s", minus, end - at > 9 ? 9 : (int)(end - at),
+                 end - at > 9 ? "999999999" : at);
+    }
+    long long point = whole_end - p + strtoll(exponent_text, NULL, 10), most = len > 255 ? (long long)len : 255;
+    REQUIRE(!digits.failed);
+    enum receipt_value_kind kind = RECEIPT_VALUE_INTEGER;
+    size_t first = 0, last = digits.len; /* of the digits that are not zero */
+    while (first < last && digits.data[first] == '0')
+        first++;
+    while (last > first && digits.data[last - 1] == '0')
+        last--;
+    if (first == last) {
+        buffer_append_text(integer, "0");
+    } else if (point < (long long)last) {
+        kind = RECEIPT_VALUE_OTHER;
+    } else if (point > EXPONENT_MAX || point - (long long)first > most) {
+        kind = RECEIPT_VALUE_HUGE;
+    } else {
+        buffer_append(integer, "-", sign);
+        for (long long i = (long long)first; i < point; i++)
+            buffer_append(integer, i < (long long)digits.len ? digits.data + i : "0", 1);
+    }
+    buffer_fini(&digits);
+    return kind;
+}
+
+/* An integer field, sent as a number or as text: its value is that of the number written out, whose digits those are.
+ */
+static void check_integer(const struct receipt_value *value) {
+    char digits[32];
+    const char *p = value->text, *end = value->text + value->len;
+    struct buffer integer;
+    while (is_one_of(p, end, " \t\n\v\f\r"))
+        p++;
+    while (is_one_of(end - 1, end, " \t\n\v\f\r"))
+        end--;
+    REQUIRE(value->kind == RECEIPT_VALUE_STRING || (p == value->text && !is_one_of(p, end, "+")));
+    p += is_one_of(p, end, "+");
+    buffer_init(&integer);
+    REQUIRE(write_integer(p, end, &integer) == RECEIPT_VALUE_INTEGER);
+    snprintf(digits, sizeof digits, "%lld", (long long)receipt_value_integer(value));
+    REQUIRE(text_is(integer.data, integer.len, digits));
+    buffer_fini(&integer);
+}
+
 static void check_accepted(const struct handler *handler, const struct receipt *receipt) {
     size_t key_bytes = 0;
     for (size_t i = 0; i < CONTRACT_COUNT; i++) {
         const struct receipt_value *value = &receipt->values[i];
         check_value(&contract[i], value);
-        key_bytes += contract[i].limit == 255 ? value->len : 0;
-        if (contract[i].type == INTEGER) {
-            char digits[32];
-            snprintf(digits, sizeof digits, "%lld", (long long)receipt_value_integer(value));
-            REQUIRE(text_is(value->text, value->len, digits) || text_is(value->text, value->len, "-0"));
-        }
+        key_bytes += contract[i].key ? value->len : 0;
+        if (contract[i].type == INTEGER)
+            check_integer(value);
     }
     REQUIRE(key_bytes <= CONTRACT_KEY_BYTES);
     check_round_trip(handler, receipt);
@@ -286,7 +349,7 @@ static void append_compact(struct buffer *json, const char *p, const char *end) 
     }
 }
 
-static enum receipt_value_kind kind_of(const struct contract_field *field, const char *value, const char *end) {
+static enum receipt_value_kind kind_of(const struct contract_field *field, const char *value) {
     switch (*value) {
     case '"':
         return RECEIPT_VALUE_STRING;
@@ -299,14 +362,20 @@ static enum receipt_value_kind kind_of(const struct contract_field *field, const
     case 'f':
         return RECEIPT_VALUE_OTHER;
     default:
-        return skip_some_digits(value + (*value == '-'), end) == end ? RECEIPT_VALUE_INTEGER : RECEIPT_VALUE_OTHER;
+        return RECEIPT_VALUE_INTEGER;
     }
 }
 
 static void check_field(struct said *said, size_t index, const char *value, const char *end) {
     const struct receipt_value *decoded = &said->receipt->values[index];
-    struct receipt_value expected = {.kind = kind_of(&contract[index], value, end)};
-    if (expected.kind == RECEIPT_VALUE_STRING || expected.kind == RECEIPT_VALUE_INTEGER) {
+    struct receipt_value expected = {.kind = kind_of(&contract[index], value)};
+    struct buffer integer;
+    buffer_init(&integer);
+    if (expected.kind == RECEIPT_VALUE_INTEGER && skip_some_digits(value + (*value == '-'), end) != end) {
+        expected.kind = write_integer(value, end, &integer);
+        expected.text = integer.data;
+        expected.len = (uint32_t)integer.len;
+    } else if (expected.kind == RECEIPT_VALUE_STRING || expected.kind == RECEIPT_VALUE_INTEGER) {
         size_t quote = expected.kind == RECEIPT_VALUE_STRING;
         expected.text = value + quote;
         expected.len = (uint32_t)((size_t)(end - value) - 2 * quote);
@@ -319,6 +388,7 @@ static void check_field(struct said *said, size_t index, const char *value, cons
         REQUIRE(decoded->kind == expected.kind && decoded->len == expected.len);
         REQUIRE(decoded->len == 0 || memcmp(decoded->text, expected.text, expected.len) == 0);
     }
+    buffer_fini(&integer);
     said->fields += decoded->kind != RECEIPT_VALUE_ABSENT;
 }
 

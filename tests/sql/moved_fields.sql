@@ -11,7 +11,7 @@ create function pg_temp.deliver_older(request integer, unit text, extra jsonb, m
   select (pg_temp.deliver(jsonb_build_object('request', request, 'unit_identifier', unit, 'extra', extra) || more))[1]
 $$;
 
-select plan(75);
+select plan(79);
 
 select is((select array_agg(name order by name) from unnest(inventory.content_columns()) as name),
   (select array_agg(name order by name) from (select name from pg_temp.content() as name union values ('program_identifier'), ('asn_number'), ('unit_identifier')) as c),
@@ -26,6 +26,7 @@ select is(pg_temp.deliver_older(4, 'U4', '{"color": " ", "b": null}'), 'created'
 select is(pg_temp.deliver_older(5, 'U5', '{"color": "old"}'), 'created', 'one with');
 select is(pg_temp.deliver_older(6, 'U5', '{"color": "red"}'), 'revised', 'a history');
 select is(pg_temp.deliver_older(7, 'U6', '{"color": 123456789012345678901234567890}'), 'created', 'a long number');
+select is(pg_temp.deliver_older(25, 'U9', '{"color": 1.3520e3}'), 'created', 'an integer with a fraction and an exponent');
 
 select hasnt_trigger('receipts', 'receipts_fold_extra', 'deliveries do not pay for moves while no field is moved');
 
@@ -55,6 +56,8 @@ select is(pg_temp.deliver_older(8, 'U1', '{"color": "red"}'), 'unchanged', 'not 
 select is(pg_temp.deliver_newer(9, 'U1', 'red'), 'unchanged', 'by a newer one: unchanged');
 select is(pg_temp.deliver_newer(10, 'U2', '7', '{"extra": {"to": {"dock": 1}}}'), 'unchanged', 'a number that was sent is the text');
 select is(pg_temp.deliver_newer(11, 'U6', '123456789012345678901234567890'), 'unchanged', 'digit for digit');
+select is(pg_temp.deliver_newer(26, 'U9', '1352'), 'unchanged', 'an integer, however it was written');
+select is(pg_temp.deliver_older(27, 'U9', '{"color": 1352.0}'), 'unchanged', 'by an older program too');
 select is(pg_temp.deliver_newer(12, 'U4', null, '{"extra": {"b": null}}'), 'unchanged', 'blank is absent');
 select is(pg_temp.deliver_newer(13, 'U5', 'blue'), 'revised', 'another value is a revision');
 select results_eq(
@@ -101,7 +104,7 @@ select set_eq(
 );
 select set_eq(
   format($$ select distinct unit_identifier from changes_since(%L) where program_identifier = 'moved' $$, :'cursor'),
-  $$ values ('U1'), ('U2'), ('U4'), ('U6'), ('U8') $$,
+  $$ values ('U1'), ('U2'), ('U4'), ('U6'), ('U8'), ('U9') $$,
   'the feed reports each row that was moved, and no other'
 );
 select results_eq(
@@ -115,7 +118,8 @@ select results_eq(
       ('U5', 'green', null),
       ('U6', '123456789012345678901234567890', null),
       ('U7', null, '{"a": 1}'),
-      ('U8', 'red', null)
+      ('U8', 'red', null),
+      ('U9', '1352', null)
   $$,
   'each value is in its place'
 );
@@ -200,5 +204,29 @@ set local role receiptd_owner;
 select lives_ok($$ select inventory.end_move('color') $$, 'deliveries from before the return are over');
 commit;
 select hasnt_trigger('receipts', 'receipts_fold_extra', 'the trigger is gone');
+begin;
+insert into moved_fields (column_name, path) values ('to_identifier', '{dock}');
+select results_eq(
+  $$
+    select sent, inventory.fold(jsonb_build_object('extra', jsonb_build_object('dock', sent))) ->> 'to_identifier'
+    from (
+      values
+        (1, '1352'::jsonb), (2, '1352.0'), (3, '1.352e3'), (4, '1352.5'), (5, '"1352"'), (6, '" +01352.0 "'),
+        (7, '"1.352E3"'), (8, '"1352x"'), (9, '"1352.5"'), (10, '"1e1000000000"'), (11, '"9223372036854775807"'),
+        (12, '"9223372036854775808"'), (13, '-9223372036854775808.0'), (14, 'true'), (15, '"- 1"'), (16, '"-0"')
+    ) as number (n, sent)
+    order by n
+  $$,
+  $$
+    values
+      ('1352'::jsonb, '1352'), ('1352.0', '1352'), ('1.352e3', '1352'), ('1352.5', null), ('"1352"', '1352'),
+      ('" +01352.0 "', '1352'), ('"1.352E3"', '1352'), ('"1352x"', null), ('"1352.5"', null), ('"1e1000000000"', null),
+      ('"9223372036854775807"', '9223372036854775807'), ('"9223372036854775808"', null),
+      ('-9223372036854775808.0', '-9223372036854775808'), ('true', null), ('"- 1"', null), ('"-0"', '0')
+  $$,
+  'a column of integers takes each that is one and in range'
+);
+rollback;
+
 select * from finish();
 delete from receipts where program_identifier = 'moved';

@@ -8,54 +8,54 @@
 #include "unit.h"
 
 enum declared { STRING, INTEGER, OBJECT };
-enum { OPTIONAL = 0, REQUIRED = 1 };
+enum { OPTIONAL = 0, REQUIRED = 1, KEY = 1 };
 
 struct contract_field {
     const char *path;
     enum declared type;
     int required;
     const char *column;
-    unsigned limit;
+    int key;
     const char *values; /* the only ones allowed, each with a blank behind it; NULL: any */
     const char *valid;  /* a valid value, as JSON; an object's is made of its members' */
 };
 
 /* clang-format off */
 static const struct contract_field contract[] = {
-    {"program_identifier",             STRING,  REQUIRED, "program_identifier",             255,  NULL, "\"returns\""},
-    {"asn_number",                     STRING,  REQUIRED, "asn_number",                     255,  NULL, "\"SO1\""},
-    {"shipment_identifier",            STRING,  OPTIONAL, "shipment_identifier",            1000, NULL, "\"SI1\""},
-    {"from",                           OBJECT,  REQUIRED, NULL,                             0,    NULL, NULL},
-    {"from.identifier",                STRING,  REQUIRED, "from_identifier",                1000, NULL, "\"22\""},
-    {"from.type",                      STRING,  REQUIRED, "from_type",                      1000, NULL, "\"Warehouse\""},
-    {"to",                             OBJECT,  REQUIRED, NULL,                             0,    NULL, NULL},
-    {"to.identifier",                  INTEGER, REQUIRED, "to_identifier",                  0,    NULL, "1352"},
-    {"to.type",                        STRING,  REQUIRED, "to_type",                        1000, NULL, "\"Store\""},
-    {"to.original_identifier",         STRING,  REQUIRED, "to_original_identifier",         1000, NULL, "\"42\""},
-    {"carton_identifier",              STRING,  OPTIONAL, "carton_identifier",              1000, NULL, "\"CT1\""},
-    {"reference",                      OBJECT,  OPTIONAL, NULL,                             0,    NULL, NULL},
-    {"reference.type",                 STRING,  OPTIONAL, "reference_type",                 1000,
+    {"program_identifier",             STRING,  REQUIRED, "program_identifier",             KEY, NULL, "\"returns\""},
+    {"asn_number",                     STRING,  REQUIRED, "asn_number",                     KEY, NULL, "\"SO1\""},
+    {"shipment_identifier",            STRING,  OPTIONAL, "shipment_identifier",            0,   NULL, "\"SI1\""},
+    {"from",                           OBJECT,  REQUIRED, NULL,                             0,   NULL, NULL},
+    {"from.identifier",                STRING,  REQUIRED, "from_identifier",                0,   NULL, "\"22\""},
+    {"from.type",                      STRING,  REQUIRED, "from_type",                      0,   NULL, "\"Warehouse\""},
+    {"to",                             OBJECT,  REQUIRED, NULL,                             0,   NULL, NULL},
+    {"to.identifier",                  INTEGER, REQUIRED, "to_identifier",                  0,   NULL, "1352"},
+    {"to.type",                        STRING,  REQUIRED, "to_type",                        0,   NULL, "\"Store\""},
+    {"to.original_identifier",         STRING,  REQUIRED, "to_original_identifier",         0,   NULL, "\"42\""},
+    {"carton_identifier",              STRING,  OPTIONAL, "carton_identifier",              0,   NULL, "\"CT1\""},
+    {"reference",                      OBJECT,  OPTIONAL, NULL,                             0,   NULL, NULL},
+    {"reference.type",                 STRING,  OPTIONAL, "reference_type",                 0,
      "StockTransferOrder RA RMA ForwardOrder ", "\"RMA\""},
-    {"reference.identifier",           STRING,  OPTIONAL, "reference_identifier",           1000, NULL, "\"12345\""},
-    {"reference.alternate_identifier", STRING,  OPTIONAL, "reference_alternate_identifier", 1000, NULL, "\"OR1\""},
-    {"line_identifier",                STRING,  OPTIONAL, "line_identifier",                1000, NULL, "\"7\""},
-    {"unit_identifier",                STRING,  REQUIRED, "unit_identifier",                255,  NULL, "\"LP1\""},
-    {"reference_line_identifier",      STRING,  OPTIONAL, "reference_line_identifier",      1000, NULL, "\"1\""},
-    {"sku",                            STRING,  REQUIRED, "sku",                            1000, NULL, "\"S1\""},
-    {"upc",                            STRING,  OPTIONAL, "upc",                            1000, NULL, "\"123\""},
-    {"serial_number",                  STRING,  OPTIONAL, "serial_number",                  1000, NULL, "\"456\""},
-    {"initial_condition",              STRING,  REQUIRED, "initial_condition",              1000,
+    {"reference.identifier",           STRING,  OPTIONAL, "reference_identifier",           0,   NULL, "\"12345\""},
+    {"reference.alternate_identifier", STRING,  OPTIONAL, "reference_alternate_identifier", 0,   NULL, "\"OR1\""},
+    {"line_identifier",                STRING,  OPTIONAL, "line_identifier",                0,   NULL, "\"7\""},
+    {"unit_identifier",                STRING,  REQUIRED, "unit_identifier",                KEY, NULL, "\"LP1\""},
+    {"reference_line_identifier",      STRING,  OPTIONAL, "reference_line_identifier",      0,   NULL, "\"1\""},
+    {"sku",                            STRING,  REQUIRED, "sku",                            0,   NULL, "\"S1\""},
+    {"upc",                            STRING,  OPTIONAL, "upc",                            0,   NULL, "\"123\""},
+    {"serial_number",                  STRING,  OPTIONAL, "serial_number",                  0,   NULL, "\"456\""},
+    {"initial_condition",              STRING,  REQUIRED, "initial_condition",              0,
      "N R A B C X TT ", "\"N\""},
-    {"initial_channel",                STRING,  REQUIRED, "initial_channel",                1000, NULL, "\"blinq\""},
-    {"return_reason",                  STRING,  OPTIONAL, "return_reason",                  1000, NULL, "\"not like\""},
-    {"ot_user_login",                  STRING,  REQUIRED, "ot_user_login",                  1000, NULL, "\"a@b.c\""},
-    {"merchant",                       STRING,  OPTIONAL, "merchant",                       1000, NULL, "\"M\""},
-    {"concept",                        STRING,  OPTIONAL, "concept",                        1000, NULL, "\"Brand\""},
-    {"asin",                           STRING,  OPTIONAL, "asin",                           1000, NULL, "\"120029872\""},
-    {"tracking_number",                STRING,  OPTIONAL, "tracking_number",                1000, NULL, "\"123\""},
-    {"location_identifier",            STRING,  OPTIONAL, "location_identifier",            1000, NULL, "\"P 1\""},
-    {"client_unit_identifier",         STRING,  OPTIONAL, "client_unit_identifier",         1000, NULL, "\"123\""},
-    {"reject_reason",                  STRING,  OPTIONAL, "reject_reason",                  1000, NULL, "\"Empty Box\""},
+    {"initial_channel",                STRING,  REQUIRED, "initial_channel",                0,   NULL, "\"blinq\""},
+    {"return_reason",                  STRING,  OPTIONAL, "return_reason",                  0,   NULL, "\"not like\""},
+    {"ot_user_login",                  STRING,  REQUIRED, "ot_user_login",                  0,   NULL, "\"a@b.c\""},
+    {"merchant",                       STRING,  OPTIONAL, "merchant",                       0,   NULL, "\"M\""},
+    {"concept",                        STRING,  OPTIONAL, "concept",                        0,   NULL, "\"Brand\""},
+    {"asin",                           STRING,  OPTIONAL, "asin",                           0,   NULL, "\"120029872\""},
+    {"tracking_number",                STRING,  OPTIONAL, "tracking_number",                0,   NULL, "\"123\""},
+    {"location_identifier",            STRING,  OPTIONAL, "location_identifier",            0,   NULL, "\"P 1\""},
+    {"client_unit_identifier",         STRING,  OPTIONAL, "client_unit_identifier",         0,   NULL, "\"123\""},
+    {"reject_reason",                  STRING,  OPTIONAL, "reject_reason",                  0,   NULL, "\"Empty Box\""},
 };
 /* clang-format on */
 

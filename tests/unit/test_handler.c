@@ -325,7 +325,7 @@ static void malformed_bodies_are_answered_with_a_message_and_position(void **sta
 
 static void invalid_fields_are_listed(void **state) {
     (void)state;
-    const struct change changes[] = {{"program_identifier", "\"\""}, {"to.identifier", "\"1\""}, {"sku", NULL}};
+    const struct change changes[] = {{"program_identifier", "\"\""}, {"to.identifier", "\"x\""}, {"sku", NULL}};
     char *body = make_body(changes, COUNT_OF(changes), NULL);
     assert_int_equal(handle_body(body, strlen(body)), OUTCOME_INVALID);
     assert_string_equal(errors_text(&delivery.errors),

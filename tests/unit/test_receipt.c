@@ -61,9 +61,7 @@ static void the_table_is_the_contracts(void **state) {
         expect_row(!field->column == !expected->column &&
                        (!field->column || strcmp(field->column, expected->column) == 0),
                    "%s: column is wrong", field->path);
-        expect_row(type != RECEIPT_TEXT || field->max_chars == expected->limit, "%s: limit is %u", field->path,
-                   field->max_chars);
-        expect_row(field->key == (expected->limit == 255), "%s: key is wrong", field->path);
+        expect_row(field->key == (expected->key == KEY), "%s: key is wrong", field->path);
         enum receipt_list list = strcmp(expected->path, "initial_condition") == 0 ? RECEIPT_CONDITIONS
                                  : strcmp(expected->path, "reference.type") == 0  ? RECEIPT_REFERENCE_TYPES
                                                                                   : RECEIPT_LIST_NONE;
@@ -278,18 +276,112 @@ static void other_types_in_a_string_field_are_invalid(void **state) {
                                          "[\"a\"]",
                                          "{}",
                                          "{\"a\":1}",
-                                         "1.0",
-                                         "1e3",
-                                         "1E+3",
-                                         "-0.0",
+                                         "1.5",
+                                         "-0.5",
                                          "1.5e-7",
-                                         "1e400000",
+                                         "1e-400000",
                                          "0.1",
-                                         "123456789012345678901234567890.0",
-                                         "12345678901234567890e1"};
+                                         "15e-1",
+                                         "100e-3",
+                                         "1e-1000000000000000000000000",
+                                         "123456789012345678901234567890.5"};
     for (size_t i = 0; i < CONTRACT_COUNT; i++)
         for (size_t v = 0; v < COUNT_OF(values) && contract[i].type == STRING; v++)
             expect_code(&contract[i], values[v], "invalid_type");
+    end_table();
+}
+
+static void a_number_that_is_an_integer_is_that_integer(void **state) {
+    (void)state;
+    static const struct {
+        const char *json, *text;
+    } rows[] = {
+        {"1.0", "1"},
+        {"-1.0", "-1"},
+        {"0.0", "0"},
+        {"-0.0", "0"},
+        {"0e5", "0"},
+        {"-0E-7", "0"},
+        {"0e1000000000000000000000000", "0"},
+        {"1e3", "1000"},
+        {"1E+3", "1000"},
+        {"1352.0", "1352"},
+        {"1.352e3", "1352"},
+        {"13520e-1", "1352"},
+        {"0.00001352e8", "1352"},
+        {"1352000.000e-003", "1352"},
+        {"12345678905.0", "12345678905"},
+        {"12345678901234567890.0", "12345678901234567890"},
+        {"-9205590164917312751089.00", "-9205590164917312751089"},
+        {"9007199254740993.0", "9007199254740993"},
+        {"10203040506070809.010e2", "1020304050607080901"},
+        {"123456789012345678901234567890.0", "123456789012345678901234567890"},
+        {"12345678901234567890e1", "123456789012345678900"},
+        {"1.0e+16", "10000000000000000"},
+    };
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+            if (contract[i].type != STRING || contract[i].values)
+                continue;
+            struct receipt receipt;
+            /* Text behind it in the body shows whether all of it has its place. */
+            const struct change changes[] = {{contract[i].path, rows[r].json}};
+            char *body = make_body(changes, 1, "\"x\":1.0,\"y\":\"z\"");
+            const char *errors = judge_into(body, &receipt);
+            const struct receipt_value *value = &receipt.values[i];
+            expect_row(*errors == '\0' && text_is(value->text, value->len, rows[r].text), "%s %s: '%s', %.*s",
+                       contract[i].path, rows[r].json, errors, (int)value->len, value->text ? value->text : "");
+            expect_row(text_is(receipt.extra, receipt.extra_len, "{\"x\":1.0,\"y\":\"z\"}"), "%s: extra is %.*s",
+                       rows[r].json, (int)receipt.extra_len, receipt.extra);
+            receipt_fini(&receipt);
+            free(body);
+        }
+    }
+    end_table();
+}
+
+static void several_such_numbers_each_have_their_own_digits(void **state) {
+    (void)state;
+    struct receipt receipt;
+    const struct change changes[] = {{"program_identifier", "1e30"}, {"asn_number", "2.0"}, {"from.identifier", "3e1"},
+                                     {"to.identifier", "4.0"},       {"sku", "5.50e1"},     {"reject_reason", "6e0"}};
+    static const char *const expected[] = {"1000000000000000000000000000000", "2", "30", "4", "55", "6"};
+    char *body = make_body(changes, COUNT_OF(changes), NULL);
+    assert_string_equal(judge_into(body, &receipt), "");
+    for (size_t i = 0; i < COUNT_OF(changes); i++) {
+        const struct receipt_value *value = &receipt.values[contract_index(changes[i].path)];
+        expect_row(text_is(value->text, value->len, expected[i]), "%s: %.*s", changes[i].path, (int)value->len,
+                   value->text);
+    }
+    receipt_fini(&receipt);
+    free(body);
+    end_table();
+}
+
+static void an_exponent_makes_255_digits_at_most(void **state) {
+    (void)state;
+    expect_errors("sku", "1e254", "");
+    expect_errors("sku", "-1e254", "");
+    static const char *const values[] = {"1e255",          "-1e255",       "12e254",
+                                         "1e400",          "1e1000000000", "1e99999999999999999999999999999999",
+                                         "1.5E4294967297", "0.1e256",      "-1e18446744073709551617"};
+    for (size_t i = 0; i < COUNT_OF(values); i++) {
+        expect_errors("sku", values[i], "sku:too_long");
+        expect_errors("asn_number", values[i], "asn_number:too_long");
+        expect_errors("to.identifier", values[i], "to.identifier:out_of_range");
+        expect_errors("initial_condition", values[i], "initial_condition:invalid_value");
+    }
+    /* Digits that were sent are no matter of the exponent. */
+    char *digits = repeat("7", 5000), *fraction = format_text("%s.0", digits), *zeros = repeat("0", 5000);
+    char *point = format_text("1%s.%se-1", zeros, zeros), *small = format_text("0.%s1e5001", zeros);
+    expect_errors("sku", fraction, "");
+    expect_errors("sku", point, "");
+    expect_errors("sku", small, "");
+    free(digits);
+    free(fraction);
+    free(zeros);
+    free(point);
+    free(small);
     end_table();
 }
 
@@ -326,46 +418,40 @@ static char *quoted(const char *unit, size_t chars) {
     return json;
 }
 
-static void the_limit_counts_characters(void **state) {
+static void text_may_be_as_long_as_the_body(void **state) {
     (void)state;
-    /* One byte each, two, three, four, an escape, a surrogate pair: one character all of them. */
-    static const char *const units[] = {"x", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\\n", "\\ud83d\\ude00"};
+    char *json = quoted("\xf0\x9f\x98\x80", 200000), *digits = repeat("7", 800000);
     for (size_t i = 0; i < CONTRACT_COUNT; i++) {
-        for (size_t u = 0; u < COUNT_OF(units) && contract[i].type == STRING; u++) {
-            /* Blank where the unit is a line feed: so there is one other character. */
-            char *at_limit = repeat(units[u], contract[i].limit - 1);
-            char *fits = format_text("\"%s.\"", at_limit), *too_long = format_text("\"%s%s.\"", at_limit, units[u]);
-            bool any = !contract[i].values;
-            expect_code(&contract[i], fits, any ? NULL : "invalid_value");
-            if (any)
-                expect_code(&contract[i], too_long, "too_long");
-            free(at_limit);
-            free(fits);
-            free(too_long);
-        }
-    }
-    end_table();
-}
-
-static void integers_in_string_fields_are_limited_as_well(void **state) {
-    (void)state;
-    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
-        if (contract[i].type != STRING || contract[i].values)
+        if (contract[i].type != STRING || contract[i].key)
             continue;
-        char *fits = repeat("7", contract[i].limit), *too_long = repeat("7", contract[i].limit + 1);
-        expect_code(&contract[i], fits, NULL);
-        expect_code(&contract[i], too_long, "too_long");
-        free(fits);
-        free(too_long);
+        expect_code(&contract[i], json, contract[i].values ? "invalid_value" : NULL);
+        expect_code(&contract[i], digits, contract[i].values ? "invalid_value" : NULL);
     }
+    free(json);
+    free(digits);
     end_table();
 }
 
-static void a_combining_mark_is_a_character(void **state) {
+static void a_field_of_the_key_has_what_the_others_leave(void **state) {
     (void)state;
-    char *json = quoted("e\xcc\x81", 128); /* 256 code points */
-    expect_errors("asn_number", json, "asn_number:too_long");
-    free(json);
+    /* Of the valid body, the longest of the other two has 7 bytes, and the three differ. */
+    for (size_t i = 0; i < CONTRACT_COUNT; i++) {
+        if (!contract[i].key)
+            continue;
+        size_t others = 0;
+        for (size_t k = 0; k < CONTRACT_COUNT; k++)
+            others += contract[k].key && k != i ? strlen(contract[k].valid) - 2 : 0;
+        char *fits = quoted("x", CONTRACT_KEY_BYTES - others), *digits = repeat("7", CONTRACT_KEY_BYTES - others);
+        char *too_long = quoted("x", CONTRACT_KEY_BYTES - others + 1), *more = quoted("x", 100000);
+        expect_code(&contract[i], fits, NULL);
+        expect_code(&contract[i], digits, NULL);
+        expect_code(&contract[i], too_long, "too_long");
+        expect_code(&contract[i], more, "too_long");
+        free(fits);
+        free(digits);
+        free(too_long);
+        free(more);
+    }
     end_table();
 }
 
@@ -455,7 +541,26 @@ static void to_identifier_is_a_64_bit_integer(void **state) {
                 {"999999999999999999", 999999999999999999},
                 {"1000000000000000000", 1000000000000000000},
                 {"9223372036854775807", INT64_MAX},
-                {"-9223372036854775808", INT64_MIN}};
+                {"-9223372036854775808", INT64_MIN},
+                {"1352.0", 1352},
+                {"1.352e3", 1352},
+                {"-1352000e-3", -1352},
+                {"-0.0", 0},
+                {"0e400", 0},
+                {"9223372036854775807.00", INT64_MAX},
+                {"-922337203685477580.8e1", INT64_MIN},
+                {"9007199254740993.0", 9007199254740993},
+                {"\"1352\"", 1352},
+                {"\" 1352\\n\"", 1352},
+                {"\"+1352\"", 1352},
+                {"\"-1352\"", -1352},
+                {"\"0001352\"", 1352},
+                {"\"-000\"", 0},
+                {"\"1352.0\"", 1352},
+                {"\"01.352E+3\"", 1352},
+                {"\"9223372036854775807\"", INT64_MAX},
+                {"\"00000000000000000000000000000000000000009223372036854775807\"", INT64_MAX},
+                {"\"-9223372036854775808\"", INT64_MIN}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct receipt receipt;
         char *body = make_body_with("to.identifier", rows[i].json);
@@ -482,7 +587,13 @@ static void to_identifier_beyond_64_bits_is_out_of_range(void **state) {
                                          "9205590164917312751089",
                                          "99999999999999999999999",
                                          "100000000000000000000000",
-                                         "-99999999999999999999999999999999999999999"};
+                                         "-99999999999999999999999999999999999999999",
+                                         "9223372036854775808.0",
+                                         "1e19",
+                                         "1e400000",
+                                         "\"9223372036854775808\"",
+                                         "\"-9223372036854775809\"",
+                                         "\"1e1000000000\""};
     for (size_t i = 0; i < COUNT_OF(values); i++)
         expect_errors("to.identifier", values[i], "to.identifier:out_of_range");
     char *digits = repeat("9", 5000);
@@ -493,8 +604,39 @@ static void to_identifier_beyond_64_bits_is_out_of_range(void **state) {
 
 static void to_identifier_takes_nothing_but_an_integer(void **state) {
     (void)state;
-    static const char *const values[] = {"\"1352\"", "\"x\"", "1.0", "1e3", "1E3", "-1.5",    "true",
-                                         "false",    "[1]",   "[]",  "{}",  "0.0", "1e400000"};
+    static const char *const values[] = {"\"x\"",
+                                         "1.5",
+                                         "-1.5",
+                                         "1352e-1",
+                                         "true",
+                                         "false",
+                                         "[1]",
+                                         "[]",
+                                         "{}",
+                                         "\"1352x\"",
+                                         "\"x1352\"",
+                                         "\"1 352\"",
+                                         "\"1,352\"",
+                                         "\"0x548\"",
+                                         "\"+\"",
+                                         "\"-\"",
+                                         "\"+-1\"",
+                                         "\"--1\"",
+                                         "\"1352.\"",
+                                         "\".5\"",
+                                         "\"1352.5\"",
+                                         "\"1e\"",
+                                         "\"e3\"",
+                                         "\"true\"",
+                                         "\"null\"",
+                                         "\"NaN\"",
+                                         "\"1352e-1\"",
+                                         "\"- 1352\"",
+                                         "\"Infinity\"",
+                                         "\"\\u00a01352\"",
+                                         "\"\xd9\xa1\xd9\xa3\"",
+                                         "\"1e-1000000000\"",
+                                         "1e-1000000000"};
     for (size_t i = 0; i < COUNT_OF(values); i++)
         expect_errors("to.identifier", values[i], "to.identifier:invalid_type");
     expect_errors("to.identifier", NULL, "to.identifier:missing_field");
@@ -507,18 +649,23 @@ static void to_identifier_takes_nothing_but_an_integer(void **state) {
 static void every_error_is_listed_in_the_tables_order(void **state) {
     (void)state;
     struct receipt receipt;
-    char *too_long = repeat("1", 256);
+    char *too_long = repeat("1", CONTRACT_KEY_BYTES);
     const struct change changes[] = {
-        {"reject_reason", "[]"},      {"to.identifier", "9223372036854775808"},
-        {"asn_number", too_long},     {"initial_condition", "\"n\""},
-        {"from.type", "\" \""},       {"reference.type", "7"},
-        {"program_identifier", NULL}, {"unit_identifier", "1.5"},
+        {"reject_reason", "[]"},
+        {"to.identifier", "9223372036854775808"},
+        {"asn_number", too_long},
+        {"initial_condition", "\"n\""},
+        {"from.type", "\" \""},
+        {"reference.type", "7"},
+        {"program_identifier", "1"},
+        {"unit_identifier", "7"},
+        {"upc", "1.5"},
         {"ot_user_login", "null"},
     };
     char *body = make_body(changes, COUNT_OF(changes), NULL);
     assert_string_equal(judge_into(body, &receipt),
-                        "program_identifier:missing_field asn_number:too_long from.type:missing_field "
-                        "to.identifier:out_of_range reference.type:invalid_value unit_identifier:invalid_type "
+                        "asn_number:too_long from.type:missing_field to.identifier:out_of_range "
+                        "reference.type:invalid_value upc:invalid_type "
                         "initial_condition:invalid_value ot_user_login:missing_field reject_reason:invalid_type");
     receipt_fini(&receipt);
     free(body);
@@ -543,9 +690,11 @@ static void the_key_fits_an_index_row(void **state) {
         {{1020, FIT + 1, 1020}, "unit_identifier:too_long"},
         {{FIT + 1, 1020, 1020}, "unit_identifier:too_long"},
         {{1020, 1020, 1020}, "unit_identifier:too_long"},
-        /* Once what is too long by itself is as short as it may be, the rest can be judged. */
         {{1024, 1020, 1020}, "program_identifier:too_long"},
-        {{1020, 1020, 1024}, "unit_identifier:too_long"},
+        {{CONTRACT_KEY_BYTES - 2, 1, 1}, ""},
+        {{1, 1, CONTRACT_KEY_BYTES - 2}, ""},
+        {{1, CONTRACT_KEY_BYTES - 1, 1}, "asn_number:too_long"},
+        {{1, 1, 100000}, "unit_identifier:too_long"},
     };
     for (size_t r = 0; r < COUNT_OF(rows); r++) {
         struct change changes[COUNT_OF(fields)];
@@ -762,11 +911,13 @@ int main(void) {
         cmocka_unit_test(only_ascii_white_space_is_blank),
         cmocka_unit_test(text_is_kept_as_sent),
         cmocka_unit_test(other_types_in_a_string_field_are_invalid),
+        cmocka_unit_test(a_number_that_is_an_integer_is_that_integer),
+        cmocka_unit_test(several_such_numbers_each_have_their_own_digits),
+        cmocka_unit_test(an_exponent_makes_255_digits_at_most),
         cmocka_unit_test(other_types_for_an_object_are_invalid_and_nothing_inside_is_missing),
         cmocka_unit_test(a_missing_object_lists_itself_and_its_required_members),
-        cmocka_unit_test(the_limit_counts_characters),
-        cmocka_unit_test(integers_in_string_fields_are_limited_as_well),
-        cmocka_unit_test(a_combining_mark_is_a_character),
+        cmocka_unit_test(text_may_be_as_long_as_the_body),
+        cmocka_unit_test(a_field_of_the_key_has_what_the_others_leave),
         cmocka_unit_test(only_the_listed_values_are_taken_exactly),
         cmocka_unit_test(the_operator_may_add_to_the_lists),
         cmocka_unit_test(to_identifier_is_a_64_bit_integer),

@@ -63,6 +63,8 @@ static const char *field_text(const char *path) {
         return "(object)";
     case RECEIPT_VALUE_OTHER:
         return "(other)";
+    case RECEIPT_VALUE_HUGE:
+        return "(huge)";
     case RECEIPT_VALUE_STRING:
     case RECEIPT_VALUE_INTEGER:
         snprintf(text, sizeof text, "%.*s", (int)value->len, value->text);
@@ -173,9 +175,10 @@ static void every_kind_of_value_is_told_apart_in_every_field(void **state) {
         {"-123456789012345678", RECEIPT_VALUE_INTEGER, "-123456789012345678"},
         {"9223372036854775808", RECEIPT_VALUE_INTEGER, "9223372036854775808"},
         {"-9205590164917312751089", RECEIPT_VALUE_INTEGER, "-9205590164917312751089"},
-        {"1.0", RECEIPT_VALUE_OTHER, NULL},
-        {"1e2", RECEIPT_VALUE_OTHER, NULL},
+        {"1.0", RECEIPT_VALUE_INTEGER, "1"},
+        {"1e2", RECEIPT_VALUE_INTEGER, "100"},
         {"-1E-2", RECEIPT_VALUE_OTHER, NULL},
+        {"1e400", RECEIPT_VALUE_HUGE, NULL},
         {"12345678901234567890.5", RECEIPT_VALUE_OTHER, NULL},
         {"true", RECEIPT_VALUE_OTHER, NULL},
         {"false", RECEIPT_VALUE_OTHER, NULL},
@@ -1164,6 +1167,8 @@ static void a_receipt_is_decoded_without_the_heap_for_its_tree(void **state) {
     free(body);
 }
 
+#define ZEROS_99 "000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+
 /* What goes into the column extra when the table lacks columns: what a program writes that does not know the fields. */
 static void fields_without_a_column_go_into_extra_as_they_were_sent(void **state) {
     (void)state;
@@ -1173,6 +1178,10 @@ static void fields_without_a_column_go_into_extra_as_they_were_sent(void **state
         {"{\"sku\":\"1\"}", {"upc"}, ""},
         {"{\"sku\":\"1\"}", {"sku"}, "{\"sku\":\"1\"}"},
         {"{\"sku\":12345678901234567890123}", {"sku"}, "{\"sku\":12345678901234567890123}"},
+        /* jsonb counts it as equal to what was sent. */
+        {"{\"sku\":1.50e2}", {"sku"}, "{\"sku\":150}"},
+        {"{\"sku\":1e99}", {"sku"}, "{\"sku\":1" ZEROS_99 "}"},
+        {"{\"to\":{\"identifier\":\"+1\"}}", {"to.identifier"}, "{\"to\":{\"identifier\":\"+1\"}}"},
         {"{\"sku\":null}", {"sku"}, "{\"sku\":null}"},
         {"{\"sku\":\" \"}", {"sku"}, "{\"sku\":\" \"}"},
         {"{\"sku\":\"\"}", {"sku"}, "{\"sku\":\"\"}"},
@@ -1207,8 +1216,27 @@ static void fields_without_a_column_go_into_extra_as_they_were_sent(void **state
     end_table();
 }
 
+/* As numbers that no field describes. */
+static void a_long_integer_without_a_column_becomes_a_string(void **state) {
+    (void)state;
+    struct receipt_columns columns = {.missing_count = 1};
+    char *digits = repeat("7", 1001), *body = format_text("{\"sku\":%s,\"x\":%s}", digits, digits);
+    char *expected = format_text("{\"x\":\"%s\",\"sku\":\"%s\"}", digits, digits);
+    struct buffer extra;
+    columns.missing[contract_index("sku")] = true;
+    assert_int_equal(decode(body), RECEIPT_JSON_OK);
+    buffer_init(&extra);
+    receipt_write_extra(&extra, &receipt, &columns);
+    assert_true(text_is(extra.data, extra.len, expected));
+    buffer_fini(&extra);
+    free(digits);
+    free(body);
+    free(expected);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(a_long_integer_without_a_column_becomes_a_string, forget_receipt),
         cmocka_unit_test_teardown(fields_without_a_column_go_into_extra_as_they_were_sent, forget_receipt),
         cmocka_unit_test_teardown(the_vendors_example_is_read_whole, forget_receipt),
         cmocka_unit_test_teardown(every_kind_of_value_is_told_apart_in_every_field, forget_receipt),
