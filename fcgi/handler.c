@@ -1,6 +1,7 @@
 #include "handler.h"
 
 #include "clock.h"
+#include "compression.h"
 #include "hex.h"
 #include "receipt_json.h"
 
@@ -51,15 +52,8 @@ static char *decode_base64(const char *text, size_t *len, bool *invalid) {
     return bytes;
 }
 
-/* Authorization: "Bearer KEY" or "Basic base64(anything:KEY)" (RFC 6750, RFC 7617); schemes in any case (RFC 9110). */
-static enum api_keys_result find_authorization(struct api_keys *keys, const char *value, char *name) {
-    size_t scheme_len = strcspn(value, " ");
-    const char *token = value + scheme_len + strspn(value + scheme_len, " ");
-    if (scheme_len == 6 && strncasecmp(value, "Bearer", 6) == 0)
-        return api_keys_find(keys, token, strlen(token), name);
-    if (scheme_len != 5 || strncasecmp(value, "Basic", 5) != 0)
-        return API_KEYS_UNKNOWN;
-
+/* The key is the password or the user name; if both are keys, they have to be the same. */
+static enum api_keys_result find_basic(struct api_keys *keys, const char *token, char *name) {
     size_t len = 0;
     bool invalid = false;
     char *pair = decode_base64(token, &len, &invalid);
@@ -67,10 +61,48 @@ static enum api_keys_result find_authorization(struct api_keys *keys, const char
         return invalid ? API_KEYS_UNKNOWN : API_KEYS_FAILED;
     enum api_keys_result result = API_KEYS_UNKNOWN;
     const char *colon = memchr(pair, ':', len);
-    if (colon)
-        result = api_keys_find(keys, colon + 1, (size_t)(pair + len - colon - 1), name);
+    if (colon) {
+        char user_name[API_KEY_NAME_MAX + 1];
+        size_t user_len = (size_t)(colon - pair);
+        enum api_keys_result user = api_keys_find(keys, pair, user_len, user_name);
+        result = api_keys_find(keys, colon + 1, len - user_len - 1, name);
+        if (user == API_KEYS_FAILED || (user == API_KEYS_VALID && result == API_KEYS_UNKNOWN)) {
+            result = user;
+            strcpy(name, user == API_KEYS_VALID ? user_name : "");
+        } else if (user == API_KEYS_VALID && result == API_KEYS_VALID && strcmp(user_name, name) != 0) {
+            result = API_KEYS_UNKNOWN;
+        }
+    }
     free(pair);
     return result;
+}
+
+/* The key of `Token KEY`, `Token token="KEY"` (as Rails sends it) or `Token token=KEY`, other parameters behind it. */
+static enum api_keys_result find_token(struct api_keys *keys, const char *token, char *name) {
+    static const char parameter[] = "token=";
+    size_t len = strlen(token);
+    if (strncasecmp(token, parameter, sizeof parameter - 1) == 0) {
+        token += sizeof parameter - 1;
+        bool quoted = *token == '"';
+        token += quoted;
+        len = strcspn(token, quoted ? "\"" : " \t,;");
+        if (quoted && token[len] != '"')
+            return API_KEYS_UNKNOWN;
+    }
+    return api_keys_find(keys, token, len, name);
+}
+
+/* Schemes in any case (RFC 9110): Bearer (RFC 6750), Basic (RFC 7617), and two that are only customary. */
+static enum api_keys_result find_authorization(struct api_keys *keys, const char *value, char *name) {
+    static const struct {
+        const char *scheme;
+        enum api_keys_result (*find)(struct api_keys *keys, const char *token, char *name);
+    } schemes[] = {{"Bearer", find_token}, {"Token", find_token}, {"ApiKey", find_token}, {"Basic", find_basic}};
+    size_t len = strcspn(value, " \t");
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+        if (strlen(schemes[i].scheme) == len && strncasecmp(value, schemes[i].scheme, len) == 0)
+            return schemes[i].find(keys, value + len + strspn(value + len, " \t"), name);
+    return API_KEYS_UNKNOWN;
 }
 
 /* What the web server calls the sender is taken as an API key's name would be. */
@@ -100,14 +132,35 @@ static enum api_keys_result authenticate(struct api_keys *keys, const struct req
     return API_KEYS_VALID;
 }
 
-/* The media type without its parameters (RFC 9110, section 8.3); JSON has no charset, it is UTF-8 (RFC 8259). */
+/* Whether a media type is application/json, or a "+json" (RFC 6839); its parameters do not count. */
+static bool is_json_type(const char *type, size_t len) {
+    static const char json[] = "application/json", suffix[] = "+json";
+    const char *end = memchr(type, ';', len);
+    len = end ? (size_t)(end - type) : len;
+    while (len > 0 && strchr(" \t", type[len - 1]))
+        len--;
+    if (len == sizeof json - 1 && strncasecmp(type, json, len) == 0)
+        return true;
+    return len > sizeof suffix - 1 && memchr(type, '/', len) &&
+           strncasecmp(type + len - (sizeof suffix - 1), suffix, sizeof suffix - 1) == 0;
+}
+
+/*
+ * Whether one of the media types is JSON; there are several when a sender or a proxy sends the header twice. Without
+ * any, the body shows what it is (RFC 9110, section 8.3). JSON has no charset, it is UTF-8 (RFC 8259).
+ */
 static bool is_json(const char *content_type) {
-    static const char json[] = "application/json";
-    if (!content_type || strncasecmp(content_type, json, sizeof json - 1) != 0)
-        return false;
-    const char *rest = content_type + sizeof json - 1;
-    rest += strspn(rest, " \t");
-    return *rest == '\0' || *rest == ';';
+    if (!content_type || *content_type == '\0')
+        return true;
+    for (const char *type = content_type;; type++) {
+        type += strspn(type, " \t");
+        size_t len = strcspn(type, ",");
+        if (is_json_type(type, len))
+            return true;
+        type += len;
+        if (*type == '\0')
+            return false;
+    }
 }
 
 static bool conclude(struct delivery *delivery, enum outcome outcome) {
@@ -126,10 +179,23 @@ static bool reject_malformed(struct delivery *delivery, const char *message) {
     return false;
 }
 
-bool handler_read_body(const struct handler *handler, const char *body, size_t len, struct delivery *delivery) {
+/* JSON in UTF-16 or UTF-32, with or without a byte order mark: UTF-8 has no NUL among the first two characters. */
+static bool is_wide(const char *body, size_t len) {
+    return len >= 2 && (memcmp(body, "\xff\xfe", 2) == 0 || memcmp(body, "\xfe\xff", 2) == 0 || !body[0] || !body[1]);
+}
+
+/* Of a body that is not compressed, or not any more. */
+static bool read_json(const struct handler *handler, const char *body, size_t len, struct delivery *delivery) {
+    static const char byte_order_mark[] = "\xef\xbb\xbf"; /* RFC 8259, section 8.1: a parser may ignore it */
     struct receipt_json_error error;
+    if (len >= sizeof byte_order_mark - 1 && memcmp(body, byte_order_mark, sizeof byte_order_mark - 1) == 0) {
+        body += sizeof byte_order_mark - 1;
+        len -= sizeof byte_order_mark - 1;
+    }
     if (len == 0)
         return reject_malformed(delivery, "The body is empty.");
+    if (is_wide(body, len))
+        return reject_malformed(delivery, "The body is in UTF-16 or UTF-32; JSON must be in UTF-8.");
     switch (receipt_json_decode(body, len, &delivery->receipt, &error)) {
     case RECEIPT_JSON_OK:
         break;
@@ -144,6 +210,43 @@ bool handler_read_body(const struct handler *handler, const char *body, size_t l
         return true;
     delivery->rejection = REJECTION_INVALID;
     return false;
+}
+
+bool handler_read_body(const struct handler *handler, const char *body, size_t len, struct delivery *delivery) {
+    struct buffer unpacked;
+    bool valid = false;
+    buffer_init(&unpacked);
+    switch (compression_unpack(body, len, BODY_MAX_BYTES, &unpacked)) {
+    case COMPRESSION_NONE:
+        valid = read_json(handler, body, len, delivery);
+        break;
+    case COMPRESSION_UNPACKED:
+        valid = read_json(handler, unpacked.data, unpacked.len, delivery);
+        break;
+    case COMPRESSION_DAMAGED:
+        reject_malformed(delivery, "The compressed body is damaged or cut short.");
+        break;
+    case COMPRESSION_TOO_LARGE:
+        reject_malformed(delivery, "The body is larger than 1 MiB when it is decompressed.");
+        break;
+    case COMPRESSION_NO_MEMORY:
+        answer_unavailable(delivery, "out of memory");
+        break;
+    }
+    buffer_fini(&unpacked);
+    return valid;
+}
+
+/* Where Content-Encoding says why the body is no JSON, that is the message. */
+static void name_encoding(const struct request *request, struct delivery *delivery) {
+    static const char token[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-, ";
+    const char *encoding = request->content_encoding;
+    if (delivery->error_line == 0 || compression_is_known(request->body, request->body_len) || !encoding ||
+        *encoding == '\0' || strcasecmp(encoding, "identity") == 0)
+        return;
+    snprintf(delivery->message, sizeof delivery->message,
+             "The body is neither JSON nor compressed with gzip or deflate (Content-Encoding: %.*s).",
+             (int)(strspn(encoding, token) < 32 ? strspn(encoding, token) : 32), encoding);
 }
 
 /* Readies a rejected delivery for being stored: the body, which is the server's, is copied. */
@@ -183,5 +286,7 @@ bool handler_handle(const struct handler *handler, const struct request *request
         reject_malformed(delivery, "The Content-Type must be application/json.");
     else if (handler_read_body(handler, request->body, request->body_len, delivery))
         return true;
+    else if (delivery->rejection == REJECTION_MALFORMED)
+        name_encoding(request, delivery);
     return delivery->rejection != REJECTION_NONE && keep_rejected(handler, request, delivery);
 }

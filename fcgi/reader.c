@@ -115,7 +115,10 @@ static void read_parameters(char *const *pairs, struct request *request, const c
             request->remote_user = value;
         else if ((value = parameter(*pairs, "RECEIPTD_PAGE")))
             request->page = value;
-        else if ((value = parameter(*pairs, "HTTP_X_API_KEY")) || (value = parameter(*pairs, "HTTP_API_KEY")))
+        else if ((value = parameter(*pairs, "HTTP_CONTENT_ENCODING")))
+            request->content_encoding = value;
+        else if ((value = parameter(*pairs, "HTTP_X_API_KEY")) || (value = parameter(*pairs, "HTTP_API_KEY")) ||
+                 (value = parameter(*pairs, "HTTP_APIKEY")))
             add_credential(request, value, false);
         else if ((value = parameter(*pairs, "HTTP_AUTHORIZATION")))
             add_credential(request, value, true);

@@ -55,13 +55,13 @@ comment on column inventory.rejected_receipts.request_id is
 comment on column inventory.rejected_receipts.api_key_name is
   'The name, in the service''s key file, of the API key with which it was sent. Example: optoro-2026';
 comment on column inventory.rejected_receipts.status is
-  'Why it was refused, as an HTTP status: 400 no JSON object (or not sent as application/json), 422 missing or invalid fields. Also where RECEIPTD_INVALID_POLICY=accept had the sender told 200. Example: 422';
+  'Why it was refused, as an HTTP status: 400 no JSON object (or sent as another content type), 422 missing or invalid fields. Also where RECEIPTD_INVALID_POLICY=accept had the sender told 200. Example: 422';
 comment on column inventory.rejected_receipts.message is
   'The same in words. Example: Validation Failed';
 comment on column inventory.rejected_receipts.errors is
   'Which fields are wrong, for status 422; else null. Example: [{"field": "from.identifier", "code": "missing_field"}]';
 comment on column inventory.rejected_receipts.body is
-  'The body of the request, byte for byte. Can hold PERSONAL DATA: the e-mail address of who received the unit (ot_user_login). Shown as text: convert_from(body, ''UTF8''), which fails where the body is no UTF-8. Example: {"program_identifier": "returns", ...}';
+  'The body of the request, byte for byte. Can hold PERSONAL DATA: the e-mail address of who received the unit (ot_user_login). Shown as text: convert_from(body, ''UTF8''), which fails where the body is no UTF-8. A compressed body is kept compressed. Example: {"program_identifier": "returns", ...}';
 comment on column inventory.rejected_receipts.program_identifier is
   'The delivery''s program_identifier, as in receipts; null where it could not be read or could not be part of a key. Example: returns';
 comment on column inventory.rejected_receipts.asn_number is

@@ -35,20 +35,26 @@ rows() {
     sql 'select (select count(*) from inventory.receipts), (select count(*) from inventory.rejected_receipts)'
 }
 
-@test "the key is taken from each of the four headers" {
+@test "the key is taken from each of the headers" {
     local header
     for header in "X-Api-Key: $RECEIPTD_API_KEY" "api_key: $RECEIPTD_API_KEY" \
         "Authorization: Bearer $RECEIPTD_API_KEY" "authorization: bearer $RECEIPTD_API_KEY" \
-        "$(basic "optoro:$RECEIPTD_API_KEY")" "$(basic ":$RECEIPTD_API_KEY")"; do
+        "$(basic "optoro:$RECEIPTD_API_KEY")" "$(basic ":$RECEIPTD_API_KEY")" \
+        "$(basic "$RECEIPTD_API_KEY:")" "$(basic "$RECEIPTD_API_KEY:x")" "apikey: $RECEIPTD_API_KEY" \
+        "Authorization: Token $RECEIPTD_API_KEY" "Authorization: ApiKey $RECEIPTD_API_KEY" \
+        "Authorization: Token token=\"$RECEIPTD_API_KEY\"" "Authorization: Token token=$RECEIPTD_API_KEY, nonce=\"x\""; do
         call "$header"
+        echo "${header%% *}: $code"
         [[ $code == 20[01] ]]
     done
     [[ $(count "$unit") == 1 ]]
 }
 
 @test "the same key in several headers is one key" {
-    call "X-Api-Key: $RECEIPTD_API_KEY" "api_key: $RECEIPTD_API_KEY" "$(basic "x:$RECEIPTD_API_KEY")"
+    call "X-Api-Key: $RECEIPTD_API_KEY" "api_key: $RECEIPTD_API_KEY" "apikey: $RECEIPTD_API_KEY" "$(basic "x:$RECEIPTD_API_KEY")"
     expect 201 created
+    call "X-Api-Key: $RECEIPTD_API_KEY" "Authorization: Token token=\"$RECEIPTD_API_KEY\""
+    expect 200 unchanged
 }
 
 @test "401: no key, a wrong one, or what is no key" {
@@ -61,14 +67,18 @@ rows() {
     unauthorized "X-Api-Key: ${RECEIPTD_API_KEY}x"
     unauthorized "X-Api-Key: ${RECEIPTD_API_KEY^^}"
     unauthorized "Authorization: $RECEIPTD_API_KEY"
-    unauthorized "Authorization: Token $RECEIPTD_API_KEY"
+    unauthorized "Authorization: Token $wrong"
+    unauthorized "Authorization: Token token=\"$wrong\""
+    unauthorized "Authorization: ApiKey $wrong"
+    unauthorized "apikey: $wrong"
     unauthorized 'Authorization: Bearer'
     unauthorized "$(basic "$RECEIPTD_API_KEY")"
-    unauthorized "$(basic "$RECEIPTD_API_KEY:")"
+    unauthorized "$(basic "$wrong:")"
     unauthorized "$(basic "x:$wrong")"
     unauthorized 'Authorization: Basic !!!'
     unauthorized 'Authorization: Basic'
     unauthorized "$(basic "x:$RECEIPTD_API_KEY:y")"
+    unauthorized "$(basic "x$RECEIPTD_API_KEY:y")"
     unauthorized "$(basic "x:y:$RECEIPTD_API_KEY")"
     unauthorized "X-Api-Key: $(head -c 4000 /dev/zero | tr '\0' k)"
     [[ $(rows) == "$stored" ]]
@@ -80,6 +90,8 @@ rows() {
     unauthorized 'X-Api-Key: other' "$(basic "x:$RECEIPTD_API_KEY")"
     unauthorized "X-Api-Key: $RECEIPTD_API_KEY" 'X-Api-Key: other'
     unauthorized 'api_key: other' "api_key: $RECEIPTD_API_KEY"
+    unauthorized 'apikey: other' "api_key: $RECEIPTD_API_KEY"
+    unauthorized "apikey: $RECEIPTD_API_KEY" 'Authorization: Token token="other"'
     unauthorized "X-Api-Key: $RECEIPTD_API_KEY, other"
     [[ $(rows) == "$stored" ]]
 }

@@ -102,10 +102,30 @@ invalid() {
     request "${key[@]}" -H 'Content-Type: text/plain' --data-binary "@$sent" "$RECEIPTD_URL"
     expect 400
     expect_kept 400
-    request "${key[@]}" -H 'Content-Type:' --data-binary "@$sent" "$RECEIPTD_URL"
-    expect 400
-    expect_kept 400
     [[ $(count "$unit") == 0 ]]
+}
+
+@test "a compressed body that is refused is kept as it came, and reprocess can read it" {
+    receipt "$unit" '.initial_condition = "Z9"' | gzip >"$sent"
+    post "@$sent" -H 'Content-Encoding: gzip'
+    expect 422
+    expect_kept 422 "$example"
+    head -c 100 "$sent" >"$sent.cut"
+    mv "$sent.cut" "$sent"
+    malformed -H 'Content-Encoding: gzip'
+    [[ $(jq -r .message "$body") == 'The compressed body is damaged or cut short.' ]]
+    receipt "$unit" >"$sent"
+    malformed_encoding br
+    set_worker_env
+    "${worker_env[@]}" RECEIPTD_EXTRA_CONDITIONS=Z9 "$WORKER" reprocess
+    [[ $(sql "select initial_condition from inventory.receipts where unit_identifier = '$unit'") == Z9 ]]
+}
+
+# malformed_encoding NAME: bytes that are no JSON, said to be encoded like that, are answered 400, which names it, and kept.
+malformed_encoding() {
+    printf '\x8b\x02\x80' >"$sent"
+    malformed -H "Content-Encoding: $1"
+    [[ $(jq -r .message "$body") == *"(Content-Encoding: $1)." ]]
 }
 
 @test "1 MiB is kept, malformed or invalid" {

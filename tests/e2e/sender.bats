@@ -64,3 +64,61 @@ raw() {
     raw 'TRACE /inventory_receipt HTTP/1.1\r\nHost: localhost\r\n\r\n'
     expect 405
 }
+
+# stored_as TYPE FILE [CURL ARGUMENT...]: a file with the example, sent as that content type, is a receipt. An empty type: none
+# is sent.
+stored_as() {
+    request -H "X-Api-Key: $RECEIPTD_API_KEY" -H "Content-Type:${1:+ $1}" --data-binary "@$2" "${@:3}" "$RECEIPTD_URL"
+    [[ $code == 20[01] ]] || expect 201 created
+}
+
+@test "a byte order mark is passed over" {
+    printf '\xef\xbb\xbf%s' "$(receipt "$unit")" >"$BATS_TEST_TMPDIR/data"
+    post "@$BATS_TEST_TMPDIR/data"
+    expect 201 created
+    post "$(receipt "$unit")"
+    expect 200 unchanged
+}
+
+@test "a content type of JSON in any form, twice, or none" {
+    local type
+    receipt "$unit" >"$BATS_TEST_TMPDIR/data"
+    for type in 'application/json, application/json' 'application/json,application/json; charset=utf-8' \
+        'application/json; charset=UTF-8' 'application/json; charset=iso-8859-1' 'application/vnd.optiturn+json' ''; do
+        stored_as "$type" "$BATS_TEST_TMPDIR/data"
+    done
+    stored_as application/json "$BATS_TEST_TMPDIR/data" -H 'content-type: application/json; charset=utf-8'
+    [[ $(count "$unit") == 1 ]]
+}
+
+@test "a compressed body is decompressed, whatever Content-Encoding says" {
+    local encoding
+    receipt "$unit" >"$BATS_TEST_TMPDIR/data"
+    gzip -k "$BATS_TEST_TMPDIR/data"
+    python3 -c 'import sys, zlib; sys.stdout.buffer.write(zlib.compress(sys.stdin.buffer.read()))' \
+        <"$BATS_TEST_TMPDIR/data" >"$BATS_TEST_TMPDIR/data.zlib"
+    for encoding in gzip GZIP x-gzip ''; do
+        stored_as application/json "$BATS_TEST_TMPDIR/data.gz" -H "Content-Encoding:${encoding:+ $encoding}"
+    done
+    stored_as application/json "$BATS_TEST_TMPDIR/data.gz" -H 'Content-Encoding: gzip' -H 'Transfer-Encoding: chunked'
+    stored_as application/json "$BATS_TEST_TMPDIR/data.zlib" -H 'Content-Encoding: deflate'
+    stored_as application/json "$BATS_TEST_TMPDIR/data" -H 'Content-Encoding: identity'
+    stored_as application/json "$BATS_TEST_TMPDIR/data" -H 'Content-Encoding: gzip'
+    [[ $(count "$unit") == 1 ]]
+    post "$(receipt "$unit")"
+    expect 200 unchanged
+}
+
+@test "a compressed body has the limit of one that is not" {
+    padded 1048576 | gzip >"$BATS_TEST_TMPDIR/fits"
+    post "@$BATS_TEST_TMPDIR/fits" -H 'Content-Encoding: gzip'
+    expect 201 created
+    padded 1048577 | gzip >"$BATS_TEST_TMPDIR/large"
+    head -c 200000000 /dev/zero | gzip >"$BATS_TEST_TMPDIR/bomb"
+    local data
+    for data in large bomb; do
+        post "@$BATS_TEST_TMPDIR/$data" -H 'Content-Encoding: gzip'
+        expect 400
+        [[ $(jq -r .message "$body") == *"larger than 1 MiB"* ]]
+    done
+}

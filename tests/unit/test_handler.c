@@ -3,6 +3,7 @@
 
 #include "clock.h"
 #include "contract.h"
+#include "packed.h"
 
 #define ID "0123456789abcdef0123456789abcdef"
 
@@ -147,8 +148,34 @@ static void the_key_may_come_in_every_way_of_the_contract(void **state) {
          1,
          "valid"},
         {"Basic with bytes that are no text", {AUTHORIZATION("Basic /wD+++86cmtfdmFsaWQ=")}, 1, "valid"},
-        {"Basic KEY:user", {AUTHORIZATION("Basic cmtfdmFsaWQ6dXNlcg==")}, 1, NULL},
-        {"Basic KEY:", {AUTHORIZATION("Basic cmtfdmFsaWQ6")}, 1, NULL},
+        {"Basic KEY:user", {AUTHORIZATION("Basic cmtfdmFsaWQ6dXNlcg==")}, 1, "valid"},
+        {"Basic KEY:", {AUTHORIZATION("Basic cmtfdmFsaWQ6")}, 1, "valid"},
+        {"Basic KEY:OTHER", {AUTHORIZATION("Basic cmtfdmFsaWQ6cmtfb3RoZXI=")}, 1, NULL},
+        {"Basic OTHER:KEY", {AUTHORIZATION("Basic cmtfb3RoZXI6cmtfdmFsaWQ=")}, 1, NULL},
+        {"Basic KEY:WRONG", {AUTHORIZATION("Basic cmtfdmFsaWQ6cmtfd3Jvbmc=")}, 1, "valid"},
+        {"Basic WRONG:", {AUTHORIZATION("Basic cmtfd3Jvbmc6")}, 1, NULL},
+        {"Basic WRONG:WRONG", {AUTHORIZATION("Basic cmtfd3Jvbmc6cmtfd3Jvbmc=")}, 1, NULL},
+        {"Basic :", {AUTHORIZATION("Basic Og==")}, 1, NULL},
+        {"Basic KEYx:y", {AUTHORIZATION("Basic cmtfdmFsaWR4Onk=")}, 1, NULL},
+        {"Token KEY", {AUTHORIZATION("Token " KEY)}, 1, "valid"},
+        {"token KEY", {AUTHORIZATION("token " KEY)}, 1, "valid"},
+        {"Token token=\"KEY\"", {AUTHORIZATION("Token token=\"" KEY "\"")}, 1, "valid"},
+        {"Token TOKEN=\"KEY\"", {AUTHORIZATION("Token TOKEN=\"" KEY "\"")}, 1, "valid"},
+        {"Token token=KEY", {AUTHORIZATION("Token token=" KEY)}, 1, "valid"},
+        {"Token token=\"KEY\", nonce", {AUTHORIZATION("Token token=\"" KEY "\", nonce=\"def\"")}, 1, "valid"},
+        {"Token token=KEY, nonce", {AUTHORIZATION("Token token=" KEY ", nonce=def")}, 1, "valid"},
+        {"Token token=KEY;nonce", {AUTHORIZATION("Token token=" KEY ";nonce=def")}, 1, "valid"},
+        {"Token token=\"KEY", {AUTHORIZATION("Token token=\"" KEY)}, 1, NULL},
+        {"Token token=\"WRONG\"", {AUTHORIZATION("Token token=\"" WRONG "\"")}, 1, NULL},
+        {"Token token=\"\"", {AUTHORIZATION("Token token=\"\"")}, 1, NULL},
+        {"Token token=", {AUTHORIZATION("Token token=")}, 1, NULL},
+        {"Token nonce first", {AUTHORIZATION("Token nonce=\"def\", token=\"" KEY "\"")}, 1, NULL},
+        {"Token \"KEY\"", {AUTHORIZATION("Token \"" KEY "\"")}, 1, NULL},
+        {"Token", {AUTHORIZATION("Token")}, 1, NULL},
+        {"ApiKey KEY", {AUTHORIZATION("ApiKey " KEY)}, 1, "valid"},
+        {"APIKEY KEY", {AUTHORIZATION("APIKEY " KEY)}, 1, "valid"},
+        {"ApiKey WRONG", {AUTHORIZATION("ApiKey " WRONG)}, 1, NULL},
+        {"a tab behind the scheme", {AUTHORIZATION("Bearer\t" KEY)}, 1, "valid"},
         {"Basic KEY", {AUTHORIZATION("Basic cmtfdmFsaWQ=")}, 1, NULL},
         {"Basic user:WRONG", {AUTHORIZATION("Basic dXNlcjpya193cm9uZw==")}, 1, NULL},
         {"Basic user:KEY and a NUL", {AUTHORIZATION("Basic dXNlcjpya192YWxpZAA=")}, 1, NULL},
@@ -273,19 +300,33 @@ static void only_json_is_taken(void **state) {
         {"application/json ; charset=utf-8", true},
         {"application/json;", true},
         {"application/json ", true},
-        {NULL, false},
-        {"", false},
+        {"application/json, application/json", true},
+        {"application/json,application/json; charset=utf-8", true},
+        {"application/json, text/plain", true},
+        {"text/plain,\tapplication/json", true},
+        {",, application/json", true},
+        {"application/json; profile=\"a,b\"", true},
+        {"application/json; charset=\"utf-16\"", true},
+        {"application/problem+json", true},
+        {"application/vnd.optiturn.v1+json; charset=utf-8", true},
+        {"APPLICATION/VND.API+JSON", true},
+        {NULL, true}, /* the body shows what it is */
+        {"", true},
+        {",", false},
+        {" ", false},
         {"application", false},
         {"application/", false},
         {"application/jso", false},
         {"application/jsonp", false},
         {"application/json-seq", false},
         {"application/json+x", false},
-        {"application/json, text/plain", false},
         {"application/json text", false},
-        {"application/problem+json", false},
         {"application/x-www-form-urlencoded", false},
         {"text/json", false},
+        {"+json", false},
+        {"application/jsonx, text/plain", false},
+        {"text/plain; a=application/json", false},
+        {"text/plain; a=x+json", false},
         {"text/plain; application/json", false},
         {"json", false},
         {"*/*", false},
@@ -323,6 +364,105 @@ static void malformed_bodies_are_answered_with_a_message_and_position(void **sta
     end_table();
 }
 
+static void a_byte_order_mark_is_passed_over(void **state) {
+    (void)state;
+    char *body = format_text("\xef\xbb\xbf%s", valid_body);
+    assert_int_equal(handle_body(body, strlen(body)), STORE);
+    free(body);
+    static const struct {
+        const char *body;
+        size_t len;
+        const char *message;
+    } rows[] = {
+        {"\xef\xbb\xbf", 3, "The body is empty."},
+        {"\xef\xbb", 2, "line 1"},
+        {"\xef\xbb\xbf\xef\xbb\xbf{}", 8, "line 1, column 1"},
+        {"\xef\xbb\xbf{\n?", 6, "line 2, column 1"},
+        {"{\xef\xbb\xbf}", 5, "line 1"},
+        {"\xff\xfe{\0}\0", 6, "UTF-16 or UTF-32"},
+        {"\xfe\xff\0{\0}", 6, "UTF-16 or UTF-32"},
+        {"{\0}\0", 4, "UTF-16 or UTF-32"},
+        {"\0{\0}", 4, "UTF-16 or UTF-32"},
+        {"\0\0\xfe\xff\0\0\0{\0\0\0}", 12, "UTF-16 or UTF-32"},
+        {"\xff\xfe\0\0{\0\0\0}\0\0\0", 12, "UTF-16 or UTF-32"},
+        {"{\0\0\0}\0\0\0", 8, "UTF-16 or UTF-32"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        int outcome = handle_body(rows[i].body, rows[i].len);
+        expect_row(outcome == OUTCOME_MALFORMED && strstr(delivery.message, rows[i].message), "row %zu: outcome %d, %s",
+                   i, outcome, delivery.message);
+        expect_row(delivery.body_len == rows[i].len && memcmp(delivery.body, rows[i].body, rows[i].len) == 0,
+                   "row %zu: it is not kept as it came", i);
+    }
+    end_table();
+}
+
+static void a_compressed_body_is_read_whatever_content_encoding_says(void **state) {
+    (void)state;
+    static const char *const encodings[] = {NULL,      "",   "identity",       "gzip", "x-gzip",
+                                            "deflate", "br", "gzip, identity", "\xff"};
+    static const int formats[] = {GZIP, ZLIB};
+    char *with_mark = format_text("\xef\xbb\xbf%s", valid_body);
+    for (size_t e = 0; e < COUNT_OF(encodings); e++) {
+        struct request request = make_request();
+        request.content_encoding = encodings[e];
+        expect_row(handle(&request) == STORE, "%s, not compressed", encodings[e] ? encodings[e] : "(none)");
+        for (size_t f = 0; f < COUNT_OF(formats); f++) {
+            size_t len;
+            char *packed = pack(with_mark, strlen(with_mark), formats[f], &len);
+            request.body = packed;
+            request.body_len = len;
+            expect_row(handle(&request) == STORE, "%s, format %zu", encodings[e] ? encodings[e] : "(none)", f);
+            free(packed);
+        }
+    }
+    free(with_mark);
+    end_table();
+}
+
+static void a_body_that_cannot_be_decoded_is_kept_and_its_encoding_named(void **state) {
+    (void)state;
+    size_t raw_len, bomb_len, invalid_len;
+    char *raw = pack(valid_body, strlen(valid_body), RAW_DEFLATE, &raw_len);
+    char *large = repeat(" ", BODY_MAX_BYTES + 1), *bomb = pack(large, BODY_MAX_BYTES + 1, GZIP, &bomb_len);
+    char *invalid = pack("{\n!", 3, GZIP, &invalid_len);
+    const struct {
+        const char *encoding, *body;
+        size_t len;
+        const char *message;
+    } rows[] = {
+        {"br", "\x8b\x02\x80", 3, "(Content-Encoding: br)."},
+        {"zstd", "\x28\xb5\x2f\xfd", 4, "(Content-Encoding: zstd)."},
+        {"deflate", raw, raw_len, "(Content-Encoding: deflate)."},
+        {"gzip, br", "\x8b", 1, "(Content-Encoding: gzip, br)."},
+        {"gzip", "{", 1, "neither JSON nor compressed with gzip or deflate (Content-Encoding: gzip)."},
+        {"a\"b\xff", "{", 1, "(Content-Encoding: a)."},
+        {"0123456789012345678901234567890123456789", "{", 1, "(Content-Encoding: 01234567890123456789012345678901)."},
+        {"identity", "{", 1, "line 1"},
+        {NULL, "\x8b\x02\x80", 3, "line 1"},
+        {"gzip", "\x1f\x8b\x08", 3, "damaged or cut short"},
+        {NULL, "\x1f\x8b\x08", 3, "damaged or cut short"},
+        {"gzip", invalid, invalid_len, "line 2, column 1"},
+        {"gzip", bomb, bomb_len, "larger than 1 MiB"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct request request = make_request();
+        request.content_encoding = rows[i].encoding;
+        request.body = rows[i].body;
+        request.body_len = rows[i].len;
+        int outcome = handle(&request);
+        expect_row(outcome == OUTCOME_MALFORMED && strstr(delivery.message, rows[i].message), "row %zu: outcome %d, %s",
+                   i, outcome, delivery.message);
+        expect_row(delivery.body_len == rows[i].len && memcmp(delivery.body, rows[i].body, rows[i].len) == 0,
+                   "row %zu: it is not kept as it came", i);
+    }
+    free(raw);
+    free(large);
+    free(bomb);
+    free(invalid);
+    end_table();
+}
+
 static void invalid_fields_are_listed(void **state) {
     (void)state;
     const struct change changes[] = {{"program_identifier", "\"\""}, {"to.identifier", "\"x\""}, {"sku", NULL}};
@@ -356,7 +496,7 @@ static const struct {
     size_t len;
     enum outcome rejection;
 } rejected[] = {
-    {"no content type", NULL, "{}", 2, OUTCOME_MALFORMED},
+    {"no media type", "json", "{}", 2, OUTCOME_MALFORMED},
     {"another content type", "text/plain", "program=1\0&asn=2", 16, OUTCOME_MALFORMED},
     {"an empty body of another type", "text/plain", NULL, 0, OUTCOME_MALFORMED},
     {"an empty body", "application/json", "", 0, OUTCOME_MALFORMED},
@@ -536,6 +676,9 @@ int main(void) {
         cmocka_unit_test(a_body_of_1_mib_is_taken_and_one_byte_more_is_not),
         cmocka_unit_test(only_json_is_taken),
         cmocka_unit_test(malformed_bodies_are_answered_with_a_message_and_position),
+        cmocka_unit_test(a_byte_order_mark_is_passed_over),
+        cmocka_unit_test(a_compressed_body_is_read_whatever_content_encoding_says),
+        cmocka_unit_test(a_body_that_cannot_be_decoded_is_kept_and_its_encoding_named),
         cmocka_unit_test(invalid_fields_are_listed),
         cmocka_unit_test(unknown_fields_go_into_extra),
         cmocka_unit_test(the_receipt_outlives_the_request),

@@ -18,6 +18,7 @@ int main(void) {
 #include "group_commit.h"
 #include "handler.h"
 #include "jansson_use.h"
+#include "packed.h"
 #include "reply.h"
 #include "store.h"
 
@@ -240,6 +241,16 @@ static void deep_body_without_memory_is_unavailable(void **state) {
     }
 }
 
+static void compressed_receipt_without_memory_is_unavailable(void **state) {
+    (void)state;
+    size_t len;
+    char *packed = pack(minimal, sizeof minimal - 1, GZIP, &len);
+    check_every_allocation(packed, len, NULL, 201);
+    packed[len - 5] ^= 1;
+    check_every_allocation(packed, len, NULL, 400);
+    free(packed);
+}
+
 static void invalid_receipt_without_memory_is_unavailable(void **state) {
     (void)state;
     const char body[] = "{\"from\":5,\"to\":{\"identifier\":99999999999999999999},\"other\":[1,2,{\"a\":null}]}";
@@ -335,6 +346,7 @@ int main(void) {
         cmocka_unit_test(valid_receipt_without_memory_is_unavailable),
         cmocka_unit_test(large_body_without_memory_is_unavailable),
         cmocka_unit_test(deep_body_without_memory_is_unavailable),
+        cmocka_unit_test(compressed_receipt_without_memory_is_unavailable),
         cmocka_unit_test(invalid_receipt_without_memory_is_unavailable),
         cmocka_unit_test(malformed_body_without_memory_is_unavailable),
         cmocka_unit_test(basic_authorization_without_memory_is_no_401),
