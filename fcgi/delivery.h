@@ -41,7 +41,7 @@ struct delivery {
     char message[128];             /* for REJECTION_MALFORMED */
     int error_line, error_column; /* for REJECTION_MALFORMED: where the parser stopped; 0: not a matter of the parser */
     struct receipt_errors errors; /* for REJECTION_INVALID */
-    char *body;                   /* as received; a heap block */
+    char *body;                   /* as received, but decompressed; a heap block */
     size_t body_len;
 
     enum delivery_state state;

@@ -212,6 +212,19 @@ static bool read_json(const struct handler *handler, const char *body, size_t le
     return false;
 }
 
+/* Keeps a copy of the body of a rejected delivery, since the body is the server's. */
+static bool keep_body(struct delivery *delivery, const char *body, size_t len) {
+    delivery->body = malloc(len ? len : 1);
+    if (!delivery->body) {
+        delivery->rejection = REJECTION_NONE;
+        return answer_unavailable(delivery, "out of memory");
+    }
+    if (len > 0)
+        memcpy(delivery->body, body, len);
+    delivery->body_len = len;
+    return true;
+}
+
 bool handler_read_body(const struct handler *handler, const char *body, size_t len, struct delivery *delivery) {
     struct buffer unpacked;
     bool valid = false;
@@ -222,6 +235,8 @@ bool handler_read_body(const struct handler *handler, const char *body, size_t l
         break;
     case COMPRESSION_UNPACKED:
         valid = read_json(handler, unpacked.data, unpacked.len, delivery);
+        if (delivery->rejection != REJECTION_NONE)
+            keep_body(delivery, unpacked.data, unpacked.len);
         break;
     case COMPRESSION_DAMAGED:
         reject_malformed(delivery, "The compressed body is damaged or cut short.");
@@ -247,19 +262,6 @@ static void name_encoding(const struct request *request, struct delivery *delive
     snprintf(delivery->message, sizeof delivery->message,
              "The body is neither JSON nor compressed with gzip or deflate (Content-Encoding: %.*s).",
              (int)(strspn(encoding, token) < 32 ? strspn(encoding, token) : 32), encoding);
-}
-
-/* Readies a rejected delivery for being stored: the body, which is the server's, is copied. */
-static bool keep_rejected(const struct handler *handler, const struct request *request, struct delivery *delivery) {
-    delivery->body = malloc(request->body_len ? request->body_len : 1);
-    if (!delivery->body)
-        return answer_unavailable(delivery, "out of memory");
-    if (request->body_len > 0)
-        memcpy(delivery->body, request->body, request->body_len);
-    delivery->body_len = request->body_len;
-    delivery->rejection_answer =
-        handler->accept_invalid ? OUTCOME_QUARANTINED : outcome_of_rejection(delivery->rejection);
-    return true;
 }
 
 bool handler_handle(const struct handler *handler, const struct request *request, struct delivery *delivery) {
@@ -288,5 +290,10 @@ bool handler_handle(const struct handler *handler, const struct request *request
         return true;
     else if (delivery->rejection == REJECTION_MALFORMED)
         name_encoding(request, delivery);
-    return delivery->rejection != REJECTION_NONE && keep_rejected(handler, request, delivery);
+    if (delivery->rejection == REJECTION_NONE ||
+        (!delivery->body && !keep_body(delivery, request->body, request->body_len)))
+        return false;
+    delivery->rejection_answer =
+        handler->accept_invalid ? OUTCOME_QUARANTINED : outcome_of_rejection(delivery->rejection);
+    return true;
 }

@@ -60,7 +60,8 @@ bool handler_set_request_id(struct delivery *delivery, const char *given);
 
 /*
  * Only the last two steps, JSON and fields, of a body that was stored. True: delivery->receipt is valid. False: either
- * rejection or, with that unset, failure says why.
+ * rejection or, with that unset, failure says why. Of a rejected body that was compressed, delivery->body is what it
+ * was before: erase_person and whoever reads rejected_receipts look for text.
  */
 bool handler_read_body(const struct handler *handler, const char *body, size_t len, struct delivery *delivery);
 

@@ -61,7 +61,7 @@ comment on column inventory.rejected_receipts.message is
 comment on column inventory.rejected_receipts.errors is
   'Which fields are wrong, for status 422; else null. Example: [{"field": "from.identifier", "code": "missing_field"}]';
 comment on column inventory.rejected_receipts.body is
-  'The body of the request, byte for byte. Can hold PERSONAL DATA: the e-mail address of who received the unit (ot_user_login). Shown as text: convert_from(body, ''UTF8''), which fails where the body is no UTF-8. A compressed body is kept compressed. Example: {"program_identifier": "returns", ...}';
+  'The body of the request, byte for byte. Can hold PERSONAL DATA: the e-mail address of who received the unit (ot_user_login). Shown as text: convert_from(body, ''UTF8''), which fails where the body is no UTF-8. Of a compressed body, this is what was compressed, unless it was damaged. Example: {"program_identifier": "returns", ...}';
 comment on column inventory.rejected_receipts.program_identifier is
   'The delivery''s program_identifier, as in receipts; null where it could not be read or could not be part of a key. Example: returns';
 comment on column inventory.rejected_receipts.asn_number is

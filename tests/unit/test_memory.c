@@ -249,6 +249,9 @@ static void compressed_receipt_without_memory_is_unavailable(void **state) {
     packed[len - 5] ^= 1;
     check_every_allocation(packed, len, NULL, 400);
     free(packed);
+    packed = pack("{}", 2, GZIP, &len);
+    check_every_allocation(packed, len, NULL, 422);
+    free(packed);
 }
 
 static void invalid_receipt_without_memory_is_unavailable(void **state) {
