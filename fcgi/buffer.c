@@ -1,12 +1,18 @@
 #include "buffer.h"
 
+#include "utf8.h"
+
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SMALLEST_CAPACITY = 256, LARGE_CAPACITY = 64 * 1024 }; /* a large one grows by a quarter, lest half is unused */
+enum {
+    SMALLEST_CAPACITY = 256,
+    LARGE_CAPACITY = 64 * 1024, /* a large one grows by a quarter, lest half is unused */
+    UTF8_REPLACEMENT = 0xfffd,  /* for a byte that is not UTF-8 */
+};
 
 void buffer_init(struct buffer *buffer) {
     *buffer = (struct buffer){0};
@@ -93,6 +99,43 @@ void buffer_append_json_string(struct buffer *buffer, const char *text, size_t l
     }
     buffer_append(buffer, text + plain, len - plain);
     buffer_append(buffer, "\"", 1);
+    if (buffer->failed)
+        buffer->len = before;
+}
+
+static bool is_plain(const char *text, size_t len) {
+    for (size_t i = 0, size; i < len; i += size) {
+        uint32_t code;
+        size = utf8_decode(text + i, len - i, &code);
+        if (size == 0 || code == ' ' || code == '"' || code == '=' || code == '\\' || utf8_is_unsafe(code))
+            return false;
+    }
+    return len > 0;
+}
+
+static void append_quoted(struct buffer *buffer, const char *text, size_t len) {
+    buffer_append(buffer, "\"", 1);
+    for (size_t i = 0, size; i < len; i += size) {
+        uint32_t code = UTF8_REPLACEMENT;
+        size = utf8_decode(text + i, len - i, &code);
+        if (size == 0 || utf8_is_unsafe(code)) {
+            buffer_append_format(buffer, "\\u%04x", size == 0 ? UTF8_REPLACEMENT : code);
+            size = size == 0 ? 1 : size;
+            continue;
+        }
+        if (code == '"' || code == '\\')
+            buffer_append(buffer, "\\", 1);
+        buffer_append(buffer, text + i, size);
+    }
+    buffer_append(buffer, "\"", 1);
+}
+
+void buffer_append_word(struct buffer *buffer, const char *text, size_t len) {
+    size_t before = buffer->len;
+    if (is_plain(text, len))
+        buffer_append(buffer, text, len);
+    else
+        append_quoted(buffer, text, len);
     if (buffer->failed)
         buffer->len = before;
 }

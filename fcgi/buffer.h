@@ -39,4 +39,11 @@ void buffer_append_format(struct buffer *buffer, const char *format, ...) __attr
 /* Appends UTF-8 text as a JSON string, quotes included (RFC 8259, section 7). */
 void buffer_append_json_string(struct buffer *buffer, const char *text, size_t len);
 
+/*
+ * Appends a value as log lines have it: unchanged if that is unambiguous between blanks, else as a JSON string. Neither
+ * ends the line nor does anything to a terminal: control characters and the like (utf8_is_unsafe) are escaped, and
+ * U+FFFD replaces each byte that is not UTF-8.
+ */
+void buffer_append_word(struct buffer *buffer, const char *text, size_t len);
+
 #endif

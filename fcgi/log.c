@@ -268,16 +268,9 @@ void log_stop(void) {
         pthread_join(waiting.writer, NULL);
 }
 
-/* As it is where that is unambiguous; else in quotes, escaped as in JSON. */
 static void append_value(struct buffer *line, const char *name, const char *text, size_t len) {
     buffer_append_format(line, " %s=", name);
-    bool plain = len > 0;
-    for (size_t i = 0; i < len && plain; i++)
-        plain = (unsigned char)text[i] > ' ' && text[i] != '"' && text[i] != '=' && text[i] != '\\' && text[i] != 0x7f;
-    if (plain)
-        buffer_append(line, text, len);
-    else
-        buffer_append_json_string(line, text, len);
+    buffer_append_word(line, text, len);
 }
 
 void log_message(enum log_level level, const char *format, ...) {
@@ -336,14 +329,19 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     if (outcomes[delivery->outcome].result)
         buffer_append_format(&line, " result=%s", outcomes[delivery->outcome].result);
     size_t room = RECEIPT_KEY_MAX_BYTES; /* a key that was refused can be of any length */
+    bool is_cut = false;
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++) {
         const struct receipt_field *field = &receipt_fields[receipt_key_fields[k]];
         const struct receipt_value *value = &delivery->receipt.values[receipt_key_fields[k]];
         size_t len = shown_len(value, room);
-        if (receipt_value_is_text(value))
+        if (receipt_value_is_text(value)) {
             append_value(&line, field->column, value->text, len);
+            is_cut |= len < value->len;
+        }
         room -= len;
     }
+    if (is_cut)
+        buffer_append_text(&line, " cut=yes"); /* else `receiptd missing` would take it for another receipt's key */
     if (delivery->api_key_name[0])
         append_value(&line, "key", delivery->api_key_name, strlen(delivery->api_key_name));
     int64_t us = clock_now_us() - delivery->arrived_us;

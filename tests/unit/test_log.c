@@ -110,7 +110,17 @@ static void values_are_quoted_where_they_have_to_be(void **state) {
         {"a\nlevel=error", "level=info msg=\"a\\u000alevel=error\""},
         {"a\r", "level=info msg=\"a\\u000d\""},
         {"\x1b[31m", "level=info msg=\"\\u001b[31m\""},
-        {"\x7f", "level=info msg=\"\x7f\""},
+        {"\x7f", "level=info msg=\"\\u007f\""},
+        {"\xc2\x9b"
+         "31m",
+         "level=info msg=\"\\u009b31m\""},
+        {"a\xe2\x80\xa8level=error", "level=info msg=\"a\\u2028level=error\""},
+        {"\xe2\x80\xa9", "level=info msg=\"\\u2029\""},
+        {"\xe2\x80\xae"
+         "dlo",
+         "level=info msg=\"\\u202edlo\""},
+        {"\xff=\xc3", "level=info msg=\"\\ufffd=\\ufffd\""},
+        {"\xf0\x9f\x98\x80\xc2\xa0", "level=info msg=\xf0\x9f\x98\x80\xc2\xa0"},
         {"\xc3\xa4", "level=info msg=\xc3\xa4"},
         {"ends in line feeds\n\n", "level=info msg=\"ends in line feeds\""},
         {"\n", "level=info msg=\"\""},
@@ -273,6 +283,7 @@ static void no_value_breaks_the_line(void **state) {
         const char *line = delivery_line(&delivery); /* which is one */
         expect_row(strstr(line, rows[i].logged), "%.60s: %s", json, line);
         expect_row(strlen(line) < 18432 && strstr(line, " key=vendor-1 ms=0 errors="), "%.60s: %s", json, line);
+        expect_row(!strstr(line, " cut=yes key=") == (rows[i].count == 1), "%.60s: %s", json, line);
         expect_row(is_utf8(line, strlen(line)), "%.60s: the line is no UTF-8", json);
         delivery_fini(&delivery);
         free(units);
