@@ -81,8 +81,9 @@ static const struct setting settings[] = {
     {"RECEIPTD_LOG_LEVEL", CHOICE(log_level, log_level), .initial = "info", .words = "error warning info",
      .meaning = "least important lines to log; at info there is one per delivery"},
     {"RECEIPTD_LOG_DELIVERIES", SAMPLE(log_one_in), .initial = "all", .min = 1, .max = 1000000,
-     .meaning = "which deliveries have a line in the log: all, failures (4xx and 5xx, which always have), or one in N "
-                "of the others"},
+     .meaning =
+         "which deliveries have a line in the log: all, failures (and unchanged ones, which always have), or one in N "
+         "of the others"},
     {"RECEIPTD_PREPARED_STATEMENTS", SWITCH(prepared_statements), .initial = "on", .words = "off on",
      .meaning = "off for a pooler that gives each transaction another session (pgbouncer in transaction mode)"},
     {"RECEIPTD_REJECTION_POLICY", SWITCH(accept_invalid), .initial = "reject", .words = "reject accept",

@@ -24,10 +24,13 @@ enum {
     WAITING_SIZE = 2 * 1024 * 1024, /* a second of 10,000 deliveries; what is never used is not even memory */
     GATHER_US = 2 * US_PER_MS,
     STOP_TIME_S = 1,
+    STRANGERS_BURST = 100,             /* lines of requests without a valid key that may come at once, */
+    STRANGERS_EACH_US = US_PER_S,      /* and how often one more may come: 86,400 a day, 20 MB */
+    STRANGERS_SAID_US = 10 * US_PER_S, /* how often the number of the others is logged */
 };
 
 static enum log_level most_verbose = LOG_INFO;
-static unsigned sampling = 1; /* of deliveries that did not fail, one in so many has a line; 0: none */
+static unsigned sampling = 1; /* of deliveries that created or revised a receipt, one in so many has a line; 0: none */
 static bool to_journal;
 
 /*
@@ -47,6 +50,16 @@ static struct {
     size_t dropped;   /* lines for which it had no room */
     char lines[2][WAITING_SIZE];
 } waiting = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/*
+ * Anyone can send requests without a valid key, and has nothing to lose: their lines must not push others out of the
+ * journal. Beyond a burst they are counted instead.
+ */
+static struct {
+    pthread_mutex_t lock;
+    int64_t full_at_us; /* when the whole burst may come again */
+    size_t left_out;
+} strangers = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void log_set_level(enum log_level level) {
     most_verbose = level;
@@ -164,18 +177,32 @@ static size_t portion(const char *lines, size_t len) {
     return first ? (size_t)(first - lines) + 1 : len;
 }
 
-static void say_lost(struct written *written) {
+/* Writes a number of lines that this log does not have. */
+static void say_count(struct written *written, const char *text, const char *name, size_t count) {
     char storage[WORD_SIZE];
     struct buffer line;
     buffer_init_fixed(&line, storage, sizeof storage);
     begin_line(&line, LOG_WARNING);
-    buffer_append_format(&line, " msg=\"" LOG_LINES_DROPPED "\" dropped=%zu", written->lost);
+    buffer_append_format(&line, " msg=\"%s\" %s=%zu", text, name, count);
     end_line(&line);
+    write_taken(written, line.data, line.len);
+}
+
+static void say_lost(struct written *written) {
     size_t lost = written->lost;
     written->lost = 0;
-    write_taken(written, line.data, line.len);
+    say_count(written, LOG_LINES_DROPPED, "dropped", lost);
     if (written->lost > 0)
         written->lost = lost;
+}
+
+static void say_strangers(struct written *written) {
+    pthread_mutex_lock(&strangers.lock);
+    size_t left_out = strangers.left_out;
+    strangers.left_out = 0;
+    pthread_mutex_unlock(&strangers.lock);
+    if (left_out > 0)
+        say_count(written, "requests without a valid API key were left out of this log", "left_out", left_out);
 }
 
 static struct timespec time_from_now(int64_t us) {
@@ -192,17 +219,32 @@ static void gather_lines(void) {
         pthread_cond_timedwait(&waiting.changed, &waiting.lock, &until);
 }
 
+/* Waits for lines, or until the number of those that are left out is due. Called with the lock. */
+static void wait_for_lines(int64_t until_us) {
+    struct timespec until = clock_timespec(until_us);
+    int result = 0;
+    while (waiting.len == 0 && !waiting.stopping && result != ETIMEDOUT) {
+        waiting.idle = true;
+        result = pthread_cond_timedwait(&waiting.changed, &waiting.lock, &until);
+        waiting.idle = false;
+    }
+}
+
 static void *run_writer(void *unused) {
     (void)unused;
     struct written written = {0};
+    int64_t say_at_us = clock_now_us() + STRANGERS_SAID_US;
     pthread_mutex_lock(&waiting.lock);
     for (;;) {
-        while (waiting.len == 0 && !waiting.stopping) {
-            waiting.idle = true;
-            pthread_cond_wait(&waiting.changed, &waiting.lock);
-            waiting.idle = false;
+        wait_for_lines(say_at_us);
+        bool ends = waiting.len == 0 && waiting.stopping;
+        if (ends || clock_now_us() >= say_at_us) {
+            pthread_mutex_unlock(&waiting.lock);
+            say_strangers(&written);
+            say_at_us = clock_now_us() + STRANGERS_SAID_US;
+            pthread_mutex_lock(&waiting.lock);
         }
-        if (waiting.len == 0)
+        if (ends)
             break;
         const char *lines = waiting.lines[waiting.filling];
         size_t len = waiting.len, dropped = waiting.dropped;
@@ -307,19 +349,37 @@ static void append_errors(struct buffer *line, const struct receipt_errors *erro
                              receipt_error_names[errors->list[i].code]);
 }
 
-/* Whether a delivery is one of those that have a line. */
+/*
+ * Whether a delivery is one of those that have a line: always one that failed, and one that leaves no trace in the
+ * database. `receiptd missing` would take the last try of a delivery that failed for missing, if it was unchanged.
+ */
 static bool is_sampled(const struct delivery *delivery) {
     static atomic_uint count;
-    bool failed = !outcomes[delivery->outcome].result || delivery->outcome == OUTCOME_QUARANTINED;
-    if (failed || sampling == 1)
+    bool leaves_trace = delivery->outcome == OUTCOME_CREATED || delivery->outcome == OUTCOME_REVISED;
+    if (!leaves_trace || sampling == 1)
         return true;
     return sampling > 0 && atomic_fetch_add_explicit(&count, 1, memory_order_relaxed) % sampling == 0;
+}
+
+/* Whether the line of a request without a valid key is one too many. */
+static bool is_stranger_too_many(const struct delivery *delivery) {
+    if (delivery->outcome != OUTCOME_UNAUTHORIZED && delivery->outcome != OUTCOME_NOT_POST)
+        return false;
+    int64_t now_us = clock_now_us();
+    pthread_mutex_lock(&strangers.lock);
+    if (strangers.full_at_us < now_us)
+        strangers.full_at_us = now_us;
+    bool too_many = strangers.full_at_us > now_us + (int64_t)(STRANGERS_BURST - 1) * STRANGERS_EACH_US;
+    strangers.full_at_us += too_many ? 0 : STRANGERS_EACH_US;
+    strangers.left_out += too_many;
+    pthread_mutex_unlock(&strangers.lock);
+    return too_many;
 }
 
 void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     int status = outcomes[delivery->outcome].status;
     enum log_level level = delivery->outcome == OUTCOME_UNAVAILABLE ? LOG_WARNING : LOG_INFO;
-    if (level > most_verbose || !is_sampled(delivery))
+    if (level > most_verbose || !is_sampled(delivery) || is_stranger_too_many(delivery))
         return;
     char storage[LINE_SIZE];
     struct buffer line;

@@ -25,7 +25,7 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
 /* Lines less important than `level` are not written; LOG_INFO at the start. */
 void log_set_level(enum log_level level);
 
-/* Of deliveries that did not fail, one in so many has a line; 0: none. 1 at the start. */
+/* Of deliveries that created or revised a receipt, one in so many has a line; 0: none. 1 at the start. */
 void log_set_sampling(unsigned one_in);
 
 /* Messages by which `receiptd missing` knows that a log does not show all deliveries. */
@@ -50,7 +50,10 @@ struct log_batch {
     char lines[4096]; /* what a pipe takes without mixing it with another's (pipe(7), PIPE_BUF) */
 };
 
-/* Adds the line of a delivery that was answered: LOG_WARNING for a 503, else LOG_INFO. */
+/*
+ * Adds the line of a delivery that was answered: LOG_WARNING for a 503, else LOG_INFO. Of those without a valid key
+ * (401, 405), a burst of 100 has lines and then one a second; every ten seconds a line has the number of the others.
+ */
 void log_delivery(struct log_batch *batch, const struct delivery *delivery);
 
 /* Logs what was added. */

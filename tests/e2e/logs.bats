@@ -108,25 +108,27 @@ start_worker_quietly() {
     run -1 grep 'temporary file' "$state/log/nginx-error.log"
 }
 
-# deliver_three SETTING: a worker with that setting has stored two and rejected one; sets logged_lines, those of deliveries.
-deliver_three() {
+# deliver_four SETTING: a worker with that setting has stored two, found one of them unchanged, and rejected one; sets
+# logged_lines, those of deliveries.
+deliver_four() {
     local log=$BATS_TEST_TMPDIR/log delivery
     set_worker_env
     start_worker "$log" "RECEIPTD_LOG_DELIVERIES=$1" -- --listen "$BATS_TEST_TMPDIR/socket"
-    for delivery in "$(receipt "one-$1-$BATS_TEST_NUMBER")" "$(receipt "two-$1-$BATS_TEST_NUMBER")" '{'; do
+    for delivery in "$(receipt "one-$1-$BATS_TEST_NUMBER")" "$(receipt "two-$1-$BATS_TEST_NUMBER")" \
+        "$(receipt "two-$1-$BATS_TEST_NUMBER")" '{'; do
         python3 "$root/tests/faults/sockets.py" "$BATS_TEST_TMPDIR/socket" post "$delivery"
     done
     end_worker
     logged_lines=$(grep -c ' msg=delivery ' "$log" || :)
 }
 
-@test "which deliveries have a line can be chosen; those that fail always have" {
-    deliver_three all
-    [[ $logged_lines == 3 ]]
-    deliver_three failures
-    [[ $logged_lines == 1 ]]
-    deliver_three 1/2
+@test "which deliveries have a line can be chosen; those that fail, or leave no trace in the database, always have" {
+    deliver_four all
+    [[ $logged_lines == 4 ]]
+    deliver_four failures
     [[ $logged_lines == 2 ]]
+    deliver_four 1/2
+    [[ $logged_lines == 3 ]]
     run -1 "${worker_env[@]}" RECEIPTD_LOG_DELIVERIES=1/0 "$WORKER" --listen "$BATS_TEST_TMPDIR/socket"
     [[ $output == 'RECEIPTD_LOG_DELIVERIES=1/0: expected all, failures, or 1/N' ]]
 }

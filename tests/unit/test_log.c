@@ -526,6 +526,60 @@ static void lines_of_several_threads_all_arrive_whole(void **state) {
     end_table();
 }
 
+/* Lines that match, and the sum of the numbers behind the last "=" of them. */
+static void count_lines_with(const char *path, const char *text, size_t *lines, size_t *sum) {
+    char line[16384];
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    *lines = *sum = 0;
+    while (fgets(line, sizeof line, file))
+        if (strstr(line, text)) {
+            ++*lines;
+            *sum += strtoul(strrchr(line, '=') + 1, NULL, 10);
+        }
+    fclose(file);
+}
+
+static void requests_without_a_key_cannot_fill_the_log(void **state) {
+    (void)state;
+    enum { REQUESTS = 20000 };
+    static const struct {
+        enum outcome outcome;
+        const char *text;
+        bool all; /* have a line */
+    } rows[] = {{OUTCOME_UNAUTHORIZED, " status=401 ", false}, {OUTCOME_NOT_POST, " status=405 ", false},
+                {OUTCOME_UNAVAILABLE, " status=503 ", true},   {OUTCOME_UNCHANGED, " result=unchanged ", true},
+                {OUTCOME_INVALID, " status=422 ", true},       {OUTCOME_TOO_LARGE, " status=413 ", true}};
+    const char *path = write_file("strangers", "");
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    assert_true(fd >= 0);
+    log_set_sampling(0);
+    begin_writer(fd);
+    int64_t began_us = clock_now_us();
+    for (int i = 0; i < REQUESTS; i++)
+        for (size_t row = 0; row < COUNT_OF(rows); row++)
+            if (i % 1000 == 0 || !rows[row].all) {
+                struct delivery delivery = {.outcome = rows[row].outcome, .request_id_text = ID};
+                write_delivery(&delivery);
+            }
+    int64_t seconds = ms_since(began_us) / 1000 + 1;
+    end_writer();
+    close(fd);
+    log_set_sampling(1);
+    size_t strangers = 0, lines, notices, left_out, unused;
+    for (size_t row = 0; row < COUNT_OF(rows); row++) {
+        count_lines_with(path, rows[row].text, &lines, &unused);
+        expect_row(!rows[row].all || lines == REQUESTS / 1000, "%s: %zu", rows[row].text, lines);
+        strangers += rows[row].all ? 0 : lines;
+    }
+    count_lines_with(path, " msg=\"requests without a valid API key were left out of this log\" left_out=", &notices,
+                     &left_out);
+    assert_in_range(strangers, 50, 100 + seconds);
+    assert_in_range(notices, 1, 1 + seconds / 10);
+    assert_int_equal(strangers + left_out, 2 * REQUESTS);
+    end_table();
+}
+
 /* A limit on the size of files stands for a full disk: of the line that reaches it, a part is written. */
 static void where_there_is_no_room_lines_are_dropped_until_there_is(void **state) {
     (void)state;
@@ -583,6 +637,7 @@ int main(void) {
         cmocka_unit_test(who_logs_does_not_wait_for_a_reader),
         cmocka_unit_test(the_end_does_not_wait_for_a_reader_either),
         cmocka_unit_test(lines_of_several_threads_all_arrive_whole),
+        cmocka_unit_test(requests_without_a_key_cannot_fill_the_log),
         cmocka_unit_test(where_there_is_no_room_lines_are_dropped_until_there_is),
     };
     return cmocka_run_group_tests_name("log", tests, make_folder, remove_folder);
