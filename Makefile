@@ -11,7 +11,7 @@ PKG_CONFIG ?= pkg-config
 BUILD ?= build$(if $(SANITIZE),/$(SANITIZE))
 
 # Looked up when something is compiled, not before: `make run` installs the libraries first.
-libraries := fcgi jansson libpq libssl libcrypto libsystemd zlib
+libraries := fcgi jansson libpq libssl libcrypto libsystemd zlib libzstd
 library_cflags = $(eval library_cflags := $(shell $(PKG_CONFIG) --cflags $(libraries)))$(library_cflags)
 library_libs = $(eval library_libs := $(shell $(PKG_CONFIG) --libs $(libraries)))$(library_libs)
 

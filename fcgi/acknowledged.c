@@ -2,16 +2,18 @@
 
 #include "buffer.h"
 #include "csv.h"
-#include "delivery.h"
-#include "hex.h"
+#include "failure.h"
+#include "outcome.h"
+#include "progress.h"
+#include "spool.h"
 
-#include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { CHUNK = 500, TIME_SIZE = 32, MS_PER_S = 1000, DAY_S = 24 * 3600, RESEND_S = 30 * DAY_S };
+enum { CHUNK = 500, MS_PER_S = 1000, DAY_S = 24 * 3600, RESEND_S = 30 * DAY_S };
 
 /* What the database holds of a delivery. */
 enum stored {
@@ -23,24 +25,29 @@ enum stored {
 
 struct acknowledged {
     int64_t answered_ms; /* since 1970 */
-    size_t key;          /* where its three key fields begin in `texts`, each with its NUL; empty: not known */
     unsigned char request_id[REQUEST_ID_BYTES];
     unsigned char outcome, stored; /* enums */
+    char key[FAILURE_KEY_SIZE];    /* three empty texts: not known */
 };
 
 struct search {
     const struct missing_options *options;
     FILE *out, *errors;
     int64_t since_ms, until_ms;
-    struct acknowledged *list;
-    size_t count, capacity;
-    struct buffer texts;
     struct log_totals totals;
+    struct spool *by_id, *by_key, *by_time;
+    PGconn *connection;
+    struct progress progress;
+    size_t count, lost, newer;
+    int64_t first_ms, last_ms;
+    struct acknowledged version; /* of the key at hand; see judge */
+    size_t chunk_count;
+    struct acknowledged chunk[CHUNK];
 };
 
 /*
  * A version of a receipt is known by the request id that brought it: in the row, or, for one that was replaced since,
- * in the history. A delivery of what was there already has left no trace: see judge_unchanged. Each join is by a unique
+ * in the history. A delivery of what was there already has left no trace: see judge. Each join is by a unique
  * index, whatever the sizes of the tables. A row that was written while the delivery was in flight may be what it
  * found, so only a later one is newer.
  */
@@ -76,246 +83,241 @@ static enum outcome find_outcome(const struct log_line *line) {
     return OUTCOME_COUNT;
 }
 
-/* 2026-11-28T05:52:28.123Z, as log.c writes it. */
-static bool parse_time(const char *text, int64_t *ms) {
-    struct tm utc = {0};
-    char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc), *rest = end;
-    if (!end || *end != '.')
-        return false;
-    long fraction = strtol(end + 1, &rest, 10);
-    *ms = (int64_t)timegm(&utc) * MS_PER_S + fraction;
-    return rest == end + 4 && strcmp(rest, "Z") == 0;
+static size_t size_of(const struct acknowledged *delivery) {
+    return offsetof(struct acknowledged, key) + failure_key_len(delivery->key);
 }
 
-static const char *format_time(char text[TIME_SIZE], int64_t ms) {
-    time_t seconds = (time_t)(ms / MS_PER_S);
-    struct tm utc;
-    gmtime_r(&seconds, &utc);
-    size_t len = strftime(text, TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(text + len, TIME_SIZE - len, ".%03dZ", (int)(ms % MS_PER_S));
-    return text;
-}
-
-static bool grow_list(struct search *search) {
-    size_t capacity = search->capacity ? 2 * search->capacity : CHUNK;
-    struct acknowledged *list = realloc(search->list, capacity * sizeof *list);
-    if (!list)
-        return false;
-    search->list = list;
-    search->capacity = capacity;
-    return true;
-}
-
-static void note_line(void *context, enum log_line_kind kind, const struct log_line *line) {
+static bool note_line(void *context, enum log_line_kind kind, const struct log_line *line) {
     struct search *search = context;
+    if (kind != LOG_LINE_DELIVERY)
+        return true;
     enum outcome outcome = find_outcome(line);
-    struct acknowledged made = {.outcome = (unsigned char)outcome, .key = search->texts.len};
-    if (kind != LOG_LINE_DELIVERY || outcome == OUTCOME_COUNT || search->texts.failed)
-        return;
-    bool has_key = *line->program && *line->asn && *line->unit;
-    if (!parse_time(line->time, &made.answered_ms) ||
-        !hex_decode(line->request_id, made.request_id, REQUEST_ID_BYTES) || (!has_key && !is_rejection(outcome))) {
+    if (outcome == OUTCOME_COUNT || line->at_ms < search->since_ms || line->at_ms >= search->until_ms)
+        return true;
+    struct acknowledged made = {.answered_ms = line->at_ms, .outcome = (unsigned char)outcome};
+    bool has_key = *line->program && *line->asn && *line->unit && failure_set_key(made.key, line) > 0;
+    if (!has_key && !is_rejection(outcome)) {
         search->totals.broken++;
-        return;
+        return true;
     }
-    if (made.answered_ms < search->since_ms || made.answered_ms >= search->until_ms)
-        return;
-    buffer_append(&search->texts, line->program, strlen(line->program) + 1);
-    buffer_append(&search->texts, line->asn, strlen(line->asn) + 1);
-    buffer_append(&search->texts, line->unit, strlen(line->unit) + 1);
-    if (search->count == search->capacity && !grow_list(search))
-        search->texts.failed = true;
-    if (!search->texts.failed)
-        search->list[search->count++] = made;
-}
-
-struct key {
-    const char *program, *asn, *unit;
-};
-
-static struct key key_of(const struct search *search, const struct acknowledged *delivery) {
-    struct key key = {.program = search->texts.data + delivery->key};
-    key.asn = key.program + strlen(key.program) + 1;
-    key.unit = key.asn + strlen(key.asn) + 1;
-    return key;
-}
-
-static int compare_keys(const struct search *search, const struct acknowledged *a, const struct acknowledged *b) {
-    struct key key_a = key_of(search, a), key_b = key_of(search, b);
-    int order = strcmp(key_a.program, key_b.program);
-    order = order ? order : strcmp(key_a.asn, key_b.asn);
-    return order ? order : strcmp(key_a.unit, key_b.unit);
+    if (!has_key)
+        memset(made.key, 0, RECEIPT_KEY_COUNT); /* it is found by its request id */
+    memcpy(made.request_id, line->id, REQUEST_ID_BYTES);
+    return spool_add(search->by_id, &made, size_of(&made));
 }
 
 static int compare_times(const struct acknowledged *a, const struct acknowledged *b) {
     return (a->answered_ms > b->answered_ms) - (a->answered_ms < b->answered_ms);
 }
 
-static int by_request_id(const void *a, const void *b, void *search) {
-    (void)search;
+static int compare_ids(const void *a, const void *b) {
     int order = memcmp(((const struct acknowledged *)a)->request_id, ((const struct acknowledged *)b)->request_id,
                        REQUEST_ID_BYTES);
     return order ? order : compare_times(a, b);
 }
 
-static int by_key(const void *a, const void *b, void *search) {
-    int order = compare_keys(search, a, b);
+static int compare_keys(const void *a, const void *b) {
+    int order = failure_compare_keys(((const struct acknowledged *)a)->key, ((const struct acknowledged *)b)->key);
     return order ? order : compare_times(a, b);
 }
 
-static int by_time(const void *a, const void *b, void *search) {
+static int compare_by_time(const void *a, const void *b) {
     int order = compare_times(a, b);
-    return order ? order : compare_keys(search, a, b);
+    return order ? order : compare_keys(a, b);
 }
 
 /* A line that is in two logs is one delivery, and so is a request that nginx passed to the other worker. */
-static void drop_repeated(struct search *search) {
-    struct acknowledged *list = search->list;
-    size_t kept = 0;
-    qsort_r(list, search->count, sizeof *list, by_request_id, search);
-    for (size_t i = 0; i < search->count; i++)
-        if (kept == 0 || memcmp(list[kept - 1].request_id, list[i].request_id, REQUEST_ID_BYTES) != 0)
-            list[kept++] = list[i];
-    search->count = kept;
+static bool drop_repeated(struct search *search) {
+    const struct acknowledged *delivery;
+    unsigned char last[REQUEST_ID_BYTES];
+    bool ok = spool_sort(search->by_id);
+    while (ok && (delivery = spool_next(search->by_id))) {
+        if (search->count > 0 && memcmp(last, delivery->request_id, REQUEST_ID_BYTES) == 0)
+            continue;
+        memcpy(last, delivery->request_id, REQUEST_ID_BYTES);
+        if (search->count++ == 0)
+            search->first_ms = search->last_ms = delivery->answered_ms;
+        search->first_ms = delivery->answered_ms < search->first_ms ? delivery->answered_ms : search->first_ms;
+        search->last_ms = delivery->answered_ms > search->last_ms ? delivery->answered_ms : search->last_ms;
+        ok = spool_add(search->by_key, delivery, size_of(delivery));
+    }
+    ok = ok && !spool_failed(search->by_id);
+    spool_free(search->by_id);
+    search->by_id = NULL;
+    return ok;
 }
 
-static void append_json(struct buffer *json, size_t n, const struct search *search,
-                        const struct acknowledged *delivery) {
-    struct key key = key_of(search, delivery);
+static void append_id(struct buffer *text, const struct acknowledged *delivery) {
+    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
+        buffer_append_format(text, "%02x", delivery->request_id[i]);
+}
+
+static void append_json(struct buffer *json, size_t n, const struct acknowledged *delivery) {
+    static const char *const names[RECEIPT_KEY_COUNT] = {"program", "asn", "unit"};
+    const char *part = delivery->key;
     buffer_append_format(json, "%s{\"n\":%zu,\"rejected\":%s,\"unchanged\":%s,\"ms\":%" PRId64 ",\"id\":\"",
                          n > 0 ? "," : "[", n, is_rejection(delivery->outcome) ? "true" : "false",
                          delivery->outcome == OUTCOME_UNCHANGED ? "true" : "false", delivery->answered_ms);
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
-        buffer_append_format(json, "%02x", delivery->request_id[i]);
-    buffer_append_text(json, "\",\"program\":");
-    buffer_append_json_string(json, key.program, strlen(key.program));
-    buffer_append_text(json, ",\"asn\":");
-    buffer_append_json_string(json, key.asn, strlen(key.asn));
-    buffer_append_text(json, ",\"unit\":");
-    buffer_append_json_string(json, key.unit, strlen(key.unit));
+    append_id(json, delivery);
+    buffer_append_text(json, "\"");
+    for (int k = 0; k < RECEIPT_KEY_COUNT; k++, part += strlen(part) + 1) {
+        buffer_append_format(json, ",\"%s\":", names[k]);
+        buffer_append_json_string(json, part, strlen(part));
+    }
     buffer_append_text(json, "}");
 }
 
-/* Sets what is stored of `count` deliveries from `first` on. */
-static bool look_up(struct search *search, PGconn *connection, size_t first, size_t count) {
+/*
+ * A delivery that was answered "unchanged" found the version of the delivery before it, for which it waited
+ * (backlog.h): if that is lost, so is this one. They come in the order of keys, and of times within each.
+ */
+static void judge(struct search *search, struct acknowledged *delivery) {
+    struct acknowledged *version = &search->version;
+    bool has_version = version->outcome != OUTCOME_COUNT && failure_compare_keys(version->key, delivery->key) == 0;
+    if (delivery->outcome == OUTCOME_CREATED || delivery->outcome == OUTCOME_REVISED)
+        memcpy(version, delivery, size_of(delivery));
+    else if (!has_version)
+        version->outcome = OUTCOME_COUNT;
+    else if (version->stored == STORED_OLDER && delivery->outcome == OUTCOME_UNCHANGED)
+        delivery->stored = STORED_OLDER;
+}
+
+/* Takes over those of the chunk that the database does not hold. */
+static bool look_up(struct search *search) {
     struct buffer json;
     buffer_init(&json);
-    for (size_t n = 0; n < count; n++)
-        append_json(&json, n, search, &search->list[first + n]);
+    for (size_t n = 0; n < search->chunk_count; n++)
+        append_json(&json, n, &search->chunk[n]);
     buffer_append(&json, "]", 2); /* with its NUL */
     const char *const values[] = {json.data};
-    PGresult *result = json.failed ? NULL : PQexecParams(connection, lookup_query, 1, NULL, values, NULL, NULL, 0);
-    bool ok = PQresultStatus(result) == PGRES_TUPLES_OK && (size_t)PQntuples(result) == count;
-    for (int row = 0; ok && row < PQntuples(result); row++) {
-        size_t n = strtoul(PQgetvalue(result, row, 0), NULL, 10);
-        search->list[first + n].stored = (unsigned char)strtoul(PQgetvalue(result, row, 1), NULL, 10);
+    PGresult *result =
+        json.failed ? NULL : PQexecParams(search->connection, lookup_query, 1, NULL, values, NULL, NULL, 0);
+    bool ok = PQresultStatus(result) == PGRES_TUPLES_OK && (size_t)PQntuples(result) == search->chunk_count;
+    if (!ok) {
+        progress_clear(&search->progress);
+        fprintf(search->errors, "receiptd: %s%s", json.failed ? "" : "PostgreSQL: ",
+                json.failed ? "out of memory\n" : PQerrorMessage(search->connection));
     }
-    if (!ok)
-        fprintf(search->errors, "receiptd: %s%s",
-                json.failed ? "" : "PostgreSQL: ", json.failed ? "out of memory\n" : PQerrorMessage(connection));
+    for (int row = 0; ok && row < PQntuples(result); row++)
+        search->chunk[strtoul(PQgetvalue(result, row, 0), NULL, 10)].stored =
+            (unsigned char)strtoul(PQgetvalue(result, row, 1), NULL, 10);
     PQclear(result);
     buffer_fini(&json);
     return ok;
 }
 
-/*
- * A delivery that was answered "unchanged" found the version of the delivery before it, for which it waited
- * (backlog.h): if that is lost, so is this one. The list is in order of keys, and of times within each.
- */
-static void judge_unchanged(struct search *search) {
-    const struct acknowledged *version = NULL; /* of the key at hand, so far */
-    for (size_t i = 0; i < search->count; i++) {
-        struct acknowledged *delivery = &search->list[i];
-        if (version && compare_keys(search, version, delivery) != 0)
-            version = NULL;
-        if (delivery->outcome == OUTCOME_CREATED || delivery->outcome == OUTCOME_REVISED)
-            version = delivery;
-        else if (version && version->stored == STORED_OLDER && delivery->outcome == OUTCOME_UNCHANGED)
-            delivery->stored = STORED_OLDER;
+static bool judge_chunk(struct search *search) {
+    for (size_t n = 0; n < search->chunk_count; n++) {
+        struct acknowledged *delivery = &search->chunk[n];
+        judge(search, delivery);
+        search->newer += delivery->stored == STORED_NEWER;
+        search->lost += delivery->stored == STORED_NOT || delivery->stored == STORED_OLDER;
+        if (delivery->stored != STORED && !spool_add(search->by_time, delivery, size_of(delivery)))
+            return false;
     }
+    search->chunk_count = 0;
+    return true;
 }
 
-/* One line, whatever the sender has put into it. */
-static void write_plain(FILE *out, const char *text) {
-    for (; *text; text++)
-        fputc(iscntrl((unsigned char)*text) ? '?' : *text, out);
+static bool fail_spool(struct search *search) {
+    progress_clear(&search->progress);
+    fprintf(search->errors, "receiptd: temporary file: %s; set TMPDIR to a folder with more room\n", strerror(errno));
+    return false;
 }
 
-static void write_request_id(FILE *out, const struct acknowledged *delivery) {
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
-        fprintf(out, "%02x", delivery->request_id[i]);
+static bool compare(struct search *search) {
+    const struct acknowledged *delivery = NULL;
+    size_t done = 0;
+    search->version.outcome = OUTCOME_COUNT;
+    if (!drop_repeated(search) || !spool_sort(search->by_key))
+        return fail_spool(search);
+    do {
+        delivery = spool_next(search->by_key);
+        if (delivery)
+            memcpy(&search->chunk[search->chunk_count++], delivery, size_of(delivery));
+        if (search->chunk_count < CHUNK && delivery)
+            continue;
+        done += search->chunk_count;
+        progress_show(&search->progress, "comparing with the database:", done, search->count, PROGRESS_DELIVERIES);
+        if (search->chunk_count > 0 && !look_up(search))
+            return false;
+        if (!judge_chunk(search))
+            return fail_spool(search);
+    } while (delivery);
+    return !spool_failed(search->by_key) || fail_spool(search);
 }
 
-static void write_text(const struct search *search, const struct acknowledged *delivery) {
+static void write_text(struct search *search, struct buffer *line, const struct acknowledged *delivery) {
     static const char *const words[] = {
         [STORED_NOT] = "not in the database",
         [STORED_OLDER] = "the database has an older version of the receipt",
         [STORED_NEWER] = "replaced: the database has a later delivery of the receipt",
     };
     const struct outcome_words *answer = &outcomes[delivery->outcome];
-    struct key key = key_of(search, delivery);
-    FILE *out = search->out;
-    char time_text[TIME_SIZE];
-    if (*key.program || *key.asn || *key.unit) {
-        write_plain(out, key.program);
-        fputc(' ', out);
-        write_plain(out, key.asn);
-        fputc(' ', out);
-        write_plain(out, key.unit);
-    } else {
-        fputs("(no key)", out);
-    }
-    fprintf(out, ": answered %d%s%s at %s as ", answer->status, answer->result ? " " : "",
-            answer->result ? answer->result : "", format_time(time_text, delivery->answered_ms));
-    write_request_id(out, delivery);
-    fprintf(out, "; %s", words[delivery->stored]);
+    char time_text[LOG_TIME_SIZE];
+    const char *part = delivery->key;
+    if (failure_key_len(part) == RECEIPT_KEY_COUNT)
+        buffer_append_text(line, "(no key)");
+    else
+        for (int k = 0; k < RECEIPT_KEY_COUNT; k++, part += strlen(part) + 1) {
+            buffer_append(line, " ", k > 0);
+            buffer_append_word(line, part, strlen(part));
+        }
+    buffer_append_format(line, ": answered %d%s%s at %s as ", answer->status, answer->result ? " " : "",
+                         answer->result ? answer->result : "", log_line_format_time(time_text, delivery->answered_ms));
+    append_id(line, delivery);
+    buffer_append_format(line, "; %s", words[delivery->stored]);
     int64_t left_s = delivery->answered_ms / MS_PER_S + RESEND_S - (int64_t)time(NULL);
     if (delivery->stored != STORED_NEWER && left_s > 0)
-        fprintf(out, "; can be resent for %" PRId64 " more days", left_s / DAY_S);
+        buffer_append_format(line, "; can be resent for %" PRId64 " more days", left_s / DAY_S);
     else if (delivery->stored != STORED_NEWER)
-        fputs("; too old to be resent", out);
-    fputc('\n', out);
+        buffer_append_text(line, "; too old to be resent");
+    buffer_append_text(line, "\n");
+    fwrite(line->data, 1, line->len, search->out);
 }
 
-static void write_row(const struct search *search, const struct acknowledged *delivery) {
+static void write_row(struct search *search, struct buffer *line, const struct acknowledged *delivery) {
     const struct outcome_words *answer = &outcomes[delivery->outcome];
-    struct key key = key_of(search, delivery);
-    char time_text[TIME_SIZE];
-    csv_write_text(search->out, key.program, ',');
-    csv_write_text(search->out, key.asn, ',');
-    csv_write_text(search->out, key.unit, ',');
-    fprintf(search->out, "%s,%d,%s,", format_time(time_text, delivery->answered_ms), answer->status,
-            answer->result ? answer->result : "");
-    write_request_id(search->out, delivery);
-    fprintf(search->out, ",%s,%s\r\n", delivery->stored == STORED_OLDER ? "older" : "no",
-            format_time(time_text, delivery->answered_ms + (int64_t)RESEND_S * MS_PER_S));
+    char answered[LOG_TIME_SIZE], resend[LOG_TIME_SIZE];
+    const char *part = delivery->key;
+    for (int k = 0; k < RECEIPT_KEY_COUNT; k++, part += strlen(part) + 1)
+        csv_write_text(search->out, part, ',');
+    append_id(line, delivery);
+    fprintf(search->out, "%s,%d,%s,%.*s,%s,%s\r\n", log_line_format_time(answered, delivery->answered_ms),
+            answer->status, answer->result ? answer->result : "", (int)line->len, line->data,
+            delivery->stored == STORED_OLDER ? "older" : "no",
+            log_line_format_time(resend, delivery->answered_ms + (int64_t)RESEND_S * MS_PER_S));
 }
 
 /* The vendor is not asked for replaced deliveries: sent again, they would overwrite newer content. */
-static size_t write_missing(const struct search *search) {
-    size_t lost = 0, newer = 0;
+static bool write_missing(struct search *search) {
+    const struct acknowledged *delivery;
+    struct buffer line;
+    bool ok = spool_sort(search->by_time);
+    buffer_init(&line);
     if (search->options->csv)
         fprintf(search->out,
                 "program_identifier,asn_number,unit_identifier,answered_at,status,result,request_id,stored,"
                 "can_be_resent_until\r\n");
-    for (size_t i = 0; i < search->count; i++) {
-        const struct acknowledged *delivery = &search->list[i];
-        bool is_newer = delivery->stored == STORED_NEWER;
-        newer += is_newer;
-        lost += delivery->stored != STORED && !is_newer;
-        if (!search->options->csv && delivery->stored != STORED)
-            write_text(search, delivery);
-        else if (delivery->stored != STORED && !is_newer)
-            write_row(search, delivery);
+    while (ok && !line.failed && (delivery = spool_next(search->by_time))) {
+        line.len = 0;
+        if (!search->options->csv)
+            write_text(search, &line, delivery);
+        else if (delivery->stored != STORED_NEWER)
+            write_row(search, &line, delivery);
     }
-    char first[TIME_SIZE], last[TIME_SIZE];
+    ok = ok && !line.failed && !spool_failed(search->by_time);
+    buffer_fini(&line);
+    return ok || fail_spool(search);
+}
+
+static void write_summary(const struct search *search) {
+    char first[LOG_TIME_SIZE], last[LOG_TIME_SIZE];
     FILE *words = search->options->csv ? search->errors : search->out;
-    fprintf(words, "Missing: %zu of %zu acknowledged deliveries, answered from %s to %s\n", lost, search->count,
-            format_time(first, search->list[0].answered_ms),
-            format_time(last, search->list[search->count - 1].answered_ms));
-    if (newer > 0)
-        fprintf(words, "Replaced by later deliveries of the same receipts: %zu\n", newer);
-    return lost;
+    fprintf(words, "Missing: %zu of %zu acknowledged deliveries, answered from %s to %s\n", search->lost, search->count,
+            log_line_format_time(first, search->first_ms), log_line_format_time(last, search->last_ms));
+    if (search->newer > 0)
+        fprintf(words, "Replaced by later deliveries of the same receipts: %zu\n", search->newer);
 }
 
 /* The settings that leave lines out: the present ones, and those that the log itself shows. */
@@ -338,26 +340,27 @@ static bool report_gaps(const struct search *search) {
     return gaps || left_out;
 }
 
-static enum missing_result compare(struct search *search) {
+static enum missing_result report(struct search *search) {
     /* Only now: the service's user may not be allowed to read the logs. */
-    PGconn *connection = missing_connect(search->options, search->errors);
-    bool ok = connection != NULL;
-    drop_repeated(search);
-    qsort_r(search->list, search->count, sizeof *search->list, by_key, search);
-    for (size_t first = 0; ok && first < search->count; first += CHUNK)
-        ok = look_up(search, connection, first, search->count - first < CHUNK ? search->count - first : CHUNK);
-    PQfinish(connection);
-    if (!ok)
+    search->connection = missing_connect(search->options, search->errors);
+    bool ok = search->connection && compare(search);
+    PQfinish(search->connection);
+    progress_clear(&search->progress);
+    if (ok && search->count == 0) {
+        fprintf(search->errors, "receiptd: no acknowledged delivery was found in these logs%s\n",
+                search->options->since || search->options->until ? ", in that span of time" : "");
+        report_gaps(search);
+        return MISSING_UNKNOWN;
+    }
+    if (!ok || !write_missing(search))
         return MISSING_FAILED;
-    judge_unchanged(search);
-    qsort_r(search->list, search->count, sizeof *search->list, by_time, search);
-    size_t lost = write_missing(search);
-    bool gaps = report_gaps(search);
+    write_summary(search);
     if (fflush(search->out) != 0)
         return MISSING_FAILED;
-    if (lost == 0 && gaps)
-        fprintf(search->errors, "receiptd: so others may be missing, though none of these is\n");
-    return lost > 0 ? MISSING_SOME : gaps ? MISSING_FAILED : MISSING_NONE;
+    bool gaps = report_gaps(search);
+    if (gaps)
+        fprintf(search->errors, "receiptd: so %s may be missing\n", search->lost > 0 ? "more" : "deliveries");
+    return search->lost > 0 ? MISSING_SOME : gaps ? MISSING_UNKNOWN : MISSING_NONE;
 }
 
 /* As the times of `receiptd reprocess`, PostgreSQL reads them. */
@@ -385,20 +388,30 @@ static bool parse_span(struct search *search) {
 }
 
 enum missing_result acknowledged_missing(const struct missing_options *options, FILE *out, FILE *errors) {
-    struct search search = {.options = options, .out = out, .errors = errors};
+    struct search *search = calloc(1, sizeof *search);
     enum missing_result result = MISSING_FAILED;
-    buffer_init(&search.texts);
-    bool read = parse_span(&search) && log_reader_read(options->files, note_line, &search, &search.totals, errors);
-    if (search.texts.failed) {
-        fprintf(errors, "receiptd: out of memory\n");
-    } else if (read && search.count == 0) {
-        fprintf(errors, "receiptd: no acknowledged delivery was found in these logs%s\n",
-                options->since || options->until ? ", in that span of time" : "");
-        report_gaps(&search);
-    } else if (read) {
-        result = compare(&search);
+    if (search) {
+        search->options = options;
+        search->out = out;
+        search->errors = errors;
+        search->by_id = spool_new(MISSING_SPOOL_BYTES, compare_ids);
+        search->by_key = spool_new(MISSING_SPOOL_BYTES, compare_keys);
+        search->by_time = spool_new(MISSING_SPOOL_BYTES, compare_by_time);
+        progress_start(&search->progress, errors);
     }
-    free(search.list);
-    buffer_fini(&search.texts);
+    if (!search || !search->by_id || !search->by_key || !search->by_time)
+        fprintf(errors, "receiptd: out of memory\n");
+    else if (!parse_span(search))
+        ;
+    else if (!log_reader_read(options->files, note_line, search, &search->totals, errors))
+        fail_spool(search);
+    else
+        result = report(search);
+    if (search) {
+        spool_free(search->by_id);
+        spool_free(search->by_key);
+        spool_free(search->by_time);
+    }
+    free(search);
     return result;
 }

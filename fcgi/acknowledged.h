@@ -2,7 +2,7 @@
  * receiptd missing --acknowledged: which deliveries got a final answer, by the service's log, and are not in the
  * database: after a failover without a synchronous standby, a restore, or a point-in-time recovery.
  *
- * Threads: one.
+ * Threads: one. Memory: constant, see spool.h.
  */
 #ifndef RECEIPTD_ACKNOWLEDGED_H
 #define RECEIPTD_ACKNOWLEDGED_H
@@ -11,7 +11,7 @@
 
 /*
  * Reads the lines, queries the database, and writes a line for each acknowledged delivery (2xx, 400, 422) that it does
- * not hold, oldest first. In between it keeps 40 bytes for each acknowledged delivery, and its key.
+ * not hold, oldest first.
  */
 enum missing_result acknowledged_missing(const struct missing_options *options, FILE *out, FILE *errors);
 

@@ -34,28 +34,30 @@ enum {
 enum { EXIT_USAGE = 2 };
 
 static int usage(FILE *out, int status) {
-    fprintf(out,
-            "Usage: receiptd [--listen PATH]   serve POST /inventory_receipt over FastCGI\n"
-            "       receiptd doctor [--json] [--env FILE] [SOCKET...]\n"
-            "                                  examine everything between the sender and the disk\n"
-            "       receiptd key NAME          make a new API key\n"
-            "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION] [--env FILE]\n"
-            "                                  make receipts of the rejected deliveries that are valid by now\n"
-            "       receiptd missing [--csv] [--env FILE] [FILE...]\n"
-            "                                  which deliveries got 503 in these logs, and were not retried since\n"
-            "       receiptd missing --acknowledged [--since TIME] [--until TIME] [--csv] [--env FILE] [FILE...]\n"
-            "                                  which deliveries these logs show as acknowledged, and are lost: after\n"
-            "                                  a failover, a restore, or a point-in-time recovery\n"
-            "       receiptd --version | --help\n"
-            "\n"
-            "Exit status: 0 done, 1 failed (reprocess: or not everything could be stored), 2 wrong usage.\n"
-            "doctor: 0 all is well, 1 there are warnings, 2 something has failed. missing: 1 something is missing, 2 "
-            "failed,\n"
-            "or the logs do not show all deliveries.\n"
-            "Without --listen the socket is taken from systemd or from descriptor 0.\n"
-            "SIGTERM: answer what was begun, then exit; once more: exit at once. SIGHUP: read the API keys again.\n"
-            "\n"
-            "Environment:\n");
+    fprintf(
+        out,
+        "Usage: receiptd [--listen PATH]   serve POST /inventory_receipt over FastCGI\n"
+        "       receiptd doctor [--json] [--env FILE] [SOCKET...]\n"
+        "                                  examine everything between the sender and the disk\n"
+        "       receiptd key NAME          make a new API key\n"
+        "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION] [--env FILE]\n"
+        "                                  make receipts of the rejected deliveries that are valid by now\n"
+        "       receiptd missing [--csv] [--env FILE] [FILE...]\n"
+        "                                  which deliveries got 503 in these logs, and were not retried since\n"
+        "       receiptd missing --acknowledged [--since TIME] [--until TIME] [--csv] [--env FILE] [FILE...]\n"
+        "                                  which deliveries these logs show as acknowledged, and are lost: after\n"
+        "                                  a failover, a restore, or a point-in-time recovery\n"
+        "       receiptd --version | --help\n"
+        "\n"
+        "Exit status: 0 done, 1 failed (reprocess: or not everything could be stored), 2 wrong usage.\n"
+        "doctor: 0 all is well, 1 there are warnings, 2 something has failed. missing: 0 nothing is missing, 1 "
+        "something "
+        "is,\n"
+        "2 failed, 3 nothing was found missing, but the logs could not be read completely or do not show everything.\n"
+        "Without --listen the socket is taken from systemd or from descriptor 0.\n"
+        "SIGTERM: answer what was begun, then exit; once more: exit at once. SIGHUP: read the API keys again.\n"
+        "\n"
+        "Environment:\n");
     config_describe(out);
     fprintf(out, "  PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSFILE, PGTARGETSESSIONATTRS, ...\n"
                  "      the database, as for every program with libpq\n");

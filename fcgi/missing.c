@@ -1,185 +1,338 @@
 #include "missing.h"
 
-#include "csv.h"
+#include "buffer.h"
+#include "failure.h"
 #include "outcome.h"
+#include "progress.h"
+#include "receipt.h"
+#include "spool.h"
 
 #include <errno.h>
-#include <jansson.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 1000, TIME_SIZE = 40, LOWEST_OF_SERVER = 500 };
+enum {
+    CHUNK = 1000,
+    STATUS_MAX = 599,
+    BAD_GATEWAY = 502,
+    GATEWAY_TIMEOUT = 504,
+};
 
-/* The vendor tries again for 32 hours, and can be asked for 30 days to send again. */
-static const char lookup_query[] =
-    "select d.n, exists (select from inventory.receipts as r"
-    " where r.program_identifier = d.program and r.asn_number = d.asn and r.unit_identifier = d.unit),"
-    " greatest(extract(epoch from d.first + interval '32 hours' - now()), 0)::bigint,"
-    " greatest(extract(epoch from d.first + interval '30 days' - now()), 0)::bigint,"
-    " to_char((d.first + interval '32 hours') at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),"
-    " to_char((d.first + interval '30 days') at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
-    " from jsonb_to_recordset($1::jsonb) as d"
-    " (n integer, program text, asn text, unit text, first timestamptz, ms double precision)"
-    " where not exists (select from inventory.receipts as r"
-    " where r.program_identifier = d.program and r.asn_number = d.asn and r.unit_identifier = d.unit"
-    " and coalesce(r.revised_at, r.received_at) >= d.first - d.ms * interval '1 ms')"
-    " order by d.n";
-enum { N, STORED, RETRY_S, RESEND_S, RETRY_UNTIL, RESEND_UNTIL };
+/* What a line shows. Deliveries of which no line has the key are counted: which they were is not known. */
+enum kind {
+    KIND_FAILED = 0, /* 503 */
+    KIND_UNCHANGED,  /* which leaves no trace in the database */
+    KIND_NO_KEY,     /* 503, and the key was not read */
+    KIND_CUT_KEY,    /* 503, and the key is longer than the line shows */
+    KIND_TOO_LARGE,  /* 413, which is never retried and kept nowhere */
+    KIND_BY_NGINX,   /* what nginx answered itself */
+    KIND_COUNT,
+};
 
-/* What nginx answered by itself. */
-struct span {
-    char first[TIME_SIZE], last[TIME_SIZE];
+static const char *const unknown_words[KIND_COUNT] = {
+    [KIND_NO_KEY] = "deliveries got 503 before their key was read",
+    [KIND_CUT_KEY] = "deliveries got 503 and have a key that is too long for the log",
+    [KIND_TOO_LARGE] = "deliveries were too large (413), which are not retried",
+    [KIND_BY_NGINX] = "requests were answered by nginx itself, which does not know the key",
+};
+
+/* Of a line; sorted by key and request id, or, if the key is unknown, by kind and request id. */
+struct record {
+    uint64_t hash; /* of the key: most comparisons need no more */
+    int64_t at_ms;
+    unsigned char id[REQUEST_ID_BYTES];
+    short status;
+    unsigned char kind;
+    char key[FAILURE_KEY_SIZE]; /* program, ASN, unit */
+};
+
+struct unknown {
     size_t count;
+    int64_t first_ms, last_ms;
+    size_t by_status[STATUS_MAX + 1];
 };
 
-struct missing {
-    json_t *failures; /* by key, in JSON: program, asn, unit, first, last, ms, request_id, attempts, final */
-    struct span by_nginx;
+struct search {
+    const struct missing_options *options;
+    FILE *out, *errors;
     struct log_totals totals;
-    bool only_finals; /* the second time that files are read */
-    bool no_memory;
+    struct spool *lines, *missing;
+    struct unknown unknown[KIND_COUNT];
+    PGconn *connection;
+    struct progress progress;
+    size_t failures, missing_count;
+    size_t chunk_count;
+    struct failure chunk[CHUNK];
 };
 
-static void note_failure(struct missing *missing, const char *key, json_t *failure, const struct log_line *line) {
-    json_int_t attempts = failure ? json_integer_value(json_object_get(failure, "attempts")) : 0;
-    const char *first = failure ? json_string_value(json_object_get(failure, "first")) : line->time;
-    const char *last = failure ? json_string_value(json_object_get(failure, "last")) : line->time;
-    const char *final = failure ? json_string_value(json_object_get(failure, "final")) : "";
-    bool is_first = !failure || strcmp(line->time, first) < 0, is_last = !failure || strcmp(line->time, last) >= 0;
-    json_t *made =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:s, s:I, s:s}", "program", line->program, "asn", line->asn, "unit",
-                  line->unit, "first", is_first ? line->time : first, "last", is_last ? line->time : last, "ms",
-                  is_first ? strtod(line->ms, NULL) : json_number_value(json_object_get(failure, "ms")), "request_id",
-                  is_last ? line->request_id : json_string_value(json_object_get(failure, "request_id")), "attempts",
-                  attempts + 1, "final", final);
-    if (!made || json_object_set_new(missing->failures, key, made) != 0)
-        missing->no_memory = true;
+/*
+ * A delivery that was stored after it had failed is the row's newest version, or has revised it at some time. One that
+ * was rejected for good is kept as well. "again": it was found unchanged since, so it suffices that there is a row.
+ */
+static const char lookup_query[] =
+    "select d.n, r.request_id is not null"
+    " from jsonb_to_recordset($1::jsonb) as d"
+    " (n integer, program text, asn text, unit text, id uuid, ms bigint, again boolean)"
+    " left join inventory.receipts as r"
+    " on r.program_identifier = d.program and r.asn_number = d.asn and r.unit_identifier = d.unit"
+    " where (r.request_id is null or (d.again"
+    " or coalesce(r.revised_at, r.received_at) >= to_timestamp(d.ms / 1000.0)"
+    " or d.id in (r.request_id, r.revised_request_id)"
+    " or r.revision > 1 and inventory.has_revised(d.id, d.program, d.asn, d.unit)) is not true)"
+    " and not exists (select from inventory.rejected_receipts as k"
+    " where k.program_identifier = d.program and k.asn_number = d.asn and k.unit_identifier = d.unit"
+    " and k.received_at >= to_timestamp(d.ms / 1000.0))"
+    " order by d.n";
+
+/* FNV-1a. */
+static uint64_t hash_of(const char *bytes, size_t len) {
+    uint64_t hash = 0xcbf29ce484222325;
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3;
+    return hash;
 }
 
-/* A line of the service's about a delivery with a key. */
-static void note_delivery(struct missing *missing, const struct log_line *line) {
-    json_t *parts = json_pack("[s, s, s]", line->program, line->asn, line->unit);
-    char *key = json_dumps(parts, JSON_COMPACT);
-    json_t *failure = key ? json_object_get(missing->failures, key) : NULL;
-    bool failed = strtol(line->status, NULL, 10) == outcomes[OUTCOME_UNAVAILABLE].status;
-    bool noted = key != NULL;
-    if (key && failed && !missing->only_finals)
-        note_failure(missing, key, failure, line);
-    else if (!failed && failure && strcmp(line->time, json_string_value(json_object_get(failure, "final"))) > 0)
-        noted = json_object_set_new(failure, "final", json_string(line->time)) == 0;
-    if (!noted)
-        missing->no_memory = true;
-    free(key);
-    json_decref(parts);
+static int compare_numbers(int64_t a, int64_t b) {
+    return (a > b) - (a < b);
 }
 
-/* A line of nginx's: its own answer, where no worker gave the same. */
-static void note_nginx(struct span *span, const struct log_line *line) {
-    if (strncmp(line->request, "POST /inventory_receipt", 23) != 0 ||
-        strtol(line->status, NULL, 10) < LOWEST_OF_SERVER || strcmp(line->status, line->worker_status) == 0)
-        return;
-    if (span->count++ == 0 || strcmp(line->time, span->first) < 0)
-        snprintf(span->first, sizeof span->first, "%s", line->time);
-    if (strcmp(line->time, span->last) > 0)
-        snprintf(span->last, sizeof span->last, "%s", line->time);
+static bool has_key(const struct record *record) {
+    return record->kind == KIND_FAILED || record->kind == KIND_UNCHANGED;
 }
 
-static void note_line(void *context, enum log_line_kind kind, const struct log_line *line) {
-    struct missing *noted = context;
-    if (kind == LOG_LINE_DELIVERY && *line->program && *line->asn && *line->unit)
-        note_delivery(noted, line);
-    else if (kind == LOG_LINE_NGINX && !noted->only_finals)
-        note_nginx(&noted->by_nginx, line);
+static int compare_groups(const struct record *a, const struct record *b) {
+    if (has_key(a) != has_key(b))
+        return has_key(a) ? 1 : -1;
+    if (!has_key(a))
+        return compare_numbers(a->kind, b->kind);
+    if (a->hash != b->hash)
+        return a->hash < b->hash ? -1 : 1;
+    return failure_compare_keys(a->key, b->key);
+}
+
+static int compare_records(const void *a, const void *b) {
+    const struct record *record_a = a, *record_b = b;
+    int order = compare_groups(record_a, record_b);
+    return order ? order : memcmp(record_a->id, record_b->id, REQUEST_ID_BYTES);
+}
+
+static bool is_path_of_receipts(const char *request) {
+    static const char post[] = "POST /inventory_receipt";
+    size_t len = sizeof post - 1;
+    return strncmp(request, post, len) == 0 && (!request[len] || strcmp(request + len, "/") == 0);
 }
 
 /*
- * Files are read twice, since they are in no order: the worker that took what was redelivered may have its lines in one
- * that was read before.
+ * Whether nginx answered by itself. Its log lists the statuses of the workers that it tried, of which the last one
+ * answered; 502 and 504 among them are its own words for a worker that did not. A 401 is no delivery of the sender's.
  */
-static bool read_logs(struct missing *missing, char *const *files, FILE *errors) {
-    struct log_totals again = {0};
-    if (!log_reader_read(files, note_line, missing, &missing->totals, errors))
-        return false;
-    missing->only_finals = true;
-    return !*files || log_reader_read(files, note_line, missing, &again, errors);
+static bool is_by_nginx(const struct log_line *line) {
+    const char *last = line->worker_status + strlen(line->worker_status);
+    while (last > line->worker_status && last[-1] != ' ')
+        last--;
+    long worker = strtol(last, NULL, 10);
+    bool answered = worker != 0 && worker != BAD_GATEWAY && worker != GATEWAY_TIMEOUT;
+    return is_path_of_receipts(line->request) && !answered &&
+           line->status_number >= outcomes[OUTCOME_MALFORMED].status &&
+           line->status_number != outcomes[OUTCOME_UNAUTHORIZED].status;
 }
 
-static int compare_first(const void *a, const void *b) {
-    return strcmp(json_string_value(json_object_get(*(json_t *const *)a, "first")),
-                  json_string_value(json_object_get(*(json_t *const *)b, "first")));
+/* What a line shows; KIND_COUNT: nothing of interest. */
+static enum kind find_kind(enum log_line_kind kind, const struct log_line *line) {
+    if (kind == LOG_LINE_NGINX)
+        return is_by_nginx(line) ? KIND_BY_NGINX : KIND_COUNT;
+    if (line->status_number == outcomes[OUTCOME_TOO_LARGE].status)
+        return KIND_TOO_LARGE;
+    if (line->status_number != outcomes[OUTCOME_UNAVAILABLE].status)
+        return strcmp(line->result, outcomes[OUTCOME_UNCHANGED].result) == 0 ? KIND_UNCHANGED : KIND_COUNT;
+    if (*line->cut)
+        return KIND_CUT_KEY;
+    return *line->program && *line->asn && *line->unit ? KIND_FAILED : KIND_NO_KEY;
 }
 
-static void write_time_left(FILE *out, long long retry_s, long long resend_s) {
-    if (retry_s > 0)
-        fprintf(out, "comes again by itself for %lld h %02lld min", retry_s / 3600, retry_s / 60 % 60);
-    else if (resend_s > 0)
-        fprintf(out, "does not come by itself; can be asked for within %lld days", resend_s / 86400 + 1);
-    else
-        fprintf(out, "is too old to be asked for");
-}
-
-static void write_one(const struct missing_options *options, const json_t *failure, const PGresult *result, int row,
-                      FILE *out) {
-    const char *program, *asn, *unit, *first, *last, *request_id;
-    json_int_t attempts;
-    if (json_unpack((json_t *)failure, "{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "program", &program, "asn", &asn, "unit",
-                    &unit, "first", &first, "last", &last, "request_id", &request_id, "attempts", &attempts) != 0)
-        return;
-    bool stored = *PQgetvalue(result, row, STORED) == 't';
-    if (options->csv) {
-        csv_write_text(out, program, ',');
-        csv_write_text(out, asn, ',');
-        csv_write_text(out, unit, ',');
-        fprintf(out, "%s,%s,%lld,%s,%s,%s,%s\r\n", first, last, (long long)attempts, request_id,
-                stored ? "older" : "no", PQgetvalue(result, row, RETRY_UNTIL), PQgetvalue(result, row, RESEND_UNTIL));
-        return;
+static bool note_line(void *context, enum log_line_kind line_kind, const struct log_line *line) {
+    struct search *search = context;
+    enum kind kind = find_kind(line_kind, line);
+    struct record record;
+    size_t len = 0;
+    if (kind == KIND_COUNT || line->status_number > STATUS_MAX)
+        return true;
+    record.kind = (unsigned char)kind;
+    record.status = (short)line->status_number;
+    record.at_ms = line->at_ms;
+    record.hash = 0;
+    memcpy(record.id, line->id, REQUEST_ID_BYTES);
+    if (has_key(&record) && (len = failure_set_key(record.key, line)) == 0) {
+        search->totals.broken++;
+        return true;
     }
-    fprintf(out, "%s %s %s: told 503 %lld times since %s, last as %s%s; ", program, asn, unit, (long long)attempts,
-            first, request_id, stored ? "; what is stored is older" : "");
-    write_time_left(out, strtoll(PQgetvalue(result, row, RETRY_S), NULL, 10),
-                    strtoll(PQgetvalue(result, row, RESEND_S), NULL, 10));
-    fputc('\n', out);
+    record.hash = hash_of(record.key, len);
+    return spool_add(search->lines, &record, offsetof(struct record, key) + len);
 }
 
-/* Asks for some of them and writes those that have not come. How many, or -1. */
-static long look_up(const struct missing_options *options, PGconn *connection, json_t *const *failures, size_t count,
-                    FILE *out) {
-    long found = -1;
-    json_t *list = json_array();
-    for (size_t i = 0; i < count; i++) {
-        json_t *one = json_copy(failures[i]);
-        json_object_set_new(one, "n", json_integer((json_int_t)i));
-        json_array_append_new(list, one);
+static void fail_spool(struct search *search) {
+    progress_clear(&search->progress);
+    fprintf(search->errors, "receiptd: temporary file: %s; set TMPDIR to a folder with more room\n", strerror(errno));
+}
+
+static void append_json(struct buffer *json, size_t n, const struct failure *failure) {
+    static const char *const names[RECEIPT_KEY_COUNT] = {"program", "asn", "unit"};
+    buffer_append_format(json, "%s{\"n\":%zu,\"ms\":%" PRId64 ",\"again\":%s,\"id\":\"", n > 0 ? "," : "[", n,
+                         failure->last_ms, failure->unchanged_ms >= failure->last_ms ? "true" : "false");
+    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
+        buffer_append_format(json, "%02x", failure->last_id[i]);
+    buffer_append_text(json, "\"");
+    const char *part = failure->key;
+    for (int k = 0; k < RECEIPT_KEY_COUNT; k++, part += strlen(part) + 1) {
+        buffer_append_format(json, ",\"%s\":", names[k]);
+        buffer_append_json_string(json, part, strlen(part));
     }
-    char *text = json_array_size(list) == count ? json_dumps(list, JSON_COMPACT) : NULL;
-    const char *const values[] = {text};
-    PGresult *result = text ? PQexecParams(connection, lookup_query, 1, NULL, values, NULL, NULL, 0) : NULL;
-    if (PQresultStatus(result) == PGRES_TUPLES_OK) {
-        found = PQntuples(result);
-        for (int row = 0; row < found; row++)
-            write_one(options, failures[strtol(PQgetvalue(result, row, N), NULL, 10)], result, row, out);
+    buffer_append_text(json, "}");
+}
+
+/* Takes over those of the chunk that are not in the database. */
+static bool look_up(struct search *search) {
+    struct buffer json;
+    buffer_init(&json);
+    for (size_t n = 0; n < search->chunk_count; n++)
+        append_json(&json, n, &search->chunk[n]);
+    buffer_append(&json, "]", 2); /* with its NUL */
+    const char *const values[] = {json.data};
+    PGresult *result =
+        json.failed ? NULL : PQexecParams(search->connection, lookup_query, 1, NULL, values, NULL, NULL, 0);
+    bool answered = PQresultStatus(result) == PGRES_TUPLES_OK, ok = answered;
+    for (int row = 0; ok && row < PQntuples(result); row++) {
+        struct failure *failure = &search->chunk[strtoul(PQgetvalue(result, row, 0), NULL, 10)];
+        failure->stored = *PQgetvalue(result, row, 1) == 't';
+        ok = spool_add(search->missing, failure, offsetof(struct failure, key) + failure_key_len(failure->key));
+        search->missing_count += ok;
     }
+    if (answered && !ok) {
+        fail_spool(search);
+    } else if (!answered) {
+        progress_clear(&search->progress);
+        fprintf(search->errors, "receiptd: %s%s", json.failed ? "" : "PostgreSQL: ",
+                json.failed ? "out of memory\n" : PQerrorMessage(search->connection));
+    }
+    search->failures += search->chunk_count;
+    progress_show(&search->progress, "comparing with the database:", search->failures, 0, PROGRESS_DELIVERIES);
     PQclear(result);
-    free(text);
-    json_decref(list);
-    return found;
+    buffer_fini(&json);
+    search->chunk_count = 0;
+    return ok;
 }
 
-/* Those whose last answer was 503, oldest first; *count of them. NULL for want of memory. */
-static json_t **collect(json_t *failures, size_t *count) {
-    json_t **list = calloc(json_object_size(failures) + 1, sizeof(json_t *));
-    const char *key;
-    json_t *failure;
-    *count = 0;
-    if (!list)
-        return NULL;
-    json_object_foreach(failures, key, failure) {
-        if (strcmp(json_string_value(json_object_get(failure, "final")),
-                   json_string_value(json_object_get(failure, "last"))) < 0)
-            list[(*count)++] = failure;
+/* All records of a key, one after the other: what is known of it is in the chunk's last place. */
+static void add_to_failure(struct failure *failure, const struct record *record, bool is_repeated) {
+    if (record->kind == KIND_UNCHANGED) {
+        failure->unchanged_ms = record->at_ms > failure->unchanged_ms ? record->at_ms : failure->unchanged_ms;
+        return;
     }
-    qsort(list, *count, sizeof(json_t *), compare_first);
-    return list;
+    failure->attempts += !is_repeated;
+    failure->first_ms = record->at_ms < failure->first_ms ? record->at_ms : failure->first_ms;
+    if (record->at_ms >= failure->last_ms) {
+        failure->last_ms = record->at_ms;
+        memcpy(failure->last_id, record->id, REQUEST_ID_BYTES);
+    }
+}
+
+static void begin_failure(struct failure *failure, const struct record *record) {
+    *failure = (struct failure){.first_ms = INT64_MAX, .last_ms = INT64_MIN, .unchanged_ms = INT64_MIN};
+    memcpy(failure->key, record->key, failure_key_len(record->key));
+}
+
+static void count_unknown(struct unknown *unknown, const struct record *record) {
+    if (unknown->count++ == 0 || record->at_ms < unknown->first_ms)
+        unknown->first_ms = record->at_ms;
+    if (unknown->count == 1 || record->at_ms > unknown->last_ms)
+        unknown->last_ms = record->at_ms;
+    unknown->by_status[record->status]++;
+}
+
+/* Goes through the records, key by key. A line that is in two logs is one delivery. */
+static bool compare(struct search *search) {
+    const struct record *record;
+    struct record last = {.kind = KIND_COUNT};
+    bool ok = spool_sort(search->lines);
+    while (ok && (record = spool_next(search->lines))) {
+        bool same_group = last.kind != KIND_COUNT && compare_groups(&last, record) == 0;
+        bool is_repeated = same_group && memcmp(last.id, record->id, REQUEST_ID_BYTES) == 0;
+        struct failure *failure = &search->chunk[search->chunk_count];
+        if (!has_key(record)) {
+            if (!is_repeated)
+                count_unknown(&search->unknown[record->kind], record);
+        } else if (same_group) {
+            add_to_failure(failure, record, is_repeated);
+        } else {
+            /* The key before this one has ended; if all of its lines are "unchanged", it never failed. */
+            if (has_key(&last) && failure->attempts > 0 && ++search->chunk_count == CHUNK && !look_up(search))
+                return false;
+            begin_failure(&search->chunk[search->chunk_count], record);
+            add_to_failure(&search->chunk[search->chunk_count], record, false);
+        }
+        memcpy(&last, record, offsetof(struct record, key));
+        memcpy(last.key, record->key, has_key(record) ? failure_key_len(record->key) : 0);
+    }
+    if (!ok || spool_failed(search->lines)) {
+        fail_spool(search);
+        return false;
+    }
+    search->chunk_count += has_key(&last) && search->chunk[search->chunk_count].attempts > 0;
+    return search->chunk_count == 0 || look_up(search);
+}
+
+static bool write_missing(struct search *search) {
+    const struct failure *failure;
+    struct buffer line;
+    bool ok = spool_sort(search->missing);
+    buffer_init(&line);
+    if (search->options->csv)
+        failure_write_names(search->out);
+    while (ok && !line.failed && (failure = spool_next(search->missing))) {
+        line.len = 0;
+        (search->options->csv ? failure_write_row : failure_write_text)(search->out, &line, failure);
+    }
+    ok = ok && !line.failed && !spool_failed(search->missing);
+    buffer_fini(&line);
+    if (!ok)
+        fail_spool(search);
+    return ok;
+}
+
+/* "502: 10, 504: 2" */
+static void write_statuses(const struct unknown *unknown, FILE *errors) {
+    const char *separator = "";
+    for (int status = 0; status <= STATUS_MAX; status++)
+        if (unknown->by_status[status] > 0) {
+            fprintf(errors, "%s%d: %zu", separator, status, unknown->by_status[status]);
+            separator = ", ";
+        }
+}
+
+static bool report_unknown(const struct search *search) {
+    bool gaps = missing_report_gaps(&search->totals, search->errors);
+    for (int kind = 0; kind < KIND_COUNT; kind++) {
+        const struct unknown *unknown = &search->unknown[kind];
+        char first[LOG_TIME_SIZE], last[LOG_TIME_SIZE];
+        if (unknown->count == 0)
+            continue;
+        gaps = true;
+        fprintf(search->errors, "receiptd: %zu %s", unknown->count, unknown_words[kind]);
+        if (kind == KIND_BY_NGINX) {
+            fputs(" (", search->errors);
+            write_statuses(unknown, search->errors);
+            fputs(")", search->errors);
+        }
+        fprintf(search->errors, ", from %s to %s\n", log_line_format_time(first, unknown->first_ms),
+                log_line_format_time(last, unknown->last_ms));
+    }
+    const char *level = getenv("RECEIPTD_LOG_LEVEL");
+    if (level && strcmp(level, "error") == 0) {
+        fprintf(search->errors, "receiptd: RECEIPTD_LOG_LEVEL=error leaves deliveries that get 503 out of the logs\n");
+        gaps = true;
+    }
+    return gaps;
 }
 
 PGconn *missing_connect(const struct missing_options *options, FILE *errors) {
@@ -195,6 +348,8 @@ PGconn *missing_connect(const struct missing_options *options, FILE *errors) {
 bool missing_report_gaps(const struct log_totals *totals, FILE *errors) {
     if (totals->known == 0)
         fprintf(errors, "receiptd: these logs are empty\n");
+    if (totals->unreadable > 0)
+        fprintf(errors, "receiptd: %zu files could not be read completely\n", totals->unreadable);
     if (totals->broken > 0)
         fprintf(errors,
                 "receiptd: %zu lines of these logs are cut off or damaged; which deliveries they show is unknown\n",
@@ -203,48 +358,48 @@ bool missing_report_gaps(const struct log_totals *totals, FILE *errors) {
         fprintf(errors,
                 "receiptd: the service dropped %zu lines of these logs; which deliveries they showed is unknown\n",
                 totals->dropped);
-    return totals->known == 0 || totals->broken > 0 || totals->dropped > 0;
+    return totals->known == 0 || totals->unreadable > 0 || totals->broken > 0 || totals->dropped > 0;
 }
 
-static enum missing_result tell(struct missing *missing, const struct missing_options *options, FILE *out,
-                                FILE *errors) {
-    size_t count, absent = 0;
-    json_t **list = collect(missing->failures, &count);
+static enum missing_result report(struct search *search) {
     /* Only now: the service's user may not be allowed to read nginx's log. */
-    PGconn *connection = missing_connect(options, errors);
-    bool ok = list && connection;
-    if (ok && options->csv)
-        fprintf(out, "program_identifier,asn_number,unit_identifier,first_failed_at,last_failed_at,attempts,"
-                     "request_id,stored,retried_until,can_be_resent_until\r\n");
-    for (size_t first = 0; ok && first < count; first += CHUNK) {
-        long found = look_up(options, connection, list + first, count - first < CHUNK ? count - first : CHUNK, out);
-        ok = found >= 0;
-        absent += ok ? (size_t)found : 0;
-        if (!ok)
-            fprintf(errors, "receiptd: PostgreSQL: %s", PQerrorMessage(connection));
-    }
-    PQfinish(connection);
-    free(list);
-    FILE *words = options->csv ? errors : out;
-    if (ok)
-        fprintf(words, "Missing: %zu of %zu deliveries whose last answer was 503\n", absent, count);
-    if (ok && missing->by_nginx.count > 0)
-        fprintf(words, "nginx answered %zu by itself, between %s and %s; whose they were is not known\n",
-                missing->by_nginx.count, missing->by_nginx.first, missing->by_nginx.last);
-    bool gaps = missing_report_gaps(&missing->totals, errors);
-    if (!ok || fflush(out) != 0)
+    search->connection = missing_connect(search->options, search->errors);
+    bool ok = search->connection && compare(search);
+    PQfinish(search->connection);
+    progress_clear(&search->progress);
+    if (!ok || !write_missing(search))
         return MISSING_FAILED;
-    return absent > 0 ? MISSING_SOME : gaps ? MISSING_FAILED : MISSING_NONE;
+    fprintf(search->options->csv ? search->errors : search->out, "Missing: %zu of %zu deliveries that got 503\n",
+            search->missing_count, search->failures);
+    if (fflush(search->out) != 0)
+        return MISSING_FAILED;
+    bool gaps = report_unknown(search);
+    if (gaps)
+        fprintf(search->errors, "receiptd: so %s may be missing\n", search->missing_count > 0 ? "more" : "deliveries");
+    return search->missing_count > 0 ? MISSING_SOME : gaps ? MISSING_UNKNOWN : MISSING_NONE;
 }
 
 enum missing_result missing(const struct missing_options *options, FILE *out, FILE *errors) {
-    struct missing missing = {.failures = json_object()};
+    struct search *search = calloc(1, sizeof *search);
     enum missing_result result = MISSING_FAILED;
-    bool read = missing.failures && read_logs(&missing, options->files, errors);
-    if (!missing.failures || missing.no_memory)
+    if (search) {
+        search->options = options;
+        search->out = out;
+        search->errors = errors;
+        search->lines = spool_new(MISSING_SPOOL_BYTES, compare_records);
+        search->missing = spool_new(MISSING_SPOOL_BYTES, failure_compare);
+        progress_start(&search->progress, errors);
+    }
+    if (!search || !search->lines || !search->missing)
         fprintf(errors, "receiptd: out of memory\n");
-    else if (read)
-        result = tell(&missing, options, out, errors);
-    json_decref(missing.failures);
+    else if (!log_reader_read(options->files, note_line, search, &search->totals, errors))
+        fail_spool(search);
+    else
+        result = report(search);
+    if (search) {
+        spool_free(search->lines);
+        spool_free(search->missing);
+    }
+    free(search);
     return result;
 }

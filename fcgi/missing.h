@@ -1,8 +1,8 @@
 /*
- * receiptd missing: which deliveries were answered 503, by the service's log, and were not redelivered since. What it
- * shares with receiptd missing --acknowledged (acknowledged.h) is here too.
+ * receiptd missing: which deliveries were answered 503, by the service's log, and are not in the database since. What
+ * it shares with receiptd missing --acknowledged (acknowledged.h) is here too.
  *
- * Threads: one.
+ * Threads: one. Memory: constant, see spool.h.
  */
 #ifndef RECEIPTD_MISSING_H
 #define RECEIPTD_MISSING_H
@@ -22,15 +22,17 @@ struct missing_options {
     const struct service *service; /* as whom to query the database, once the files were read */
 };
 
+/* The exit status. */
 enum missing_result {
     MISSING_NONE = 0,
     MISSING_SOME,
-    MISSING_FAILED, /* or the logs do not show all; the reason was written to `errors` */
+    MISSING_FAILED,  /* the reason was written to `errors` */
+    MISSING_UNKNOWN, /* none was found, but the logs could not be read completely, or do not show everything */
 };
 
 /*
- * Reads the lines, queries the database that libpq's environment names, and writes what is missing, oldest first. What
- * nginx answered by itself, of which nobody knows whose it was, is written as a span of time, to `errors` with `csv`.
+ * Reads the lines, queries the database that libpq's environment names, and writes what is missing, oldest first.
+ * Writes to `errors` what is not known, with its number.
  */
 enum missing_result missing(const struct missing_options *options, FILE *out, FILE *errors);
 
@@ -40,5 +42,7 @@ PGconn *missing_connect(const struct missing_options *options, FILE *errors);
 /* Writes to `errors` what the logs do not show. True when there is such a thing: then finding nothing proves nothing.
  */
 bool missing_report_gaps(const struct log_totals *totals, FILE *errors);
+
+enum { MISSING_SPOOL_BYTES = 16 * 1024 * 1024 };
 
 #endif

@@ -21,11 +21,14 @@ static bool take_environment(const char *path) {
     FILE *file = fopen(path, "re");
     if (!file)
         return false;
-    const char *inherited = getenv("PATH");
-    char programs[LINE_SIZE];
+    const char *inherited = getenv("PATH"), *inherited_folder = getenv("TMPDIR");
+    char programs[LINE_SIZE], folder[PATH_MAX];
     snprintf(programs, sizeof programs, "%s", inherited ? inherited : "/usr/sbin:/usr/bin:/sbin:/bin");
+    snprintf(folder, sizeof folder, "%s", inherited_folder ? inherited_folder : "");
     clearenv();
     setenv("PATH", programs, 1);
+    if (*folder)
+        setenv("TMPDIR", folder, 1);
     while (fgets(line, sizeof line, file)) {
         char *name = line + strspn(line, " \t"), *value = strchr(name, '=');
         if (*name == '#' || *name == ';' || !value)

@@ -19,10 +19,25 @@ missing() {
     run --separate-stderr "${worker_env[@]}" "$WORKER" missing "$@"
 }
 
-# line SECONDS-AGO STATUS UNIT [REQUEST-ID]: a line of a worker's.
+# line SECONDS-AGO STATUS UNIT [MORE]: a line of a worker's.
 line() {
-    printf '<6>time=%s level=info msg=delivery request_id=%s status=%s program_identifier=p asn_number="A 1" unit_identifier=%s key=k ms=12.000\n' \
-        "$(date -u -d "@$((EPOCHSECONDS - $1))" +%FT%T.000Z)" "${4-00000000000000000000000000000000}" "$2" "$3"
+    printf '<6>time=%s level=info msg=delivery request_id=%s status=%s%s program_identifier=p asn_number="A 1" unit_identifier=%s key=k ms=12.000\n' \
+        "$(utc "$1")" "$(new_id)" "$2" "${4-}" "$3"
+}
+
+# utc SECONDS-AGO
+utc() {
+    date -u -d "@$((EPOCHSECONDS - $1))" +%FT%T.000Z
+}
+
+new_id() {
+    tr -d - </proc/sys/kernel/random/uuid
+}
+
+# by_nginx STATUS WORKER-STATUS [REQUEST]: a line of nginx's, which is ten seconds old, in the time of another zone.
+by_nginx() {
+    printf 'time=%s request_id=%s client=::1 request="%s" status=%s bytes=7 seconds=0.1 worker="unix:a" worker_status="%s" worker_seconds="-"\n' \
+        "$(TZ=UTC-5 date -d "@$((EPOCHSECONDS - 10))" +%FT%T+05:00)" "$(new_id)" "${3-POST /inventory_receipt}" "$1" "$2"
 }
 
 @test "an outage: what came again is not listed, what did not is, and what nginx answered is told" {
@@ -51,19 +66,22 @@ line() {
     eventually grep -q 'status=502' "$state/log/nginx-receiptd.log"
 
     missing "${logs[@]}"
-    [[ $status == 1 && -z $stderr && ${#lines[@]} == 5 ]]
-    [[ ${lines[0]} == "returns SO00001234 $unit-lost: told 503 2 times since 20"*", last as $lost; comes again by itself for 31 h 5"* ]]
-    [[ ${lines[1]} == *"$unit-old: told 503 1 times since "*"; what is stored is older; comes again"* ]]
-    [[ ${lines[2]} == *"$unit-with \"quotes\" é: told"* ]]
-    [[ ${lines[3]} == 'Missing: 3 of 3 deliveries whose last answer was 503' ]]
-    [[ ${lines[4]} == 'nginx answered '*' by itself, between 20'*'; whose they were is not known' ]]
+    echo "$output $stderr"
+    [[ $status == 1 && ${#lines[@]} == 4 ]]
+    [[ ${lines[0]} == "returns SO00001234 $unit-lost: got 503 2 times since 20"*", last as $lost; will be retried for 31 h 5"* ]]
+    [[ ${lines[1]} == *"$unit-old: got 503 1 times since "*"; the database has an older version; will be retried"* ]]
+    [[ ${lines[2]} == *" \"$unit-with \\\"quotes\\\" é\": got 503 1 "* ]]
+    [[ ${lines[3]} == 'Missing: 3 of 4 deliveries that got 503' ]]
+    [[ $stderr == *' requests were answered by nginx itself, which does not know the key (502: '*'), from 20'*'so more may be missing' ]]
     # In whatever order, and from standard input.
     missing "${logs[2]}" "${logs[1]}" "${logs[0]}"
-    [[ $status == 1 && ${lines[3]} == 'Missing: 3 of 3 '* ]]
-    run -1 "${worker_env[@]}" "$WORKER" missing < <(sort "${logs[@]:0:2}")
-    [[ ${lines[3]} == 'Missing: 3 of 3 '* ]]
+    [[ $status == 1 && ${lines[3]} == 'Missing: 3 of 4 '* ]]
+    run -1 --separate-stderr "${worker_env[@]}" "$WORKER" missing < <(sort "${logs[@]:0:2}")
+    [[ ${lines[3]} == 'Missing: 3 of 4 '* && -z $stderr ]]
+    run -1 "${worker_env[@]}" "$WORKER" missing "${logs[0]}" - <"${logs[1]}"
+    [[ ${lines[3]} == 'Missing: 3 of 4 '* ]]
     missing --csv "${logs[@]}"
-    [[ $status == 1 && ${#lines[@]} == 4 && $stderr == 'Missing: 3 of 3 '*'nginx answered '* ]]
+    [[ $status == 1 && ${#lines[@]} == 4 && $stderr == 'Missing: 3 of 4 '*' answered by nginx itself'* ]]
     [[ ${lines[0]} == program_identifier,asn_number,unit_identifier,first_failed_at,* ]]
     [[ ${lines[2]} == "\"returns\",\"SO00001234\",\"$unit-old\",20"*",1,"*",older,20"*"Z,20"*Z$'\r' ]]
     python3 -c 'import csv, sys; assert [r["unit_identifier"] for r in csv.DictReader(sys.stdin)][2].endswith("with \"quotes\" é")' <<<"$output"
@@ -72,8 +90,11 @@ line() {
     for name in lost old "with \"quotes\" é"; do
         eventually post_is_stored "$unit-$name"
     done
+    missing "${logs[@]:0:2}"
+    [[ $status == 0 && $output == 'Missing: 0 of 4 '* && -z $stderr ]]
+    # But who knows whom nginx answered.
     missing "${logs[@]}"
-    [[ $status == 0 && ${lines[0]} == 'Missing: 0 of 0 '* ]]
+    [[ $status == 3 && $output == 'Missing: 0 of 4 '* && $stderr == *'so deliveries may be missing' ]]
 }
 
 post_is_stored() {
@@ -81,32 +102,197 @@ post_is_stored() {
     [[ $code == 20[01] ]]
 }
 
-@test "the database knows what the log does not; and how long there is time" {
-    post "$(receipt "$unit")"
+# store UNIT SECONDS-AGO [COLUMN=VALUE]: a receipt of program p and ASN "A 1", which was stored then.
+store() {
+    sql "insert into receipts (program_identifier, asn_number, unit_identifier, request_id, received_at, api_key_name, from_identifier,
+            from_type, to_identifier, to_type, to_original_identifier, sku, initial_condition, initial_channel, ot_user_login)
+        values ('p', 'A 1', :'unit', gen_random_uuid(), now() - :'age' * interval '1 second', '', '', '', 1, '', '', '', 'N', '', '')" \
+        unit="$1" age="$2"
+}
+
+# reject UNIT SECONDS-AGO: a rejected delivery of it.
+reject() {
+    sql "insert into inventory.rejected_receipts (request_id, received_at, api_key_name, status, message, body, program_identifier,
+            asn_number, unit_identifier)
+        values (gen_random_uuid(), now() - :'age' * interval '1 second', '', 422, '', '', 'p', 'A 1', :'unit')" unit="$1" age="$2"
+}
+
+@test "the database decides: what the log does not show is found there, and what the log claims is looked up" {
+    local id
     {
         line 100 503 recent
         line $((40 * 3600)) 503 days
         line $((31 * 86400)) 503 over
         line 50 503 recent
-        line 90 422 rejected
-        line 95 503 rejected
-        line 90 503 refused
-        line 80 400 refused
-        line 5 503 cut
-        echo 'time=2026-01-01T00:00:00.000Z level=info msg="no delivery" unit_identifier="x'
-        echo 'msg=delivery status=503'
-        echo
-        printf 'unit_identifier="'
+        # Stored since, of which the log has no line.
+        line 60 503 later
+        # A version of before, and a later one that was found unchanged, which leaves no trace but a line.
+        line 60 503 older
+        line 60 503 found
+        line 20 200 found ' result=unchanged'
+        # Stored, then sent in another version, which failed.
+        line 60 503 changed
+        line 40 201 changed ' result=created'
+        line 30 503 changed
+        # Rejected for good; and what only the log claims.
+        line 60 503 rejected
+        line 60 503 claimed
+        line 20 422 claimed
+        line 60 503 lost
+        line 20 200 lost ' result=unchanged'
+        line 10 201 lost ' result=created'
+        # Stored by the delivery that got 503, whose commit came to light later.
+        line 60 503 doubtful
     } >"$made"
-    sql "insert into receipts select (jsonb_populate_record(r, '{\"program_identifier\": \"p\", \"asn_number\": \"A 1\",
-        \"unit_identifier\": \"cut\"}')).* from receipts as r where unit_identifier = '$unit'"
+    store later 30
+    store older 100
+    store found 100
+    store changed 40
+    store doubtful 62
+    id=$(sed -n 's/.*request_id=\([0-9a-f]*\) .*=doubtful .*/\1/p' "$made")
+    sql "update receipts set request_id = '$id' where unit_identifier = 'doubtful'"
+    reject rejected 30
+    reject older 100
     missing "$made"
-    [[ $status == 1 && ${#lines[@]} == 4 ]]
-    [[ ${lines[0]} == 'p A 1 over: '*'; is too old to be asked for' ]]
-    [[ ${lines[1]} == 'p A 1 days: '*'; does not come by itself; can be asked for within 29 days' ]]
-    [[ ${lines[2]} == 'p A 1 recent: told 503 2 times since '*'; comes again by itself for 31 h 5'*' min' ]]
-    [[ ${lines[3]} == 'Missing: 3 of 4 '* ]]
-    sql "delete from receipts where program_identifier = 'p'"
+    echo "$output $stderr"
+    sql "delete from receipts where program_identifier = 'p'; truncate inventory.rejected_receipts"
+    [[ $status == 1 && -z $stderr && ${#lines[@]} == 8 ]]
+    [[ ${lines[0]} == 'p "A 1" over: '*'; too old to be resent' ]]
+    [[ ${lines[1]} == 'p "A 1" days: '*'; no longer retried; can be resent for 28 more days' ]]
+    [[ ${lines[2]} == 'p "A 1" recent: got 503 2 times since '*'; will be retried for 31 h 5'*' min' ]]
+    [[ $(sed -nE 's/^p "A 1" (older|changed|claimed|lost): .*(as [0-9a-f]*; [a-z ]*; |; )will be retried.*/\1/p' <<<"$output" | sort) == \
+        $'changed\nclaimed\nlost\nolder' ]]
+    [[ $(grep -c '; the database has an older version; ' <<<"$output") == 2 ]]
+    [[ ${lines[7]} == 'Missing: 7 of 11 deliveries that got 503' ]]
+}
+
+@test "what is unknown is counted, and is no all-clear" {
+    local name reason
+    # Each of these alone.
+    line 5 201 other ' result=created' >"$made.known"
+    while IFS='|' read -r name reason; do
+        { cat "$made.known"; printf '%b\n' "$name"; } >"$made"
+        missing "$made"
+        echo "$name: $status $output $stderr"
+        [[ $status == 3 && $output == 'Missing: 0 of 0 '* && $stderr == *"receiptd: 1 $reason"*'so deliveries may be missing' ]]
+    done <<END
+$(line 5 503 x | sed 's/ program_identifier.* key=/ key=/')|deliveries got 503 before their key was read, from $(utc 5 | cut -c 1-10)
+$(line 5 503 x | sed 's/ unit_identifier=[^ ]*//')|deliveries got 503 before their key was read
+$(line 5 503 x | sed 's/ key=/ cut=yes key=/')|deliveries got 503 and have a key that is too long for the log
+$(line 5 413 x | sed 's/ program_identifier.* key=/ key=/')|deliveries were too large (413)
+$(line 5 503 x | cut -c 1-150)|lines of these logs are cut off or damaged
+$(line 5 503 x | sed 's/A 1/A \\\\xff/')|lines of these logs are cut off or damaged
+$(by_nginx 502 502)|requests were answered by nginx itself, which does not know the key (502: 1), from $(utc 10)
+$(by_nginx 502 '502, 502')|requests were answered by nginx itself, which does not know the key (502: 1)
+$(by_nginx 504 '502, 504')|requests were answered by nginx itself, which does not know the key (504: 1)
+$(by_nginx 503 -)|requests were answered by nginx itself, which does not know the key (503: 1)
+$(by_nginx 499 -)|requests were answered by nginx itself, which does not know the key (499: 1)
+$(by_nginx 413 '')|requests were answered by nginx itself, which does not know the key (413: 1)
+END
+    # The worker's own answers, which its log has, and what is no delivery.
+    {
+        cat "$made.known"
+        by_nginx 201 201
+        by_nginx 201 '502, 201'
+        by_nginx 503 503
+        by_nginx 503 '502, 503'
+        by_nginx 422 '504, 422'
+        by_nginx 499 201
+        by_nginx 401 -
+        by_nginx 502 502 'POST /inventory_receipts'
+        by_nginx 502 502 'GET /inventory_receipt'
+    } >"$made"
+    missing "$made"
+    echo "$stderr"
+    [[ $status == 0 && -z $stderr ]]
+    # The same line in two logs is one, and a file that is named twice too.
+    by_nginx 502 502 >"$made.nginx"
+    line 5 503 twice >"$made"
+    cp "$made.nginx" "$made.copy"
+    cat "$made" >>"$made.copy"
+    missing "$made" "$made.nginx" "$made.copy" "$made.nginx"
+    [[ $status == 1 && $output == *'twice: got 503 1 times'*'Missing: 1 of 1 '* && $stderr == *'receiptd: 1 requests were answered by nginx itself'* ]]
+}
+
+@test "what a sender wrote is shown harmlessly, on one line" {
+    local text
+    {
+        for text in '\u001b[2J' 'x\nMissing: 0 of 0' 'c1\u009b31m' 'ls\u2028p' 'rtl\u202e' 'del\u007f' "$(printf 'raw\x7f')"; do
+            line 5 503 "\"$text\""
+        done
+    } >"$made"
+    for text in '' --csv; do
+        # shellcheck disable=SC2086 # none or one
+        missing $text "$made"
+        echo "$output"
+        [[ $status == 1 && ${#lines[@]} == 8 ]]
+        run -1 grep -P '[\x00-\x09\x0b\x0c\x0e-\x1f\x7f\x{80}-\x{9f}\x{2028}\x{2029}\x{202e}]' <<<"$output"
+        [[ $output == '' ]]
+    done
+    missing "$made"
+    [[ $output == *'p "A 1" "x\u000aMissing: 0 of 0": got 503'* && $output == *'"\u001b[2J"'* && $output == *'"rtl\u202e"'* ]]
+}
+
+@test "as journalctl and others write a log, and with Windows' line ends" {
+    local plain
+    plain=$(line 5 503 any | sed 's/^<6>//')
+    printf '%s\r\n' "$plain" >"$made.crlf"
+    printf '__CURSOR=s=1;i=2\n__REALTIME_TIMESTAMP=1\nPRIORITY=4\nMESSAGE=%s\n_PID=7\n\n' "$plain" >"$made.export"
+    jq -cn --arg message "$plain" '{__CURSOR: "s=1", MESSAGE: $message, _PID: "7"}' >"$made.json"
+    printf 'Nov 28 10:00:00 host receiptd[7]: %s\n' "$plain" >"$made.syslog"
+    printf '2026-11-28T10:00:00.000000000Z stderr F %s\n' "$plain" >"$made.container"
+    for name in crlf export json syslog container; do
+        missing "$made.$name"
+        echo "$name: $output $stderr"
+        [[ $status == 1 && -z $stderr && ${lines[0]} == 'p "A 1" any: got 503 1 times '* ]]
+    done
+    missing "$made".*
+    [[ $status == 1 && ${lines[0]} == 'p "A 1" any: got 503 1 times '* ]]
+    # Which leave a message out.
+    printf '{"MESSAGE":null}\n' >>"$made.json"
+    printf 'Nov 28 10:00:00 host receiptd[7]: [512B blob data]\n' >>"$made.syslog"
+    for name in json syslog; do
+        missing "$made.$name"
+        [[ $status == 1 && $stderr == *'1 lines of these logs are cut off or damaged'* ]]
+    done
+}
+
+# many LINES: of failed deliveries, compressed; every fourth one is another try for a receipt.
+many() {
+    python3 - "$1" <<'END' | gzip -1
+import sys
+for n in range(int(sys.argv[1])):
+    print(f"time=2026-11-28T10:00:00.000Z level=warning msg=delivery request_id={n:032x} status=503 program_identifier=p "
+          f"asn_number=a unit_identifier={n % (int(sys.argv[1]) * 3 // 4):0200d} key=k ms=12.000")
+END
+}
+
+# peak_mb LOG: how much memory it takes at most to list what is missing in that log. The list is in the file made.
+# shellcheck disable=SC2069 # its standard error is what is wanted
+peak_mb() {
+    "${worker_env[@]}" TMPDIR="$BATS_TEST_TMPDIR" python3 -c '
+import resource, subprocess, sys
+if subprocess.run(sys.argv[1:]).returncode != 1: sys.exit("not 1")
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, file=sys.stderr)' "$WORKER" missing "$1" 2>&1 >"$made"
+}
+
+@test "a log of any size is read in the same memory; how far it is, only a terminal is shown" {
+    local small large
+    many 80000 >"$made.small"
+    many 240000 >"$made.large"
+    small=$(peak_mb "$made.small")
+    large=$(peak_mb "$made.large")
+    echo "$small MB and $large MB"
+    ((large < small + 10))
+    [[ $(wc -l <"$made") == 180001 && $(tail -n 1 "$made") == 'Missing: 180000 of 180000 '* ]]
+    [[ $(cut -d ' ' -f 3 "$made" | sort -u | wc -l) == 180001 && $(grep -c ' got 503 2 times' "$made") == 60000 ]]
+    "${worker_env[@]}" TMPDIR="$BATS_TEST_TMPDIR" script -qefc "'$WORKER' missing --csv '$made.small' >'$made.csv'" /dev/null \
+        </dev/null >"$made.terminal" 3>&- || [[ $? == 1 ]]
+    grep -q 'reading \[[# ]*\] [0-9]* MB' "$made.terminal"
+    grep -q 'comparing with the database' "$made.terminal"
+    run ! grep -q reading "$made.csv"
+    run -2 --separate-stderr "${worker_env[@]}" TMPDIR=/nonexistent "$WORKER" missing "$made.small"
+    [[ $stderr == *'temporary file: No such file or directory; set TMPDIR'* && -z $output ]]
 }
 
 # stop_postgresql: cleanly.
@@ -126,7 +312,7 @@ is_logged() {
 
 # lost NAME: the line of the output about the receipt, or of the rejected delivery with that request id.
 lost() {
-    grep -E -- "^returns SO00001234 $unit-$1: |^[^:]*: answered 4.* as $1;" <<<"$output"
+    grep -E -- "^returns SO00001234 \"?$unit-$1\"?: |^[^:]*: answered 4.* as $1;" <<<"$output"
 }
 
 @test "--acknowledged: what a database that went back in time has lost, and nothing else" {
@@ -191,7 +377,7 @@ lost() {
     [[ $(lost changed) == *': answered 200 revised at '*'; the database has an older version of the receipt; can be '*'
 '*': answered 200 unchanged at '*'; the database has an older version of the receipt; can be '* ]]
     [[ $(lost replaced) == *': answered 201 created at '*'; replaced: the database has a later delivery of the receipt' ]]
-    [[ $(lost 'with, "quotes" é') == *'; not in the database; '* ]]
+    [[ $(lost 'with, \\"quotes\\" é') == *'; not in the database; '* ]]
     [[ $(lost "$malformed") == "(no key): answered 400 at "*'; not in the database; '* ]]
     [[ $(lost "$invalid") == "returns SO00001234 $unit-invalid: answered 422 at "*'; not in the database; '* ]]
     [[ ${lines[0]} == *"$gone"* && ${lines[9]} =~ ^'Missing: 8 of '[0-9]+' acknowledged deliveries, answered from 20'.*' to 20' ]]
@@ -200,7 +386,7 @@ lost() {
     gzip -k "${logs[0]}"
     missing --acknowledged "${logs[1]}" "${logs[0]}.gz" "${logs[0]}" "${logs[2]}"
     [[ $status == 1 && ${#lines[@]} == 11 && ${lines[9]} == 'Missing: 8 of '* ]]
-    run -1 "${worker_env[@]}" "$WORKER" missing --acknowledged < <(sort -r "${logs[@]:0:2}" | gzip)
+    run -1 "${worker_env[@]}" "$WORKER" missing --acknowledged < <(sort -r "${logs[@]:0:2}" | zstd -q)
     [[ ${lines[9]} == 'Missing: 8 of '* ]]
     rm "${logs[0]}.gz"
     missing --acknowledged --since "$since" "${logs[@]}"
@@ -208,7 +394,7 @@ lost() {
     missing --acknowledged --until "$since" "${logs[@]}"
     [[ $status == 0 && ${#lines[@]} == 1 ]]
     missing --acknowledged --since "$since" --until "$since" "${logs[@]}"
-    [[ $status == 2 && $stderr == *'no acknowledged delivery was found in these logs, in that span of time' ]]
+    [[ $status == 3 && $stderr == *'no acknowledged delivery was found in these logs, in that span of time' ]]
     missing --acknowledged --csv "${logs[@]}"
     [[ $status == 1 && ${#lines[@]} == 9 && $stderr == 'Missing: 8 of '*'Replaced by later '* ]]
     [[ ${lines[0]} == program_identifier,asn_number,unit_identifier,answered_at,status,result,request_id,stored,can_be_resent_until$'\r' ]]
@@ -246,26 +432,26 @@ print(*[(r["unit_identifier"], r["status"], r["stored"]) for r in csv.DictReader
     missing --acknowledged "$made"
     [[ $status == 0 && -z $stderr ]]
     for name in RECEIPTD_LOG_DELIVERIES=failures RECEIPTD_LOG_DELIVERIES=1/100 RECEIPTD_LOG_LEVEL=warning; do
-        run -2 --separate-stderr "${worker_env[@]}" "$name" "$WORKER" missing --acknowledged "$made"
-        [[ $stderr == *"$name leaves acknowledged deliveries out of the logs"*'so others may be missing'* ]]
+        run -3 --separate-stderr "${worker_env[@]}" "$name" "$WORKER" missing --acknowledged "$made"
+        [[ $stderr == *"$name leaves acknowledged deliveries out of the logs"*'so deliveries may be missing'* ]]
     done
     run -0 "${worker_env[@]}" RECEIPTD_LOG_DELIVERIES=all "$WORKER" missing --acknowledged "$made"
     # Whatever the settings are by now: what the log itself shows.
     start_worker "$BATS_TEST_TMPDIR/sampled" RECEIPTD_LOG_DELIVERIES=1/7 -- --listen "$BATS_TEST_TMPDIR/socket"
     end_worker
     missing --acknowledged "$made" "$BATS_TEST_TMPDIR/sampled"
-    [[ $status == 2 && $stderr == *'a worker was started with RECEIPTD_LOG_DELIVERIES'* ]]
+    [[ $status == 3 && $stderr == *'a worker was started with RECEIPTD_LOG_DELIVERIES'* ]]
     for name in '<4>time=2026-11-28T10:00:00.000Z level=warning msg="lines of this log were dropped" dropped=7' \
         'time=2026-11-28T10:00:00.000Z level=info msg=delivery request_id=00000000000000000000000000000001 status=201 res'; do
         missing --acknowledged "$made" <(printf '%s\n' "$(<"$made")" "$name")
-        [[ $status == 2 && $output == 'Missing: 0 of 1 '* && $stderr == *'; which deliveries they show'*' is unknown'* ]]
+        [[ $status == 3 && $output == 'Missing: 0 of 1 '* && $stderr == *'; which deliveries they show'*' is unknown'* ]]
     done
     # No line is cut so that it is another one's.
     sed -E 's/(unit_identifier=[^ ]*)[^ ] key=.*/\1/' "$made" >"$made.cut"
     missing --acknowledged "$made" "$made.cut"
-    [[ $status == 2 && $output == 'Missing: 0 of 1 '* && $stderr == *'1 lines of these logs are cut off or damaged'* ]]
+    [[ $status == 3 && $output == 'Missing: 0 of 1 '* && $stderr == *'1 lines of these logs are cut off or damaged'* ]]
     missing --acknowledged <(head -c -1 "$made.cut" | cat - "$made") "$made"
-    [[ $status == 2 && $output == 'Missing: 0 of 1 '* && $stderr == *'1 lines of these logs are cut off or damaged'* ]]
+    [[ $status == 3 && $output == 'Missing: 0 of 1 '* && $stderr == *'1 lines of these logs are cut off or damaged'* ]]
 }
 
 @test "--acknowledged: a key as long as it may be is found" {
@@ -277,42 +463,59 @@ print(*[(r["unit_identifier"], r["status"], r["stored"]) for r in csv.DictReader
     [[ $status == 0 && $output == 'Missing: 0 of 1 '* ]]
     sql "delete from receipts where unit_identifier like '$unit%'"
     missing --acknowledged "$made"
-    [[ $status == 1 && ${#lines[@]} == 2 && $output == 'returns ???'*'Missing: 1 of 1 '* ]]
+    [[ $status == 1 && ${#lines[@]} == 2 && $output == 'returns "\u0001\u0001'*'Missing: 1 of 1 '* ]]
 }
 
-@test "a compressed log is read, and what is no log is no all-clear" {
-    local options
+@test "compressed logs are read, and what is no log, or not whole, is no all-clear" {
+    local options name
     line 5 503 any >"$made"
     gzip <"$made" >"$made.gz"
-    missing "$made.gz"
-    [[ $status == 1 && ${lines[1]} == 'Missing: 1 of 1 '* ]]
-    cat "$made.gz" "$made.gz" >"$made.2.gz"
-    missing "$made.2.gz"
-    [[ $status == 1 && $output == *' told 503 2 times '* ]]
+    zstd -q <"$made" >"$made.zst"
+    line 4 503 any | gzip >"$made.later.gz"
+    for name in gz zst; do
+        missing "$made.$name"
+        [[ $status == 1 && -z $stderr && ${lines[1]} == 'Missing: 1 of 1 '* ]]
+    done
+    cat "$made.gz" "$made.zst" "$made.later.gz" "$made" >"$made.all"
+    missing "$made.all"
+    [[ $status == 1 && -z $stderr && $output == *' got 503 2 times '* ]]
     head -c -9 "$made.gz" >"$made.cut.gz"
+    head -c -3 "$made.zst" >"$made.cut.zst"
     printf '\xfd7zXZ\0\0\4' >"$made.xz"
-    printf '\x28\xb5\x2f\xfd\4' >"$made.zst"
     printf 'BZh91AY' >"$made.bz2"
     printf '\x04\x22\x4d\x18d' >"$made.lz4"
     head -c 100000 /dev/urandom >"$made.random"
     echo 'another log' >"$made.other"
     : >"$made.empty"
+    line 5 201 known ' result=created' >"$made.known"
+    store known 5
+    sql "update receipts set request_id = '$(sed 's/.*request_id=\([0-9a-f]*\).*/\1/' "$made.known")' where unit_identifier = 'known'"
     for options in '' --acknowledged; do
-        for name in cut.gz xz zst bz2 lz4 random other; do
+        for name in xz bz2 lz4 random other none; do
+            # The others are still read.
             # shellcheck disable=SC2086 # none or one
-            missing $options "$made" "$made.$name"
+            missing $options "$made.$name" "$made.known"
             echo "$name: $status $output $stderr"
-            [[ $status == 2 && -z $output && $stderr == *"$made.$name"* ]]
+            [[ $status == 3 && $output == 'Missing: 0 of '* && $stderr == *"receiptd: $made.$name: "*'1 files could not be read completely'* ]]
         done
         # shellcheck disable=SC2086
         missing $options "$made.empty"
-        [[ $status == 2 ]]
+        [[ $status == 3 ]]
+        # shellcheck disable=SC2086
+        missing $options "$BATS_TEST_TMPDIR" "$made.known"
+        [[ $status == 3 && $stderr == *"$BATS_TEST_TMPDIR: Is a directory"* ]]
     done
+    sql "delete from receipts where unit_identifier = 'known'"
+    for name in gz zst; do
+        missing "$made.cut.$name"
+        [[ $status == [13] && $stderr == *"$made.cut.$name: its end is missing"* ]]
+    done
+    missing --acknowledged "$made.empty"
     [[ $stderr == *'no acknowledged delivery was found in these logs'*'these logs are empty'* ]]
     missing "$made.xz"
-    [[ $stderr == *"is compressed by xz; decompress it"* ]]
+    [[ $stderr == *"it is compressed by xz; decompress it"* ]]
     missing --acknowledged "$made"
-    [[ $status == 2 && $stderr == *'no acknowledged delivery was found in these logs' ]]
+    [[ $status == 3 && $stderr == *'no acknowledged delivery was found in these logs' ]]
     # One of two workers had nothing to do.
     missing "$made" "$made.empty"
     [[ $status == 1 && -z $stderr ]]
@@ -320,9 +523,10 @@ print(*[(r["unit_identifier"], r["status"], r["stored"]) for r in csv.DictReader
 
 @test "what cannot be read, or asked, is no all-clear" {
     missing "$BATS_TEST_TMPDIR/none"
-    [[ $status == 2 && $stderr == *"$BATS_TEST_TMPDIR/none: No such file"* && -z $output ]]
-    missing "$BATS_TEST_TMPDIR"
-    [[ $status == 2 ]]
+    [[ $status == 3 && $stderr == *"$BATS_TEST_TMPDIR/none: No such file"* ]]
+    line 5 201 any ' result=created' >"$made"
+    run -3 "${worker_env[@]}" RECEIPTD_LOG_LEVEL=error "$WORKER" missing "$made"
+    [[ $output == *'RECEIPTD_LOG_LEVEL=error leaves deliveries that get 503 out of the logs'* ]]
     line 5 503 any >"$made"
     run -2 "${worker_env[@]}" PGHOST=/nowhere "$WORKER" missing "$made"
     [[ $output == *'/nowhere'* ]]

@@ -1,179 +1,193 @@
-/* log_reader.h: what a line says, and that nothing is made of one that is cut. */
+/* log_reader.h and log_file.h: every line of a file is read, however it is compressed, or it is known that it was not.
+ */
 #include "log_reader.h"
 
+#include "buffer.h"
 #include "unit.h"
 
 #include <zlib.h>
+#include <zstd.h>
 
-#define HEAD                                                                                                           \
-    "time=2026-11-28T10:00:00.123Z level=info msg=delivery request_id=0123456789abcdef0123456789abcdef status=201"
-#define KEYS " program_identifier=p asn_number=\"A 1\" unit_identifier=u"
-#define TAIL " key=k ms=12.345"
-#define LINE HEAD " result=created" KEYS TAIL
-#define NGINX                                                                                                          \
-    "time=2026-11-28T10:00:00+00:00 request_id=0123456789abcdef0123456789abcdef client=::1"                            \
-    " request=\"POST /inventory_receipt\" status=502 bytes=7 seconds=0.1 worker=\"a, b\" worker_status=\"502, 502\""   \
-    " worker_seconds=\"-\""
+#define LINE                                                                                                           \
+    "time=2026-11-28T10:00:00.123Z level=info msg=delivery request_id=0123456789abcdef0123456789abcdef status=201"     \
+    " result=created program_identifier=p asn_number=a unit_identifier=u key=k ms=12.345"
 
-static enum log_line_kind parse(char *text, struct log_line *line) {
-    size_t len = strlen(text);
-    bool ended = len > 0 && text[len - 1] == '\n';
-    if (ended)
-        text[len - 1] = '\0';
-    return log_line_parse(text, ended, line);
+static bool count_line(void *context, enum log_line_kind kind, const struct log_line *line) {
+    (void)kind;
+    (void)line;
+    ++*(size_t *)context;
+    return true;
 }
 
-static void kinds(void **state) {
+/* Reads files; returns how many lines of deliveries they have. */
+static size_t read_files(char *const *files, struct log_totals *totals) {
+    size_t count = 0;
+    FILE *errors = fopen("/dev/null", "w");
+    assert_non_null(errors);
+    *totals = (struct log_totals){0};
+    assert_true(log_reader_read(files, count_line, &count, totals, errors));
+    fclose(errors);
+    return count;
+}
+
+static size_t read_content(const char *content, size_t len, struct log_totals *totals) {
+    const char *path = path_in_folder("log");
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(content, 1, len, file), len);
+    assert_int_equal(fclose(file), 0);
+    char *files[] = {(char *)path, NULL};
+    return read_files(files, totals);
+}
+
+enum packing { PLAIN, GZIP, ZSTD };
+
+/* Appends `text` as it is, or compressed. */
+static void pack(struct buffer *to, enum packing packing, const char *text) {
+    size_t len = strlen(text), size = ZSTD_compressBound(len) + compressBound(len) + 64;
+    char *packed = malloc(size);
+    z_stream stream = {.next_in = (unsigned char *)text,
+                       .avail_in = (unsigned)len,
+                       .next_out = (unsigned char *)packed,
+                       .avail_out = (unsigned)size};
+    assert_non_null(packed);
+    switch (packing) {
+    case PLAIN:
+        buffer_append(to, text, len);
+        break;
+    case GZIP:
+        assert_int_equal(deflateInit2(&stream, 6, Z_DEFLATED, MAX_WBITS + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+        assert_int_equal(deflate(&stream, Z_FINISH), Z_STREAM_END);
+        buffer_append(to, packed, stream.total_out);
+        deflateEnd(&stream);
+        break;
+    case ZSTD:
+        buffer_append(to, packed, ZSTD_compress(packed, size, text, len, 3));
+    }
+    free(packed);
+}
+
+static void files_are_read_whole(void **state) {
+    (void)state;
+    static const enum packing rows[][3] = {
+        {PLAIN, PLAIN, PLAIN}, {GZIP, GZIP, GZIP}, {ZSTD, ZSTD, ZSTD}, {GZIP, ZSTD, PLAIN}, {ZSTD, GZIP, PLAIN}};
+    struct log_totals totals;
+    char *lines = repeat(LINE "\n", 5000);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct buffer content;
+        buffer_init(&content);
+        for (size_t part = 0; part < COUNT_OF(rows[i]); part++)
+            pack(&content, rows[i][part], lines);
+        size_t count = read_content(content.data, content.len, &totals);
+        expect_row(count == 15000 && totals.known == 15000 && totals.broken == 0 && totals.unreadable == 0,
+                   "row %zu: %zu, %zu, %zu broken", i, count, totals.known, totals.broken);
+        buffer_fini(&content);
+    }
+    assert_int_equal(read_content(lines, strlen(lines) - 1, &totals), 5000);
+    assert_int_equal(totals.broken, 0);
+    free(lines);
+    end_table();
+}
+
+/* However a compressed file is cut, that is noticed, and so is any byte that is another one. */
+static void damage_is_noticed(void **state) {
+    (void)state;
+    struct log_totals totals;
+    char *lines = repeat(LINE "\n", 20);
+    for (int packing = GZIP; packing <= ZSTD; packing++) {
+        struct buffer content;
+        buffer_init(&content);
+        pack(&content, (enum packing)packing, lines);
+        for (size_t len = 1; len < content.len; len++) {
+            read_content(content.data, len, &totals);
+            expect_row(totals.unreadable + totals.broken > 0, "%d cut to %zu bytes", packing, len);
+        }
+        buffer_append(&content, "rest", 4);
+        read_content(content.data, content.len, &totals);
+        expect_row(totals.broken > 0, "%d and more", packing);
+        buffer_fini(&content);
+    }
+    free(lines);
+    end_table();
+}
+
+static void what_is_no_log_is_unreadable(void **state) {
     (void)state;
     static const struct {
-        const char *text;
-        enum log_line_kind kind;
+        const char *content;
+        size_t len, unreadable;
     } rows[] = {
-        {LINE "\n", LOG_LINE_DELIVERY},
-        {"<6>" LINE "\n", LOG_LINE_DELIVERY},
-        {"Nov 28 10:00:00 host receiptd[7]: " LINE "\n", LOG_LINE_DELIVERY},
-        {LINE, LOG_LINE_DELIVERY},
-        {LINE " line=1 column=2\n", LOG_LINE_DELIVERY},
-        {LINE " failure=\"cut off", LOG_LINE_DELIVERY},
-        {"time=2026-11-28T10:00:00.123Z level=info msg=draining\n", LOG_LINE_MESSAGE},
-        {"time=2026-11-28T10:00:00.123Z level=info msg=\"no delivery\" more=\"\n", LOG_LINE_MESSAGE},
-        {NGINX "\n", LOG_LINE_NGINX},
-        {NGINX, LOG_LINE_OTHER},
-        {"", LOG_LINE_OTHER},
-        {"\n", LOG_LINE_OTHER},
-        {"<", LOG_LINE_OTHER},
-        {"another log\n", LOG_LINE_OTHER},
-        {"time=\"2026-11-28\" level=info msg=delivery\n", LOG_LINE_OTHER},
-        {"unit_identifier=\"\n", LOG_LINE_OTHER},
-        /* Cut off, and continued by another line. */
-        {"time=2026-11-28T10:00:00.123Z level=info msg=deliv", LOG_LINE_BROKEN},
-        {"time=2026-11-28T10:00:00.123Z level=info\n", LOG_LINE_BROKEN},
-        {"3Z level=info msg=delivery request_id=0123456789abcdef0123456789abcdef status=201" TAIL "\n",
-         LOG_LINE_BROKEN},
-        {HEAD " result=created" KEYS " key=k\n", LOG_LINE_BROKEN},
-        {HEAD " result=created" KEYS " key=k ms=\n", LOG_LINE_BROKEN},
-        {HEAD " result=created" KEYS " key=k ms", LOG_LINE_BROKEN},
-        {HEAD " result=created" KEYS LINE "\n", LOG_LINE_BROKEN},
-        {HEAD " result=created program_identifier=p asn_number=\"A 1" LINE "\n", LOG_LINE_BROKEN},
-        {HEAD " result=created program_identifier=p asn_number=\"A 1\"" LINE "\n", LOG_LINE_BROKEN},
-        {HEAD " resu<6>" LINE "\n", LOG_LINE_BROKEN},
-        {HEAD " " LINE "\n", LOG_LINE_BROKEN},
-        {LINE LINE "\n", LOG_LINE_BROKEN},
-        {LINE " failure=\"cut" LINE "\n", LOG_LINE_BROKEN},
-        {"time=2026-11-28T10:00:00.123Z level=info msg=drain" LINE "\n", LOG_LINE_BROKEN},
-        {"time=2026-11-28T10:00:00.123Z level=info msg=\"some words" LINE "\n", LOG_LINE_BROKEN},
+        {"", 0, 0},
+        {"another log\n", 12, 1},
+        {"\xfd"
+         "7zXZ\0\0",
+         7, 1},
+        {"BZh91AY", 7, 1},
+        {"\x04\x22\x4d\x18", 4, 1},
+        {"\0\0\0\0", 4, 1},
+        {"\x1f\x8b", 2, 1},
+        {"\x28\xb5\x2f\xfd", 4, 1},
     };
+    struct log_totals totals;
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        char *text = strdup(rows[i].text);
-        struct log_line line;
-        enum log_line_kind kind = parse(text, &line);
-        expect_row(kind == rows[i].kind, "%s: %d", rows[i].text, (int)kind);
-        free(text);
+        size_t count = read_content(rows[i].content, rows[i].len, &totals);
+        expect_row(count == 0 && totals.known == 0 && totals.unreadable == rows[i].unreadable, "row %zu: %zu", i,
+                   totals.unreadable);
     }
     end_table();
 }
 
-/* However it is cut, a line is of the same delivery or of none. */
-static void no_cut_makes_another_delivery(void **state) {
-    (void)state;
-    static const char whole[] = LINE;
-    struct log_line line;
-    for (size_t len = 0; len < sizeof whole; len++)
-        for (int ended = 0; ended < 2; ended++) {
-            char text[sizeof whole];
-            snprintf(text, sizeof text, "%.*s", (int)len, whole);
-            if (log_line_parse(text, ended, &line) != LOG_LINE_DELIVERY)
-                continue;
-            expect_row(strcmp(line.unit, "u") == 0 && strcmp(line.asn, "A 1") == 0 && strcmp(line.program, "p") == 0 &&
-                           strcmp(line.status, "201") == 0 && strcmp(line.result, "created") == 0,
-                       "%zu bytes", len);
-        }
-    end_table();
-}
-
-static void fields_are_decoded(void **state) {
-    (void)state;
-    char text[] = HEAD " result=created program_identifier=\"a=\\\"b\\\\ \\u0001\" asn_number=\xc3\xa4"
-                       " unit_identifier=\"time=2026 msg=x\" key=k ms=12.345\n";
-    char nginx[] = NGINX "\n", dropped[] = "time=2026-11-28T10:00:00.123Z level=warning msg=\"a b\" dropped=7\n";
-    struct log_line line;
-    assert_int_equal(parse(text, &line), LOG_LINE_DELIVERY);
-    assert_string_equal(line.time, "2026-11-28T10:00:00.123Z");
-    assert_string_equal(line.request_id, "0123456789abcdef0123456789abcdef");
-    assert_string_equal(line.status, "201");
-    assert_string_equal(line.result, "created");
-    assert_string_equal(line.program, "a=\"b\\ \x01");
-    assert_string_equal(line.asn, "\xc3\xa4");
-    assert_string_equal(line.unit, "time=2026 msg=x");
-    assert_string_equal(line.ms, "12.345");
-    assert_string_equal(line.request, "");
-    assert_int_equal(parse(nginx, &line), LOG_LINE_NGINX);
-    assert_string_equal(line.request, "POST /inventory_receipt");
-    assert_string_equal(line.worker_status, "502, 502");
-    assert_int_equal(parse(dropped, &line), LOG_LINE_MESSAGE);
-    assert_string_equal(line.msg, "a b");
-    assert_string_equal(line.dropped, "7");
-}
-
-static void count_line(void *context, enum log_line_kind kind, const struct log_line *line) {
-    (void)kind;
-    (void)line;
-    ++*(size_t *)context;
-}
-
-/* Reads a file with this content; the deliveries, or -1 where that failed. */
-static long read_content(const char *content, size_t len, bool compressed, struct log_totals *totals) {
-    char path[] = "/tmp/receiptd-unit.XXXXXX";
-    int fd = mkstemp(path);
-    size_t count = 0;
-    assert_true(fd >= 0);
-    gzFile file = gzdopen(fd, compressed ? "w" : "wT");
-    assert_int_equal(gzwrite(file, content, (unsigned)len), (int)len);
-    assert_int_equal(gzclose(file), Z_OK);
-    char *files[] = {path, path, NULL};
-    FILE *errors = fopen("/dev/null", "w");
-    *totals = (struct log_totals){0};
-    bool ok = log_reader_read(files, count_line, &count, totals, errors);
-    fclose(errors);
-    unlink(path);
-    return ok ? (long)count : -1;
-}
-
-static void files_are_read_in_portions(void **state) {
+/* An unreadable file does not end the reading, and one that is named twice is read once. */
+static void files_are_read_one_by_one(void **state) {
     (void)state;
     struct log_totals totals;
-    char *lines = repeat(LINE "\n", 10000);
-    assert_int_equal(read_content(lines, strlen(lines), false, &totals), 20000);
-    assert_int_equal(totals.known, 20000);
-    assert_int_equal(read_content(lines, strlen(lines), true, &totals), 20000);
-    assert_int_equal(read_content(lines, strlen(lines) - 1, true, &totals), 20000);
-    assert_int_equal(totals.broken, 0);
-    assert_int_equal(read_content("", 0, false, &totals), 0);
-    assert_int_equal(totals.known, 0);
-    free(lines);
+    char *log = strdup(write_file("log", LINE "\n")), *other = strdup(write_file("other", LINE "\n"));
+    char *const files[] = {log, "/nonexistent", log, "/", other, NULL};
+    assert_int_equal(read_files(files, &totals), 2);
+    assert_int_equal(totals.unreadable, 2);
+    free(log);
+    free(other);
 }
 
 static void what_no_line_has_is_counted_as_broken(void **state) {
     (void)state;
+    char *rubbish = repeat("x", 1000000);
+    const struct {
+        char *text;
+        size_t deliveries, broken;
+    } rows[] = {
+        {format_text(LINE "\n%s\n" LINE "\n", rubbish), 2, 1},
+        {format_text(LINE "\r\n" LINE "\r\n"), 2, 0},
+        {format_text("key=k ms=12.345\n" LINE "\n"), 1, 1},
+        {format_text("2.345\n" LINE "\n"), 1, 1},
+        {format_text("-- Journal begins at Sat 2026-11-28 10:00:00 UTC. --\n" LINE "\n"), 1, 0},
+        {format_text("Started receiptd@1.service - receiptd, worker 1.\n" LINE "\n"), 1, 0},
+        {format_text(LINE "\n\x1b[31mred\n" LINE "\n"), 2, 1},
+        {format_text(LINE "\n\xff\n" LINE "\n"), 2, 1},
+        {format_text("\n" LINE "\n\n" LINE "\n\n"), 2, 0},
+    };
     struct log_totals totals;
-    char *rubbish = repeat("x", 1000000), *text = format_text(LINE "\n%s\n" LINE "\n", rubbish);
-    assert_int_equal(read_content(text, strlen(text), false, &totals), 4);
-    assert_int_equal(totals.broken, 2);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        size_t count = read_content(rows[i].text, strlen(rows[i].text), &totals);
+        expect_row(count == rows[i].deliveries && totals.broken == rows[i].broken, "row %zu: %zu, %zu broken", i, count,
+                   totals.broken);
+        free(rows[i].text);
+    }
+    /* What a crash leaves of a file's end, and the next line behind it. */
     static const char zeros[] = LINE "\n\0\0\0\0" LINE "\n" LINE "\n";
-    assert_int_equal(read_content(zeros, sizeof zeros - 1, false, &totals), 4);
-    assert_int_equal(totals.broken, 2);
-    assert_int_equal(read_content(zeros + strlen(LINE) + 1, 4, false, &totals), -1);
+    assert_int_equal(read_content(zeros, sizeof zeros - 1, &totals), 3);
+    assert_int_equal(totals.broken, 1);
     free(rubbish);
-    free(text);
+    end_table();
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kinds),
-        cmocka_unit_test(no_cut_makes_another_delivery),
-        cmocka_unit_test(fields_are_decoded),
-        cmocka_unit_test(files_are_read_in_portions),
+        cmocka_unit_test(files_are_read_whole),
+        cmocka_unit_test(damage_is_noticed),
+        cmocka_unit_test(what_is_no_log_is_unreadable),
+        cmocka_unit_test(files_are_read_one_by_one),
         cmocka_unit_test(what_no_line_has_is_counted_as_broken),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name("log_reader", tests, make_folder, remove_folder);
 }
