@@ -84,6 +84,9 @@ static const struct setting settings[] = {
      .meaning =
          "which deliveries have a line in the log: all, failures (and unchanged ones, which always have), or one in N "
          "of the others"},
+    {"RECEIPTD_CORE_DUMPS", SWITCH(core_dumps), .initial = "off", .words = "off on",
+     .meaning = "on, for debugging: a worker that crashes may leave a core dump, which contains API keys and personal "
+                "data"},
     {"RECEIPTD_PREPARED_STATEMENTS", SWITCH(prepared_statements), .initial = "on", .words = "off on",
      .meaning = "off for a pooler that gives each transaction another session (pgbouncer in transaction mode)"},
     {"RECEIPTD_REJECTION_POLICY", SWITCH(accept_invalid), .initial = "reject", .words = "reject accept",

@@ -25,6 +25,7 @@ struct config {
     enum log_level log_level;
     bool require_standby; /* no final answer unless the commit waited for a synchronous standby */
     bool prepared_statements;
+    bool core_dumps;
     bool accept_invalid;
     const char *extra_conditions; /* separated by commas; the environment's own memory, as the next */
     const char *extra_reference_types;

@@ -14,6 +14,32 @@ logged() {
     grep -c -- "$2" "$state/log/worker-$1.log" || :
 }
 
+# dumps_core NAME=VALUE: whether a worker with that setting that aborts dumps its memory, whatever becomes of that.
+dumps_core() {
+    set_worker_env
+    (
+        cd "$BATS_TEST_TMPDIR"
+        ulimit -c unlimited
+        "${worker_env[@]}" "$1" python3 - "$WORKER" "$BATS_TEST_TMPDIR" <<'END'
+import os, signal, subprocess, sys, time
+with open(sys.argv[2] + "/log", "wb") as log:
+    worker = subprocess.Popen([sys.argv[1], "--listen", sys.argv[2] + "/socket"], stderr=log)
+while b" serves on " not in open(sys.argv[2] + "/log", "rb").read():
+    time.sleep(0.01)
+worker.send_signal(signal.SIGABRT)
+sys.exit(not os.WCOREDUMP(os.waitpid(worker.pid, 0)[1]))
+END
+    ) 3>&-
+}
+
+@test "a worker that aborts leaves no core dump, unless that is wanted" {
+    ! grep -qa __asan_init "$WORKER" || skip 'a sanitizer decides about that'
+    (ulimit -c unlimited) || skip 'no core dump is allowed here'
+    run -1 dumps_core RECEIPTD_CORE_DUMPS=off
+    run -1 dumps_core RECEIPTD_LOG_LEVEL=info
+    dumps_core RECEIPTD_CORE_DUMPS=on
+}
+
 # Two seconds on a quiet machine. One on which a worker takes longer to start, is given as much longer.
 @test "a worker killed with -9 under load: another runs within two seconds, and no request fails" {
     local n old begun start_us took_us

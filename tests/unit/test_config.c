@@ -162,11 +162,17 @@ static const struct {
     int value;
     bool is_default;
 } words[] = {
-    {"RECEIPTD_LOG_LEVEL", "error", LOG_ERROR, false},     {"RECEIPTD_LOG_LEVEL", "warning", LOG_WARNING, false},
-    {"RECEIPTD_LOG_LEVEL", "info", LOG_INFO, true},        {"RECEIPTD_PREPARED_STATEMENTS", "on", true, true},
-    {"RECEIPTD_PREPARED_STATEMENTS", "off", false, false}, {"RECEIPTD_REJECTION_POLICY", "reject", false, true},
-    {"RECEIPTD_REJECTION_POLICY", "accept", true, false},  {"RECEIPTD_REQUIRE_STANDBY", "off", false, true},
+    {"RECEIPTD_LOG_LEVEL", "error", LOG_ERROR, false},
+    {"RECEIPTD_LOG_LEVEL", "warning", LOG_WARNING, false},
+    {"RECEIPTD_LOG_LEVEL", "info", LOG_INFO, true},
+    {"RECEIPTD_PREPARED_STATEMENTS", "on", true, true},
+    {"RECEIPTD_PREPARED_STATEMENTS", "off", false, false},
+    {"RECEIPTD_REJECTION_POLICY", "reject", false, true},
+    {"RECEIPTD_REJECTION_POLICY", "accept", true, false},
+    {"RECEIPTD_REQUIRE_STANDBY", "off", false, true},
     {"RECEIPTD_REQUIRE_STANDBY", "on", true, false},
+    {"RECEIPTD_CORE_DUMPS", "off", false, true},
+    {"RECEIPTD_CORE_DUMPS", "on", true, false},
 };
 
 /* The value of a variable that takes a word. */
@@ -175,6 +181,7 @@ static int word_value(const char *name) {
         return (int)config.log_level;
     return strcmp(name, "RECEIPTD_REJECTION_POLICY") == 0  ? config.accept_invalid
            : strcmp(name, "RECEIPTD_REQUIRE_STANDBY") == 0 ? config.require_standby
+           : strcmp(name, "RECEIPTD_CORE_DUMPS") == 0      ? config.core_dumps
                                                            : config.prepared_statements;
 }
 
