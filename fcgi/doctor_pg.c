@@ -287,8 +287,11 @@ void doctor_pg(struct findings *findings, bool require_standby, struct doctor_pg
     facts->connected = PQstatus(connection) == CONNECTION_OK;
     if (facts->connected)
         examine(findings, connection, require_standby, facts);
-    else
+    else {
+        char reason[1024];
+        pg_describe_failure(connection, reason, sizeof reason);
         findings_add(findings, FINDING_FAIL, "database", "see to PGHOST, PGUSER, the password and pg_hba.conf",
-                     "cannot connect: %s", connection ? PQerrorMessage(connection) : "out of memory");
+                     "cannot connect: %s", reason);
+    }
     PQfinish(connection);
 }

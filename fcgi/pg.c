@@ -1,9 +1,14 @@
 #include "pg.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /*
  * Unless the operator sets them. A host that is silent, in the middle of a network that drops packets, is given up
@@ -116,6 +121,32 @@ PGconn *pg_connect(struct hosts *hosts) {
 
 PGconn *pg_connect_to(struct hosts *hosts, size_t host) {
     return connect_to(hosts, host);
+}
+
+/* Why libpq takes no password from this file: libpq, fe-connect.c, passwordFromFile. */
+static const char *find_password_problem(const char *path) {
+    struct stat file;
+    if (stat(path, &file) != 0 || faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0)
+        return strerror(errno);
+    if (!S_ISREG(file.st_mode))
+        return "not a regular file";
+    if (file.st_mode & (S_IRWXG | S_IRWXO))
+        return "group or others have access, so libpq does not read it; set its mode to 0600";
+    return "it has no line for this host, port, database and user";
+}
+
+void pg_describe_failure(PGconn *connection, char *text, size_t size) {
+    snprintf(text, size, "%s", connection ? PQerrorMessage(connection) : "out of memory");
+    size_t len = strlen(text);
+    while (len > 0 && text[len - 1] == '\n')
+        text[--len] = '\0';
+    if (!PQconnectionNeedsPassword(connection))
+        return;
+    PQconninfoOption *options = PQconninfo(connection);
+    const char *path = value_of(options, "passfile");
+    if (path)
+        snprintf(text + len, size - len, "; password file %s: %s", path, find_password_problem(path));
+    PQconninfoFree(options);
 }
 
 size_t pg_host_of(const PGconn *connection, const struct hosts *hosts) {

@@ -24,6 +24,12 @@ PGconn *pg_connect(struct hosts *hosts);
 /* The same to one of them alone. */
 PGconn *pg_connect_to(struct hosts *hosts, size_t host);
 
+/*
+ * Why a connection failed, in the `size` bytes of `text`. If a password was asked for, also why libpq has none, which
+ * it does not tell. With NULL: memory ran out.
+ */
+void pg_describe_failure(PGconn *connection, char *text, size_t size);
+
 /* Which of the hosts it is connected to. */
 size_t pg_host_of(const PGconn *connection, const struct hosts *hosts);
 

@@ -1,16 +1,12 @@
 #include "service.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LINE_SIZE = 4096 };
@@ -47,25 +43,13 @@ static bool take_environment(const char *path) {
     return true;
 }
 
-/*
- * The workers get the password file from systemd, which reads it as root. The service's user gets a copy in memory
- * here: libpq wants a file that is its own.
- */
-static void take_passwords(const struct service *service) {
+/* As the units set it: the file beside the environment's. */
+static void set_password_file(const struct service *service) {
     char folder[PATH_MAX], path[PATH_MAX + 8];
-    struct stat file;
     snprintf(folder, sizeof folder, "%s", service->file);
     snprintf(path, sizeof path, "%s/pgpass", dirname(folder));
-    int from = getenv("PGPASSFILE") ? -1 : open(path, O_RDONLY | O_CLOEXEC);
-    if (from < 0)
-        return;
-    int to = memfd_create("pgpass", MFD_CLOEXEC);
-    if (to >= 0 && fstat(from, &file) == 0 && sendfile(to, from, NULL, (size_t)file.st_size) == file.st_size &&
-        fchmod(to, S_IRUSR) == 0 && (!service->has_user || fchown(to, service->uid, service->gid) == 0)) {
-        snprintf(path, sizeof path, "/proc/self/fd/%d", to);
-        setenv("PGPASSFILE", path, 1);
-    }
-    close(from);
+    if (access(path, F_OK) == 0)
+        setenv("PGPASSFILE", path, 0);
 }
 
 bool service_take_environment(struct service *service, const char *file) {
@@ -82,7 +66,7 @@ bool service_take_environment(struct service *service, const char *file) {
         service->uid = user->pw_uid;
         service->gid = user->pw_gid;
     }
-    take_passwords(service);
+    set_password_file(service);
     return true;
 }
 

@@ -461,7 +461,9 @@ bool session_connect(struct session *session, enum inspection_use use, int64_t d
     session->connection = session->made;
     session->made = NULL;
     if (PQstatus(session->connection) != CONNECTION_OK || PQsetnonblocking(session->connection, 1) != 0) {
-        set_detail(session, PQerrorMessage(session->connection));
+        char reason[SESSION_DETAIL_SIZE];
+        pg_describe_failure(session->connection, reason, sizeof reason);
+        set_detail(session, reason);
         if (database_is_new_problem(session->database, session->detail))
             log_message(LOG_ERROR, "cannot connect to PostgreSQL: %s", session->detail);
         metrics_count_database_error("");
