@@ -31,6 +31,8 @@ enum {
     ANSWERED_WITHIN_US = 15 * US_PER_S, /* three times as long as the probe waits in between */
     PAGE_SIZE = 60 * 1024,              /* one record, see records.h */
     GRACE_MS = 50,                      /* at the drain, for a request on its way on a connection that was just made */
+    PAUSE_MS = 150,                     /* at the drain, how long nothing is accepted if requests are still waiting, */
+    ACCEPT_MS = 850,                    /* and how long it is accepted again then */
 };
 
 struct event_thread {
@@ -47,7 +49,9 @@ struct server {
     int stop;            /* eventfd in it: readable when the threads have to end */
     atomic_int listener; /* -1 once it is closed */
     pthread_mutex_t listening_lock;
-    atomic_bool listening; /* the listener is in the set */
+    atomic_bool accepting;               /* the listener may be in the set */
+    atomic_bool listening;               /* it is */
+    atomic_int_least64_t store_until_us; /* no delivery waits for longer; later than any deadline unless it drains */
     atomic_int_least64_t next_sweep_us;
     struct large_requests large;
     sem_t turns; /* to serve: options.threads of them. Who stores aside gives its turn to a thread that has none */
@@ -61,7 +65,7 @@ static void set_listening(struct server *server, bool on) {
     /* EPOLLEXCLUSIVE: a socket that workers share wakes one of them. It can be added and deleted, but not modified. */
     struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = server};
     pthread_mutex_lock(&server->listening_lock);
-    if (atomic_load(&server->listening) != on && !(on && atomic_load(&server->connections.draining))) {
+    if (atomic_load(&server->listening) != on && !(on && !atomic_load(&server->accepting))) {
         if (epoll_ctl(server->ready, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, atomic_load(&server->listener), &event) == 0)
             atomic_store(&server->listening, on);
         else
@@ -177,6 +181,9 @@ static void serve(struct event_thread *thread, struct connection *connection, si
     }
     if (result == READER_OK) {
         store = handler_handle(options->handler, &request, delivery);
+        int64_t until_us = atomic_load(&thread->server->store_until_us);
+        if (delivery->deadline_us > until_us)
+            delivery->deadline_us = until_us;
     } else {
         delivery->failure = "out of memory";
         delivery_settle(delivery, OUTCOME_UNAVAILABLE);
@@ -323,6 +330,8 @@ struct server *server_new(const struct server_options *options) {
         return NULL;
     server->options = *options;
     atomic_init(&server->listener, options->listener);
+    atomic_init(&server->accepting, true);
+    atomic_init(&server->store_until_us, INT64_MAX);
     pthread_mutex_init(&server->listening_lock, NULL);
     sem_init(&server->turns, 0, options->threads);
     large_requests_init(&server->large, options->threads);
@@ -389,25 +398,55 @@ static void sleep_ms(long ms) {
     nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
 }
 
-bool server_drain(struct server *server, int timeout_ms) {
-    int64_t deadline_us = clock_now_us() + (int64_t)timeout_ms * US_PER_MS;
-    atomic_store(&server->connections.draining, true);
-    set_listening(server, false);
-    if (server->options.socket_path) {
-        /* Nobody can connect any more; whoever has connected already is served. */
-        unlink(server->options.socket_path);
-        while (accept_connection(server))
-            ;
-    }
-    sleep_ms(GRACE_MS);
-    close(atomic_exchange(&server->listener, -1));
-
+/* Answers what was begun and closes all connections; false when the time comes first. */
+static bool end_connections(struct server *server, int64_t until_us) {
     while (connections_end_idle(&server->connections) > 0) {
-        if (clock_now_us() >= deadline_us)
+        if (clock_now_us() >= until_us)
             return false;
         sleep_ms(DRAIN_STEP_MS);
     }
     return true;
+}
+
+static void set_accepting(struct server *server, bool on) {
+    atomic_store(&server->accepting, on);
+    set_listening(server, on);
+}
+
+/*
+ * Of a socket that was handed over, nginx cannot see that nobody accepts: connections would wait for the next worker.
+ * That is short if the requests in flight are answered at once. If one of them waits, for a row that somebody has
+ * locked say, others are accepted and stored in between, up to the time when no delivery waits any longer.
+ */
+static bool drain_between_requests(struct server *server, int64_t deadline_us) {
+    const int64_t last_us = atomic_load(&server->store_until_us) - (int64_t)ACCEPT_MS * US_PER_MS;
+    for (;;) {
+        set_accepting(server, false);
+        sleep_ms(GRACE_MS);
+        bool last = clock_now_us() >= last_us;
+        if (end_connections(server, last ? deadline_us : clock_now_us() + (int64_t)PAUSE_MS * US_PER_MS))
+            return true;
+        if (last)
+            return false;
+        set_accepting(server, true);
+        sleep_ms(ACCEPT_MS);
+    }
+}
+
+bool server_drain(struct server *server, int timeout_ms) {
+    int64_t now_us = clock_now_us(), deadline_us = now_us + (int64_t)timeout_ms * US_PER_MS;
+    atomic_store(&server->store_until_us, now_us + server->options.handler->deadline_us);
+    atomic_store(&server->connections.draining, true);
+    if (!server->options.socket_path)
+        return drain_between_requests(server, deadline_us);
+    /* Nobody can connect any more; whoever has connected already is served. */
+    set_accepting(server, false);
+    unlink(server->options.socket_path);
+    while (accept_connection(server))
+        ;
+    sleep_ms(GRACE_MS);
+    close(atomic_exchange(&server->listener, -1));
+    return end_connections(server, deadline_us);
 }
 
 void server_free(struct server *server) {

@@ -52,8 +52,9 @@ bool server_moves(struct server *server);
 void server_answer(struct delivery *const *deliveries, size_t count);
 
 /*
- * Accepts nothing new, answers what was begun and closes all connections. Waits for that, at most timeout_ms; returns
- * whether all of them are closed.
+ * Answers what was begun and closes all connections. Waits for that, at most timeout_ms; returns whether all of them
+ * are closed. Accepts nothing new, except on a socket that was handed over: if requests keep waiting, others are
+ * accepted and stored in between, in pauses of 0.2 s, until the deadline of what was begun.
  */
 bool server_drain(struct server *server, int timeout_ms);
 

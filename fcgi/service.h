@@ -21,8 +21,8 @@ struct service {
 };
 
 /*
- * Takes the environment of a file as in systemd's EnvironmentFile=, instead of the process's own except PATH and TMPDIR,
- * and the password file beside it (pgpass), as the units of the workers do. NULL: SERVICE_ENVIRONMENT, unless the
+ * Takes the environment of a file as in systemd's EnvironmentFile=, instead of the process's own except PATH and
+ * TMPDIR, and the password file beside it (pgpass), as the workers' units do. NULL: SERVICE_ENVIRONMENT, unless the
  * process's own has RECEIPTD_KEYS_FILE or RECEIPTD_AUTH. False, with errno set and service->file the name, when it
  * cannot be read; then nothing has changed.
  */

@@ -61,5 +61,5 @@ finding_is() {
     chmod 600 "$file"
     eventually grep -q 'msg="connected to PostgreSQL: ' "$log"
     end_worker
-    ! grep -q 'the password' "$log"
+    [[ $(grep -c 'the password' "$log") == 0 ]]
 }

@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import struct
+import subprocess
 import sys
 import urllib.parse
 
@@ -78,6 +79,19 @@ def hand_over(how, path, worker):
     if how == "systemd":
         os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
     os.execv(worker, [worker])
+
+
+def replace(path, worker, log):
+    """Runs workers on a socket that stays open, as systemd does: one after the other, as long as they end with status 0."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(4096)
+    status = 0
+    while status == 0:
+        with open(log, "ab") as stderr, subprocess.Popen([worker], stdin=listener, stderr=stderr) as process:
+            signal.signal(signal.SIGTERM, lambda *_, process=process: (process.kill(), sys.exit()))
+            status = process.wait()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

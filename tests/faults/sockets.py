@@ -141,6 +141,19 @@ def deliver(path, count):
     must([client.receive() for client in clients] == [201] * len(clients), "all are answered 201")
 
 
+def one_by_one(path, times):
+    """New receipts, each over a connection of its own as from an nginx whose connections are closed; all are told 201.
+    Writes how long each took, in milliseconds."""
+    while True:
+        began = time.monotonic()
+        client = Client(path)
+        must(client.post(new_body()) == 201, "it is told 201")
+        client.close()
+        with open(times, "a", encoding="ascii") as file:
+            print(int((time.monotonic() - began) * 1000), file=file)
+        time.sleep(0.01)
+
+
 def post(path, body):
     """Prints the status that a body is answered with."""
     print(Client(path).post(body.encode()))
@@ -423,7 +436,7 @@ def main():
     """Runs the named check."""
     path, name, *arguments = sys.argv[1:]
     checks = (
-        deliver, post, page, garbage, cut_short, no_request, unfinished, slow, hoarders, silent, unread, descriptors,
+        deliver, one_by_one, post, page, garbage, cut_short, no_request, unfinished, slow, hoarders, silent, unread, descriptors,
         beside_a_locked_row,
     )  # fmt: skip
     {check.__name__: check for check in checks}[name](path, *arguments)

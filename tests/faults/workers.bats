@@ -83,9 +83,45 @@ answered_first() {
     in_background python3 "$faults/sockets.py" "$BATS_TEST_TMPDIR/socket" deliver 20
     eventually grep -qs '^sent' "$BATS_TEST_TMPDIR/background.log"
     eventually_blocked
+    eventually grep -q sent "$BATS_TEST_TMPDIR/background.log"
     kill "$worker"
     eventually grep -q 'msg=draining' "$BATS_TEST_TMPDIR/log"
     end_sessions
     wait "$worker"
     wait "$pid"
+}
+
+@test "SIGTERM under socket activation while a row is locked: others are stored meanwhile, and by the next worker" {
+    local socket=$BATS_TEST_TMPDIR/socket log=$BATS_TEST_TMPDIR/log times=$BATS_TEST_TMPDIR/times old count slowest
+    set_worker_env
+    measure_slowness
+    in_background "${worker_env[@]}" python3 "$root/tests/e2e/peers.py" replace "$socket" "$WORKER" "$log"
+    eventually grep -q ' serves on ' "$log"
+    program=locked-$EPOCHREALTIME
+    [[ $(python3 "$faults/sockets.py" "$socket" post "$(receipt a ".program_identifier = \"$program\"")") == 201 ]]
+    lock_rows "$program"
+    in_background python3 "$faults/sockets.py" "$socket" post "$(receipt a ".program_identifier = \"$program\" | .sku = \"b\"")"
+    in_background python3 "$faults/sockets.py" "$socket" one_by_one "$times"
+    eventually_blocked
+    old=$(pgrep -P "${background[0]}")
+    kill -TERM "$old"
+    eventually grep -q 'msg=draining' "$log"
+    # Longer than a pause: it was accepted again, and the row is still locked.
+    count=$(wc -l <"$times")
+    eventually has_more_lines "$times" $((count + 50))
+    kill -0 "$old"
+    end_sessions
+    eventually ended "$old"
+    grep -q 'msg=drained' "$log"
+    count=$(wc -l <"$times")
+    eventually has_more_lines "$times" $((count + 50))
+    runs_here "$pid"
+    slowest=$(sort -n "$times" | tail -n 1)
+    echo "the slowest took $slowest ms"
+    ((slowest < 3000 * slow))
+}
+
+# has_more_lines FILE COUNT
+has_more_lines() {
+    (($(wc -l <"$1") > $2))
 }
