@@ -224,6 +224,18 @@ int64_t connection_began_us(const struct connection *connection) {
     return connection->arrival.deadline_us - (int64_t)CONNECTION_REQUEST_MS * US_PER_MS;
 }
 
+bool connection_copy(struct connection *connection, const char *window, size_t len, size_t stdin_max) {
+    if (has_copy(connection))
+        return true;
+    begin_receiving(connection, stdin_max);
+    connection->arrival.whole_us = clock_now_us();
+    if (records_scan(&connection->records, window, len, &connection->arrival.copy) == RECORDS_WHOLE &&
+        hold_copy(connection) && !connection->arrival.copy.bytes.failed)
+        return true;
+    atomic_fetch_add(&connection->connections->no_room, 1);
+    return false;
+}
+
 void connection_wait_to_be_read(struct connection *connection) {
     set_state(connection, CONNECTION_WAITING);
 }

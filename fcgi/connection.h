@@ -73,7 +73,7 @@ struct connection {
 
 enum connection_received {
     CONNECTION_WHOLE, /* a request; connection_begin_delivery is next when it has been read, */
-    CONNECTION_LARGE, /* and of a large one, connection_wait_to_be_read may come before */
+    CONNECTION_LARGE, /* and of a large one, which has a copy, connection_wait_to_be_read may come before */
     CONNECTION_PART,  /* connection_wait_for_more is next */
     CONNECTION_END,   /* connection_close is next: there will be no request */
 };
@@ -111,6 +111,9 @@ enum connection_received connection_receive(struct connection *connection, char 
 
 /* When the first byte of a request was read that is in arrival.copy. */
 int64_t connection_began_us(const struct connection *connection);
+
+/* Copies a request that is in the window, if it is, so that it can wait too. False: there is no room, close it. */
+bool connection_copy(struct connection *connection, const char *window, size_t len, size_t stdin_max);
 
 /* From now on it is the request's time to be stored that counts, not its time to arrive. */
 void connection_wait_to_be_read(struct connection *connection);

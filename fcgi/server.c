@@ -1,6 +1,7 @@
 #include "server.h"
 
 #include "clock.h"
+#include "compression.h"
 #include "connection.h"
 #include "large_requests.h"
 #include "log.h"
@@ -158,6 +159,14 @@ static enum reader_result read_request(struct event_thread *thread, const struct
     return reader_read(thread->reader, &input, request);
 }
 
+/* Lets a request wait until small ones are stored. */
+static void put_off(struct event_thread *thread, struct connection *connection, size_t window_len) {
+    if (connection_copy(connection, thread->window, window_len, BODY_MAX_BYTES + 1))
+        large_requests_add(&thread->server->large, connection);
+    else
+        connection_close(connection);
+}
+
 /* Reads a request, and answers it or passes it on. */
 static void serve(struct event_thread *thread, struct connection *connection, size_t window_len) {
     const struct server_options *options = &thread->server->options;
@@ -166,7 +175,14 @@ static void serve(struct event_thread *thread, struct connection *connection, si
     bool store = false;
     int64_t began_us = window_len > 0 ? clock_now_us() : connection_began_us(connection);
     int64_t arrived_us = window_len > 0 ? began_us : connection->arrival.whole_us;
+    bool may_wait = atomic_load(&connection->state) != CONNECTION_WAITING;
     enum reader_result result = read_request(thread, connection, window_len, &request);
+    /* A few bytes can be a large body. */
+    if (may_wait && result == READER_OK && !request.page && compression_is_known(request.body, request.body_len)) {
+        reader_release(thread->reader);
+        put_off(thread, connection, window_len);
+        return;
+    }
     request.arrived_us = arrived_us;
     connection_begin_delivery(connection);
     delivery->began_us = began_us;
@@ -231,7 +247,7 @@ static void handle_event(struct event_thread *thread, const struct epoll_event *
         serve(thread, connection, window_len);
         break;
     case CONNECTION_LARGE:
-        large_requests_add(&thread->server->large, connection);
+        put_off(thread, connection, 0);
         break;
     case CONNECTION_PART:
         connection_wait_for_more(connection);
