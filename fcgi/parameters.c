@@ -102,14 +102,15 @@ static size_t extra_max_bytes(const struct receipt *receipt, const struct receip
 
 bool parameters_set_receipts(struct parameters *p, enum statement statement, const struct receipt_columns *columns,
                              struct delivery *const *deliveries, size_t count, size_t rows) {
+    static const struct delivery none; /* without a key, it is no row's */
     size_t at = 0, json_size = 0;
     int64_t *integer = p->integers;
     for (size_t row = 0; row < rows; row++)
-        json_size += extra_max_bytes(&deliveries[row < count ? row : count - 1]->receipt, columns);
+        json_size += extra_max_bytes(row < count ? &deliveries[row]->receipt : &none.receipt, columns);
     if (!reserve_json(p, json_size))
         return false;
     for (size_t row = 0; row < rows; row++) {
-        const struct delivery *delivery = deliveries[row < count ? row : count - 1];
+        const struct delivery *delivery = row < count ? deliveries[row] : &none;
         const struct receipt *receipt = &delivery->receipt;
         for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
             if (receipt_has_column(columns, i) && (receipt_fields[i].key || statement != STATEMENT_LOOKUP))

@@ -27,8 +27,8 @@ bool parameters_init(struct parameters *p, size_t max_rows);
 void parameters_fini(struct parameters *p);
 
 /*
- * Of any statement but REJECT. There may be more rows than deliveries: the last one is repeated then. False when there
- * is no memory.
+ * Of any statement but REJECT. LOOKUP may have more rows than deliveries, which look up nothing. False when there is no
+ * memory.
  */
 bool parameters_set_receipts(struct parameters *p, enum statement statement, const struct receipt_columns *columns,
                              struct delivery *const *deliveries, size_t count, size_t rows);
