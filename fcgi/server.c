@@ -201,6 +201,9 @@ static void serve(struct event_thread *thread, struct connection *connection, si
         if (delivery->deadline_us > until_us)
             delivery->deadline_us = until_us;
     } else {
+        /* Even so the sender, nginx's log and ours have one id for it. */
+        handler_set_request_id(delivery, result == READER_NO_MEMORY ? request.request_id : NULL);
+        delivery->arrived_us = clock_now_us();
         delivery->failure = "out of memory";
         delivery_settle(delivery, OUTCOME_UNAVAILABLE);
     }

@@ -62,6 +62,14 @@ check() {
     grep -q 'level=warning .*no memory for what arrives in parts' "$BATS_TEST_TMPDIR/log"
 }
 
+# Also where memory runs out before the request is read.
+@test "no memory for a request: whatever is answered has a request id, and a time" {
+    ! grep -qaE '__[at]san_init' "$WORKER" || skip 'the sanitizers have an address space of their own'
+    check without_memory "$worker"
+    grep -Eq ' status=503 ms=.* failure="out of memory"' "$worker_log"
+    run ! grep -Ev ' (msg="|request_id=[0-9a-f]{32} .* ms=[0-9]{1,5}\.[0-9]{3}( |$))' "$worker_log"
+}
+
 @test "clients that do not read their answers: they are cut off, others are served" {
     check unread 2
 }

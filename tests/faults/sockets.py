@@ -4,6 +4,7 @@ FastCGI as its specification 1.0 has it. Uses RECEIPTD_API_KEY. Exit status 0 wh
 """
 
 import fcntl
+import json
 import os
 import random
 import secrets
@@ -157,6 +158,23 @@ def one_by_one(path, times):
 def post(path, body):
     """Prints the status that a body is answered with."""
     print(Client(path).post(body.encode()))
+
+
+def without_memory(path, pid):
+    """Large bodies while the worker gets a little more memory each time, from none on. Never an answer that is wrong."""
+    body = json.dumps({"padding": "x" * 900000}).encode()
+    for more in range(0, 4096, 256):
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            size = int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")
+        os.system(f"prlimit --pid {pid} --as={size + more * 1024}:")
+        try:
+            must(Client(path).post(body) in (422, 503), "told that it is invalid, or to come again")
+        except (ConnectionError, IndexError):
+            pass  # nginx would try the other worker
+    os.system(f"prlimit --pid {pid} --as=unlimited:")
+    until = time.monotonic() + 60
+    while Client(path).post(body) != 422:  # until it has connected to the database again
+        must(time.monotonic() < until, "served again")
 
 
 def page(path, name):
@@ -436,7 +454,8 @@ def main():
     """Runs the named check."""
     path, name, *arguments = sys.argv[1:]
     checks = (
-        deliver, one_by_one, post, page, garbage, cut_short, no_request, unfinished, slow, hoarders, silent, unread, descriptors,
+        deliver, one_by_one, post, without_memory, page, garbage, cut_short, no_request, unfinished, slow, hoarders, silent,
+        unread, descriptors,
         beside_a_locked_row,
     )  # fmt: skip
     {check.__name__: check for check in checks}[name](path, *arguments)
