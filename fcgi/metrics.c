@@ -13,6 +13,7 @@
 enum {
     LABELS_MAX = METRICS_LABELS_MAX,
     LABEL_MAX_BYTES = METRICS_LABEL_MAX_BYTES,
+    PROGRAM_KEPT_S = 3600, /* after its last receipt, a program keeps its label for this time at least */
     CLASS_COUNT = 36 * 36, /* of SQLSTATEs: two digits or capital letters */
 };
 
@@ -74,10 +75,56 @@ static size_t find_label(struct labels *labels, const char *name, size_t len) {
     return i;
 }
 
-static struct labels keys = {.lock = PTHREAD_MUTEX_INITIALIZER}, programs = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static struct labels keys = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static counter answers[LABELS_MAX + 1][OUTCOME_COUNT];
-static counter last_created[LABELS_MAX + 1]; /* by program, in seconds since 1970; 0: none */
+
+struct program {
+    char name[LABEL_MAX_BYTES + 1];
+    uint64_t created, last_s; /* how many receipts, and when the last one, since 1970; 0: none */
+};
+
+/* Senders choose the names of programs, so a label can be had again; the one behind the last stands for all others. */
+static struct {
+    pthread_mutex_t lock;
+    struct program list[LABELS_MAX + 1];
+} programs = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool is_program(const struct program *program, const char *name, size_t len) {
+    return program->created > 0 && memcmp(program->name, name, len) == 0 && program->name[len] == '\0';
+}
+
+/*
+ * The program with that name. If all labels are taken, a new name replaces the one with the fewest receipts, of those
+ * that had none for an hour: names that somebody invents go first. Called with the lock.
+ */
+static struct program *find_program(const char *name, size_t len, uint64_t now_s) {
+    struct program *others = &programs.list[LABELS_MAX], *found = NULL;
+    if (len > LABEL_MAX_BYTES)
+        return others;
+    for (struct program *program = programs.list; program < others; program++) {
+        if (is_program(program, name, len))
+            return program;
+        bool is_free = program->created == 0 || program->last_s + PROGRAM_KEPT_S < now_s;
+        if (is_free && (!found || program->created < found->created))
+            found = program;
+    }
+    if (!found)
+        return others;
+    *found = (struct program){.created = 0};
+    memcpy(found->name, name, len);
+    return found;
+}
+
+static void count_created(const struct receipt_value *name) {
+    uint64_t now_s = (uint64_t)time(NULL);
+    pthread_mutex_lock(&programs.lock);
+    struct program *program = find_program(name->text, name->len, now_s);
+    program->created++;
+    program->last_s = now_s;
+    pthread_mutex_unlock(&programs.lock);
+}
+
 static counter database_errors[CLASS_COUNT + 1];
 static counter database_connects, database_warnings, dropped_lines;
 static atomic_int_least64_t last_batch_us;
@@ -93,7 +140,6 @@ static void observe_us(struct histogram *histogram, int64_t from_us, int64_t to_
 
 void metrics_count_answer(const struct delivery *delivery) {
     int64_t now_us = clock_now_us();
-    const struct receipt_value *program = &delivery->receipt.values[RECEIPT_FIELD_PROGRAM_IDENTIFIER];
     add(&answers[find_label(&keys, delivery->api_key_name, strlen(delivery->api_key_name))][delivery->outcome], 1);
     observe_us(&whole, delivery->began_us, now_us);
     observe_us(&reading, delivery->began_us, delivery->arrived_us);
@@ -102,8 +148,7 @@ void metrics_count_answer(const struct delivery *delivery) {
         observe_us(&storing, delivery->taken_us, now_us);
     }
     if (delivery->outcome == OUTCOME_CREATED)
-        atomic_store_explicit(&last_created[find_label(&programs, program->text, program->len)], (uint64_t)time(NULL),
-                              memory_order_relaxed);
+        count_created(&delivery->receipt.values[RECEIPT_FIELD_PROGRAM_IDENTIFIER]);
 }
 
 void metrics_count_batch(size_t rows) {
@@ -161,10 +206,6 @@ static void write_value(struct buffer *out, const char *value) {
     }
 }
 
-static void write_label(struct buffer *out, const struct labels *labels, size_t at) {
-    write_value(out, at < LABELS_MAX ? labels->names[at] : "others");
-}
-
 /* `label`, if any, as "stage=\"read\"". */
 static void write_histogram(struct buffer *out, const char *name, const char *label, const struct histogram *histogram,
                             double per_unit) {
@@ -192,7 +233,7 @@ static void write_answers(struct buffer *out) {
             if (value == 0)
                 continue;
             buffer_append_format(out, "receiptd_deliveries_total{answer=\"%s\",key=\"", outcomes[outcome].name);
-            write_label(out, &keys, key);
+            write_value(out, key < LABELS_MAX ? keys.names[key] : "others");
             buffer_append_format(out, "\"} %llu\n", (unsigned long long)value);
         }
 }
@@ -200,14 +241,16 @@ static void write_answers(struct buffer *out) {
 static void write_last_created(struct buffer *out) {
     write_head(out, "receiptd_last_created_timestamp_seconds", "gauge",
                "When the last receipt was created, by program.");
-    for (size_t program = 0; program <= LABELS_MAX; program++) {
-        uint64_t value = value_of(&last_created[program]);
-        if (value == 0)
+    pthread_mutex_lock(&programs.lock);
+    for (size_t i = 0; i <= LABELS_MAX; i++) {
+        const struct program *program = &programs.list[i];
+        if (program->created == 0)
             continue;
         buffer_append_text(out, "receiptd_last_created_timestamp_seconds{program=\"");
-        write_label(out, &programs, program);
-        buffer_append_format(out, "\"} %llu\n", (unsigned long long)value);
+        write_value(out, i < LABELS_MAX ? program->name : "others");
+        buffer_append_format(out, "\"} %llu\n", (unsigned long long)program->last_s);
     }
+    pthread_mutex_unlock(&programs.lock);
 }
 
 static void write_database(struct buffer *out) {
