@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE_ROWS "50" /* of at most 1 MiB each */
+#define LOCK_NOT_AVAILABLE "55P03" /* PostgreSQL's manual, appendix A */
+#define PAGE_ROWS "50"             /* of at most 1 MiB each */
 /* Exact, and read back the same whatever the session's DateStyle and TimeZone. */
 #define UTC(time) "to_char(" time " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
@@ -31,6 +32,15 @@ struct rejections {
 static enum rejections_result report(struct rejections *rejections) {
     fprintf(rejections->errors, "receiptd: PostgreSQL: %s", PQerrorMessage(rejections->connection));
     return REJECTIONS_FAILED;
+}
+
+/* Of a statement about one rejection. */
+static enum rejections_result report_one(struct rejections *rejections, const struct rejected_receipt *rejection,
+                                         const PGresult *result) {
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    fprintf(rejections->errors, "receiptd: %s: ", rejection->id);
+    report(rejections);
+    return state && strcmp(state, LOCK_NOT_AVAILABLE) == 0 ? REJECTIONS_LOCKED : REJECTIONS_FAILED;
 }
 
 /* Looks at the clock, and has PostgreSQL read what was asked for, so that a slip is told before anything else is. */
@@ -135,8 +145,9 @@ enum rejections_result rejections_superseded(struct rejections *rejections, cons
     bool ok = PQresultStatus(result) == PGRES_TUPLES_OK;
     if (ok)
         *superseded = PQgetvalue(result, 0, 0)[0] == 't';
+    enum rejections_result found = ok ? REJECTIONS_OK : report_one(rejections, rejection, result);
     PQclear(result);
-    return ok ? REJECTIONS_OK : report(rejections);
+    return found;
 }
 
 enum rejections_result rejections_resolve(struct rejections *rejections, const struct rejected_receipt *rejection,
@@ -147,6 +158,7 @@ enum rejections_result rejections_resolve(struct rejections *rejections, const s
                                     " where rejection_id = $1::uuid and resolved_at is null",
                                     2, NULL, values, NULL, NULL, 0);
     bool ok = PQresultStatus(result) == PGRES_COMMAND_OK;
+    enum rejections_result resolved = ok ? REJECTIONS_OK : report_one(rejections, rejection, result);
     PQclear(result);
-    return ok ? REJECTIONS_OK : report(rejections);
+    return resolved;
 }

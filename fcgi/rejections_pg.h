@@ -49,7 +49,8 @@ extern const char rejections_page_query[];
 enum rejections_result {
     REJECTIONS_OK = 0,
     REJECTIONS_END,
-    REJECTIONS_FAILED /* the reason was written to `errors` */
+    REJECTIONS_LOCKED, /* this one, by another session; the reason was written to `errors`, as for */
+    REJECTIONS_FAILED
 };
 
 /* Reads the next one. */

@@ -9,12 +9,13 @@
 enum {
     STORE_TIME_US = 30 * US_PER_S,
     STORE_TRIES = 10, /* within five seconds, if each fails at once */
+    LOCKED_TRIES = 3, /* once another one was held up: each waits for the lock, see sql/roles.sql */
     BACKOFF_FIRST_US = 20 * US_PER_MS,
     BACKOFF_MAX_US = US_PER_S,
 };
 
 struct summary {
-    size_t examined, superseded, unstorable, malformed;
+    size_t examined, superseded, unstorable, held_up, malformed;
     size_t valid; /* in a dry run; else see made */
     size_t made[OUTCOME_COUNT];
     size_t invalid;
@@ -46,6 +47,8 @@ static void write_summary(const struct summary *summary, bool dry_run, FILE *out
                 summary->superseded);
     if (summary->unstorable > 0)
         fprintf(out, "  valid, but the database does not take them: %zu\n", summary->unstorable);
+    if (summary->held_up > 0)
+        fprintf(out, "  valid, but held up by other sessions: %zu; run this again\n", summary->held_up);
     fprintf(out, "  still rejected: %zu (%zu malformed, %zu invalid)\n", summary->malformed + summary->invalid,
             summary->malformed, summary->invalid);
     for (int field = 0; field < RECEIPT_FIELD_COUNT; field++)
@@ -61,14 +64,15 @@ static void write_summary(const struct summary *summary, bool dry_run, FILE *out
  */
 static enum store_result store_receipt(const struct reprocess_options *options,
                                        const struct rejected_receipt *rejection, struct delivery *delivery,
-                                       FILE *errors) {
+                                       bool was_held_up, FILE *errors) {
     struct store *store = options->store;
     int64_t deadline_us = clock_now_us() + STORE_TIME_US;
     useconds_t backoff_us = BACKOFF_FIRST_US;
     unsigned tries = 1;
     enum store_result result;
     while ((result = store_upsert(store, &delivery, 1, deadline_us)) != STORE_OK && result != STORE_UNSTORABLE &&
-           tries < STORE_TRIES && clock_now_us() + backoff_us < deadline_us) {
+           tries < (result == STORE_LOCKED && was_held_up ? LOCKED_TRIES : STORE_TRIES) &&
+           clock_now_us() + backoff_us < deadline_us) {
         usleep(backoff_us);
         backoff_us = backoff_us * 2 < BACKOFF_MAX_US ? backoff_us * 2 : BACKOFF_MAX_US;
         tries++;
@@ -82,6 +86,12 @@ static enum store_result store_receipt(const struct reprocess_options *options,
     return result;
 }
 
+/* A lock is a matter of this delivery alone, and does not keep the others from being examined. */
+static bool is_held_up(enum rejections_result result, struct summary *summary) {
+    summary->held_up += result == REJECTIONS_LOCKED;
+    return result == REJECTIONS_LOCKED;
+}
+
 /* A delivery that is valid now. False when it failed. */
 static bool make_receipt(const struct reprocess_options *options, struct rejections *rejections,
                          const struct rejected_receipt *rejection, struct delivery *delivery, struct summary *summary,
@@ -89,19 +99,25 @@ static bool make_receipt(const struct reprocess_options *options, struct rejecti
     bool superseded = false;
     const char *resolution = "superseded";
     if (!options->dry_run) {
-        enum store_result stored = store_receipt(options, rejection, delivery, errors);
+        enum store_result stored = store_receipt(options, rejection, delivery, summary->held_up > 0, errors);
         if (stored == STORE_UNSTORABLE) {
             /* A matter of this row alone (a check that somebody added): not for it to hold up the others. */
             summary->unstorable++;
+            return true;
+        }
+        if (stored == STORE_LOCKED || stored == STORE_CONFLICT) {
+            summary->held_up++;
             return true;
         }
         if (stored != STORE_OK)
             return false;
     }
     /* The store leaves the row alone when it is superseded, and calls that unchanged. */
-    if ((options->dry_run || delivery->outcome == OUTCOME_UNCHANGED) &&
-        rejections_superseded(rejections, rejection, &delivery->receipt, &superseded) != REJECTIONS_OK)
-        return false;
+    if (options->dry_run || delivery->outcome == OUTCOME_UNCHANGED) {
+        enum rejections_result found = rejections_superseded(rejections, rejection, &delivery->receipt, &superseded);
+        if (found != REJECTIONS_OK)
+            return is_held_up(found, summary);
+    }
     if (superseded) {
         summary->superseded++;
     } else if (options->dry_run) {
@@ -112,7 +128,11 @@ static bool make_receipt(const struct reprocess_options *options, struct rejecti
         summary->made[delivery->outcome]++;
     }
     fprintf(out, "%s received %s: %s\n", rejection->id, rejection->received_at, resolution);
-    return options->dry_run || rejections_resolve(rejections, rejection, resolution) == REJECTIONS_OK;
+    if (options->dry_run)
+        return true;
+    /* Until it is marked, the next run finds that it is stored. */
+    enum rejections_result resolved = rejections_resolve(rejections, rejection, resolution);
+    return resolved == REJECTIONS_OK || is_held_up(resolved, summary);
 }
 
 static bool examine(const struct reprocess_options *options, struct rejections *rejections,
@@ -157,5 +177,5 @@ bool reprocess(const struct reprocess_options *options, FILE *out, FILE *errors)
         fprintf(errors, "receiptd: the summary could not be written\n");
         return false;
     }
-    return ok && next == REJECTIONS_END && summary.unstorable == 0;
+    return ok && next == REJECTIONS_END && summary.unstorable == 0 && summary.held_up == 0;
 }

@@ -274,6 +274,40 @@ many() {
     [[ $(resolutions) == 'created created' ]]
 }
 
+# hold QUERY: a session that has what the query locks, until release.
+hold() {
+    psql -XAtq -c begin -c "$1" -c "select 'held'" -c 'select pg_sleep(61)' >"$BATS_TEST_TMPDIR/held" 2>&1 3>&- &
+    holder=$!
+    eventually grep -q held "$BATS_TEST_TMPDIR/held"
+}
+
+release() {
+    sql "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(61)'" >/dev/null
+    wait "$holder" || :
+}
+
+@test "one that another session holds up does not keep the others from being reached" {
+    local holder lock n resolutions ids=()
+    for n in 1 2 3; do
+        post "$(receipt "$unit-$n")"
+        refuse "$(receipt "$unit-$n" "$widened")"
+        ids+=("$id")
+    done
+    while IFS='|' read -r lock resolutions; do
+        hold "$lock"
+        run -1 --separate-stderr "${reprocess[@]}"
+        release
+        echo "$output $stderr $(resolutions)"
+        [[ $stderr == *"$(rejection "${ids[1]}")"* && $output == *'examined: '*'held up by other sessions: 1; run this again'* ]]
+        [[ $(resolutions) == "$resolutions" ]]
+    done <<END
+select from receipts where unit_identifier = '$unit-2' for update|revised open revised
+select from inventory.rejected_receipts where request_id = '${ids[1]}' for update|revised open revised
+END
+    run -0 "${reprocess[@]}"
+    [[ $(resolutions) == 'revised revised revised' && $(row revision "$unit-2") == 1 ]]
+}
+
 # conflicts COUNT COMMAND...: PostgreSQL answers so many upserts with a serialization failure meanwhile.
 conflicts() {
     sql "create schema test; grant usage on schema test to public;
