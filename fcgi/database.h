@@ -8,6 +8,7 @@
 #define RECEIPTD_DATABASE_H
 
 #include "hosts.h"
+#include "troubles.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { DATABASE_MESSAGES_MAX = 64, DATABASE_PROBLEM_SIZE = 1024 };
+enum { DATABASE_MESSAGES_MAX = 64 };
 
 struct database {
     struct hosts *hosts;
@@ -23,11 +24,11 @@ struct database {
     atomic_uint changes;  /* raised when the server or the schema has changed: then every session inspects it again */
     atomic_bool commit_waits; /* a commit of the service's role waits for a standby, since a second at least */
 
-    pthread_mutex_t lock;                /* guards the rest */
-    char problem[DATABASE_PROBLEM_SIZE]; /* what was logged last of why nothing can be stored; "": it can */
-    int64_t problem_us;                  /* CLOCK_MONOTONIC, when that was logged */
-    size_t checked_host;                 /* whose schema was checked last, without a problem, */
-    int64_t checked_us;                  /* and when; 0: it has one */
+    struct troubles troubles; /* of all sessions */
+
+    pthread_mutex_t lock; /* guards the rest */
+    size_t checked_host;  /* whose schema was checked last, without a problem, */
+    int64_t checked_us;   /* and when; 0: it has one */
     size_t message_count;
     unsigned long messages[DATABASE_MESSAGES_MAX]; /* hashes of what was logged */
 };
@@ -35,12 +36,6 @@ struct database {
 /* False when memory runs out. */
 bool database_init(struct database *database, bool require_standby);
 void database_fini(struct database *database);
-
-/*
- * Whether to log why a session can store nothing: when it is another reason than before, and once a minute. With "" it
- * is over.
- */
-bool database_is_new_problem(struct database *database, const char *problem);
 
 /*
  * What the last check of the schema (inspection.h) has found on a host, and whether that is so recent that a new

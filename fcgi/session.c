@@ -5,6 +5,7 @@
 #include "metrics.h"
 #include "pg.h"
 #include "statements.h"
+#include "troubles.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -158,6 +159,34 @@ static void receive_notice(void *context, const PGresult *result) {
                     PQresultErrorMessage(result));
 }
 
+/*
+ * Logs a trouble, unless one of its kind (these texts; NULL: none) was just logged. What a kind is does not have names
+ * and values of a message in it, which would make each of them a new one.
+ */
+static void log_trouble(struct session *session, enum log_level level, bool stops_storing, const char *const *kind,
+                        size_t count, const char *text) {
+    unsigned more;
+    if (!troubles_note(&session->database->troubles, stops_storing, kind, count, clock_now_us(), &more))
+        return;
+    if (more > 0)
+        log_message(level, "(%u more since the last line) %s", more, text);
+    else
+        log_message(level, "%s", text);
+}
+
+static void log_message_of(struct session *session, enum store_result outcome, const char *sqlstate,
+                           const PGresult *result) {
+    const char *const kind[] = {sqlstate, PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION),
+                                PQresultErrorField(result, PG_DIAG_SOURCE_LINE),
+                                PQresultErrorField(result, PG_DIAG_CONTEXT)};
+    char text[SESSION_DETAIL_SIZE];
+    snprintf(text, sizeof text, "PostgreSQL: %s %s", sqlstate, PQresultErrorMessage(result));
+    /* A lock is nothing to call somebody for: it is tried again, and what it holds up for long is logged as answered.
+     */
+    log_trouble(session, outcome == STORE_LOCKED ? LOG_WARNING : LOG_ERROR, outcome == STORE_FAILED, kind,
+                sizeof kind / sizeof kind[0], text);
+}
+
 /* Appendix A of PostgreSQL's manual. By SQLSTATE, not by constraint: Citus adds shard numbers to those. */
 static enum store_result classify(const char *sqlstate) {
     if (strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0)
@@ -201,10 +230,7 @@ static enum store_result note_failure(struct session *session, PGresult *result,
         memcpy(sqlstate, state, strnlen(state, sizeof sqlstate - 1));
     enum store_result outcome = classify(sqlstate);
     metrics_count_database_error(sqlstate);
-    /* A lock is nothing to call somebody for: it is tried again, and what it holds up for long is logged as answered.
-     */
-    log_message(outcome == STORE_LOCKED ? LOG_WARNING : LOG_ERROR, "PostgreSQL: %s %s", sqlstate,
-                PQresultErrorMessage(result));
+    log_message_of(session, outcome, sqlstate, result);
     set_failure(session, "PostgreSQL failed", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
     if (outcome == STORE_LOCKED)
         session->failure = atomic_load(&session->database->commit_waits)
@@ -373,8 +399,9 @@ static bool is_fit(struct session *session, enum inspection_use use) {
     const char *problem = inspection_problem(&session->inspection, use);
     if (!*problem)
         return true;
-    if (database_is_new_problem(session->database, problem))
-        log_message(LOG_ERROR, "%s: %s", unfit, problem);
+    char text[SESSION_DETAIL_SIZE];
+    snprintf(text, sizeof text, "%s: %s", unfit, problem);
+    log_trouble(session, LOG_ERROR, true, &problem, 1, text);
     drop_failed(session, unfit);
     set_detail(session, problem);
     return false;
@@ -419,6 +446,11 @@ bool session_confirm(struct session *session, int64_t deadline_us) {
             return false;
     }
     hosts_note_good(session->database->hosts, session->host);
+    unsigned count;
+    int64_t lasted_us;
+    if (troubles_note_stored(&session->database->troubles, clock_now_us(), &count, &lasted_us))
+        log_message(LOG_INFO, "PostgreSQL stores again, after %u failures in %lld s", count,
+                    (long long)(lasted_us / US_PER_S));
     return true;
 }
 
@@ -428,6 +460,21 @@ static void note_host(struct session *session) {
     session->connected_us = clock_now_us();
     snprintf(session->host_name, sizeof session->host_name, "%s", PQhost(session->connection));
     snprintf(session->port, sizeof session->port, "%s", PQport(session->connection));
+}
+
+static void log_failed_connect(struct session *session) {
+    const char *kind = session->detail;
+    char text[SESSION_DETAIL_SIZE + 64];
+    snprintf(text, sizeof text, "cannot connect to PostgreSQL: %s", session->detail);
+    log_trouble(session, LOG_ERROR, true, &kind, 1, text);
+}
+
+static void log_connected(struct session *session) {
+    char text[SESSION_DETAIL_SIZE];
+    snprintf(text, sizeof text, "connected to PostgreSQL: host=%s port=%s timeline=%u standbys=%u", session->host_name,
+             session->port, session->inspection.timeline, session->inspection.standbys);
+    if (troubles_note_connected(&session->database->troubles, text))
+        log_message(LOG_INFO, "%s", text);
 }
 
 /*
@@ -464,8 +511,7 @@ bool session_connect(struct session *session, enum inspection_use use, int64_t d
         char reason[SESSION_DETAIL_SIZE];
         pg_describe_failure(session->connection, reason, sizeof reason);
         set_detail(session, reason);
-        if (database_is_new_problem(session->database, session->detail))
-            log_message(LOG_ERROR, "cannot connect to PostgreSQL: %s", session->detail);
+        log_failed_connect(session);
         metrics_count_database_error("");
         session->failure = "no connection to PostgreSQL";
         session->sqlstate[0] = '\0';
@@ -476,9 +522,7 @@ bool session_connect(struct session *session, enum inspection_use use, int64_t d
     note_host(session);
     if (!inspect(session, use, deadline_us))
         return false;
-    database_is_new_problem(session->database, "");
-    log_message(LOG_INFO, "connected to PostgreSQL: host=%s port=%s timeline=%u standbys=%u", session->host_name,
-                session->port, session->inspection.timeline, session->inspection.standbys);
+    log_connected(session);
     metrics_count_database_connect();
     *is_new = true;
     return true;

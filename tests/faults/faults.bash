@@ -160,6 +160,29 @@ workers_with() {
     for n in 1 2; do
         log_start[n]=$(stat -c %s "$state/log/worker-$n.log")
     done
+    errors_of_workers >"$BATS_TEST_TMPDIR/errors"
+}
+
+# errors_of_workers: CLASS COUNT, for each class of SQLSTATE that PostgreSQL's errors had, and each worker.
+errors_of_workers() {
+    local n
+    for n in 1 2; do
+        curl -q -sS --noproxy '*' --cacert "$RECEIPTD_CACERT" "${RECEIPTD_URL%/*}/receiptd/$n/metrics" 3>&- |
+            sed -n 's/^receiptd_database_errors_total{class="\([^"]*\)"} /\1 /p'
+    done
+}
+
+# errors CLASS: how many errors of that class there were since workers_with. The log does not have each of them.
+errors() {
+    {
+        sed 's/ / -/' "$BATS_TEST_TMPDIR/errors"
+        errors_of_workers
+    } | awk -v class="$1" '$1 == class { sum += $2 } END { print sum + 0 }'
+}
+
+# failed_with CLASS: whether there was one.
+failed_with() {
+    (($(errors "$1") > 0))
 }
 
 # log_through_readers [NAME=VALUE...]: as workers_with, but what a worker logs goes through a pipe, whose other end the

@@ -101,7 +101,7 @@ begin_lost() {
 
 # blocked_times COUNT: whether that many wait for a lock, or have just given up for a moment.
 blocked_times() {
-    (($(sql "select count(*) $of_workers and wait_event_type = 'Lock'") >= $1 || $(times_logged 55P03) >= $1))
+    (($(sql "select count(*) $of_workers and wait_event_type = 'Lock'") >= $1 || $(errors 55) >= $1))
 }
 
 @test "revisions through both workers, with connections cut after commits: no request fails, none is stored twice" {

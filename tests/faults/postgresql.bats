@@ -165,7 +165,7 @@ connection_errors() {
     outlast_deadline
     eventually fill_small
     eventually refuses
-    logged 53100
+    failed_with 53
     sleep "$(lasts 0.5 30)"
     free_small
     eventually serves
@@ -175,6 +175,31 @@ connection_errors() {
     sql "alter table inventory.rejected_receipts set tablespace pg_default"
     sql "checkpoint"
     sql "drop tablespace small"
+}
+
+@test "an error of each statement is logged once a minute, and so is the connection after it; then that it is over" {
+    local began minutes
+    outlast_deadline
+    began=$SECONDS
+    sql "create schema test; grant usage on schema test to public;
+        create function test.fail() returns trigger language plpgsql
+            as \$\$ begin raise 'no space for %', new.unit_identifier using errcode = '53100'; end \$\$;
+        create trigger a_fail before insert on inventory.receipts for each row execute function test.fail()"
+    eventually refuses
+    eventually failed_often
+    sql "drop schema test cascade" 2>/dev/null
+    eventually serves
+    eventually logged 'PostgreSQL stores again, after [0-9]* failures in '
+    end_load
+    minutes=$((1 + (SECONDS - began) / 60))
+    (($(times_logged 'PostgreSQL: 53100') <= 2 * minutes))
+    # One at the start of each worker, and one after the trouble.
+    (($(times_logged 'connected to PostgreSQL') <= 2 + 2 * minutes))
+}
+
+# Whether a few batches have failed by now.
+failed_often() {
+    (($(errors 53) > 10))
 }
 
 @test "no space for the write-ahead log: PostgreSQL crashes, 503, and nothing acknowledged is missing afterwards" {
@@ -204,7 +229,7 @@ connection_errors() {
     outlast_deadline
     set_postgresql default_transaction_read_only on
     eventually refuses
-    logged 25006
+    failed_with 25
     sleep "$(lasts 0.5 30)"
     set_postgresql default_transaction_read_only off
     eventually serves
@@ -258,7 +283,7 @@ to_one_that_waits() {
         wait "$pid"
     done
     end_load
-    logged 57014
+    failed_with 57
 }
 
 @test "sessions terminated: no request fails" {
@@ -268,7 +293,7 @@ to_one_that_waits() {
         wait "$pid"
     done
     end_load
-    logged 57P01
+    failed_with 57
 }
 
 @test "statement_timeout: no request fails" {
@@ -280,7 +305,7 @@ to_one_that_waits() {
     done
     stay_flawless
     lock_table 1000
-    eventually logged 57014
+    eventually failed_with 57
     end_sessions
     load_goes_on 20
     end_load
@@ -387,7 +412,7 @@ sleeps() {
     stay_flawless
     eventually met_conflicts 20
     end_load
-    logged 40001
+    failed_with 40
 }
 
 # met_conflicts COUNT: whether so many batches have begun, of which three of four meet one.
@@ -423,7 +448,7 @@ met_conflicts() {
                 perform pg_sleep(0.03);
             end loop;
         end \$\$"
-    eventually logged 40P01
+    eventually failed_with 40
     load_goes_on 200
     end_sessions
     end_load
