@@ -11,6 +11,7 @@
 #include "outcome.h"
 #include "receipt.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -30,6 +31,7 @@ struct delivery {
     unsigned char request_id[REQUEST_ID_BYTES];
     char request_id_text[REQUEST_ID_CHARS + 1];
     char api_key_name[API_KEY_NAME_MAX + 1]; /* a copy: keys may be reloaded meanwhile */
+    bool is_examination; /* not one, but a GET of receiptd doctor: neither logged nor counted as a delivery */
     struct receipt receipt;
 
     /*

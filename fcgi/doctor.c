@@ -5,6 +5,7 @@
 #include "config.h"
 #include "doctor_pg.h"
 #include "https.h"
+#include "metrics.h"
 #include "outcome.h"
 #include "service.h"
 #include "worker_page.h"
@@ -44,8 +45,8 @@ struct doctor {
     bool configured;
     struct service service;
     char *const *sockets;
-    glob_t found;    /* of the default sockets */
-    double not_post; /* deliveries answered 405, of all workers, before the request; -1: not known */
+    glob_t found;        /* of the default sockets */
+    double examinations; /* of all workers, before the request; -1: not known */
 };
 
 /* Where root looks, it looks as the workers would. */
@@ -73,6 +74,11 @@ static void examine_configuration(struct doctor *doctor) {
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
         findings_add(doctor->findings, FINDING_FAIL, "configuration", "see receiptd.env(5)", "%s", line);
     free(text);
+    if (doctor->service.wrong_line != 0)
+        findings_add(doctor->findings, FINDING_WARN, "configuration",
+                     "make it NAME=value, or begin it with #: systemd ignores it, and so do the workers",
+                     "%s, line %u is no setting: %s", doctor->service.file, doctor->service.wrong_line,
+                     doctor->service.wrong_text);
     if (!doctor->configured)
         return;
     if (doctor->config.deadline_ms >= NGINX_READ_MS)
@@ -82,6 +88,35 @@ static void examine_configuration(struct doctor *doctor) {
     else
         findings_add(doctor->findings, FINDING_OK, "configuration", NULL, "of %s",
                      doctor->service.file ? doctor->service.file : "the environment");
+}
+
+/* Who may read the key file, and who should. */
+static void report_unreadable_keys(const struct doctor *doctor, const char *error) {
+    const char *path = doctor->config.keys_file;
+    struct stat file;
+    char advice[LINE_SIZE];
+    if (stat(path, &file) != 0) {
+        snprintf(advice, sizeof advice, "run this as root, and let " SERVICE_USER " into each folder of %s", path);
+        findings_add(doctor->findings, FINDING_FAIL, "API keys", advice, "%s", error);
+        return;
+    }
+    const struct passwd *user = getpwuid(file.st_uid);
+    const struct group *group = getgrgid(file.st_gid);
+    snprintf(advice, sizeof advice,
+             "the workers must be able to read it: chown root:" SERVICE_USER " %s; chmod 0640 %s", path, path);
+    findings_add(doctor->findings, FINDING_FAIL, "API keys", advice, "%s (owner %s, group %s, mode %04o)", error,
+                 user ? user->pw_name : "unknown", group ? group->gr_name : "unknown", file.st_mode & ALLPERMS);
+}
+
+/* `reason`: why the file could not be opened; 0: it could. */
+static void report_no_keys(const struct doctor *doctor, int reason, const char *error) {
+    if (reason == EACCES || reason == EPERM)
+        report_unreadable_keys(doctor, error);
+    else
+        findings_add(doctor->findings, FINDING_FAIL, "API keys",
+                     strstr(error, ", line ") ? "correct that line: NAME and digest, as receiptd key prints them"
+                                              : "make one: receiptd key NAME",
+                     "%s", error);
 }
 
 static void examine_keys(const struct doctor *doctor) {
@@ -94,9 +129,10 @@ static void examine_keys(const struct doctor *doctor) {
     }
     become_service(doctor);
     struct api_keys *keys = api_keys_load(path, error, sizeof error);
+    int reason = keys || eaccess(path, R_OK) == 0 ? 0 : errno;
     become_root(doctor);
     if (!keys)
-        findings_add(doctor->findings, FINDING_FAIL, "API keys", "make one: receiptd key NAME", "%s", error);
+        report_no_keys(doctor, reason, error);
     else if (stat(path, &file) == 0 && file.st_mode & S_IWOTH)
         findings_add(doctor->findings, FINDING_FAIL, "API keys", "chmod o= it", "everyone can write %s", path);
     else if (file.st_mode & S_IROTH)
@@ -107,29 +143,16 @@ static void examine_keys(const struct doctor *doctor) {
     api_keys_free(keys);
 }
 
-/* The sum of the figures whose line begins so. */
-static double sum_figures(const char *metrics, const char *beginning) {
-    double sum = 0;
-    size_t len = strlen(beginning);
-    for (const char *line = metrics; line; line = strchr(line, '\n')) {
-        line += *line == '\n';
-        const char *value = strncmp(line, beginning, len) == 0 ? strstr(line, "} ") : NULL;
-        if (value)
-            sum += strtod(value + 2, NULL);
-    }
-    return sum;
-}
-
-/* How many deliveries the workers have answered 405; -1 when no worker says so. */
-static double count_not_post(const struct doctor *doctor) {
-    char beginning[64];
+/* How many of the doctor's requests the workers have answered; -1 when no worker tells. */
+static double count_examinations(const struct doctor *doctor) {
+    static const char line[] = "\n" METRICS_EXAMINATIONS " ";
     double count = -1;
-    snprintf(beginning, sizeof beginning, "receiptd_deliveries_total{answer=\"%s\"", outcomes[OUTCOME_NOT_POST].name);
     for (char *const *path = doctor->sockets; *path; path++) {
         struct buffer metrics;
         buffer_init(&metrics);
-        if (worker_page_get(*path, "metrics", &metrics))
-            count = (count < 0 ? 0 : count) + sum_figures(metrics.data, beginning);
+        const char *value = worker_page_get(*path, "metrics", &metrics) ? strstr(metrics.data, line) : NULL;
+        if (value)
+            count = (count < 0 ? 0 : count) + strtod(value + sizeof line - 1, NULL);
         buffer_fini(&metrics);
     }
     return count;
@@ -165,12 +188,21 @@ static void examine_version(const struct doctor *doctor, const char *path, const
                      "%s: runs version %.*s, and this is " RECEIPTD_VERSION, path, len, version);
 }
 
+static void report_no_socket(const struct doctor *doctor, const char *path, int reason) {
+    bool closed = reason == EACCES;
+    findings_add(doctor->findings, closed ? FINDING_WARN : FINDING_FAIL, "socket",
+                 closed               ? "run this as root, and let nginx's user into each folder of that path"
+                 : reason == ENOTSOCK ? "remove that file, then systemctl restart receiptd.target"
+                                      : "systemctl enable --now receiptd.target",
+                 "%s: %s", path, reason == ENOENT ? "there is no such socket" : strerror(reason));
+}
+
 static void examine_worker(const struct doctor *doctor, const char *path) {
     struct stat file;
     struct buffer ready, metrics;
-    if (stat(path, &file) != 0 || !S_ISSOCK(file.st_mode)) {
-        findings_add(doctor->findings, FINDING_FAIL, "socket", "systemctl enable --now receiptd.target", "%s: %s", path,
-                     S_ISSOCK(file.st_mode) ? strerror(errno) : "there is no such socket");
+    int reason = stat(path, &file) != 0 ? errno : S_ISSOCK(file.st_mode) ? 0 : ENOTSOCK;
+    if (reason != 0) {
+        report_no_socket(doctor, path, reason);
         return;
     }
     examine_access(doctor, path, &file);
@@ -201,7 +233,7 @@ static void examine_workers(struct doctor *doctor) {
                      "systemctl enable --now receiptd.target, or name the sockets", "there is none " WORKER_SOCKETS);
     for (char *const *path = doctor->sockets; *path; path++)
         examine_worker(doctor, *path);
-    doctor->not_post = count_not_post(doctor);
+    doctor->examinations = count_examinations(doctor);
 }
 
 /* Runs a program and takes what it says on stderr, NUL-terminated. Its exit status; -1, with errno set, when it cannot.
@@ -252,19 +284,19 @@ static void examine_certificate(const struct doctor *doctor, const struct https_
         return;
     const char *subject = "certificate";
     if (answer->certificate[0])
-        findings_add(doctor->findings, FINDING_FAIL, subject,
-                     "senders refuse it: replace it, or set RECEIPTD_CACERT if it is your own authority's",
-                     "for %s, %ld days left: %s", answer->names, answer->days_left, answer->certificate);
+        findings_add(doctor->findings, FINDING_FAIL, subject, answer->remedy, "for %s, %ld days left: %s",
+                     answer->names, answer->days_left, answer->certificate);
     else
         findings_add(doctor->findings, answer->days_left < DAYS_LEFT_MIN ? FINDING_WARN : FINDING_OK, subject,
                      answer->days_left < DAYS_LEFT_MIN ? "renew it" : NULL, "for %s, %ld days left", answer->names,
                      answer->days_left);
 }
 
-/* Whether one of the workers has answered 405 since. It counts an answer when it is sent, so a moment may pass. */
+/* Whether one of the workers has answered the request since. It counts an answer when it is sent, so a moment may pass.
+ */
 static bool have_been_asked(const struct doctor *doctor) {
     const int64_t deadline_us = clock_now_us() + COUNTED_US;
-    while (count_not_post(doctor) <= doctor->not_post) {
+    while (count_examinations(doctor) <= doctor->examinations) {
         if (clock_now_us() > deadline_us)
             return false;
         usleep(COUNT_AGAIN_US);
@@ -275,10 +307,11 @@ static bool have_been_asked(const struct doctor *doctor) {
 static void examine_answer(const struct doctor *doctor, const char *url, int status) {
     struct findings *findings = doctor->findings;
     const char *subject = "endpoint";
-    bool was_asked = doctor->not_post >= 0 && status == outcomes[OUTCOME_NOT_POST].status && have_been_asked(doctor);
+    bool was_asked =
+        doctor->examinations >= 0 && status == outcomes[OUTCOME_NOT_POST].status && have_been_asked(doctor);
     if (was_asked)
         findings_add(findings, FINDING_OK, subject, NULL, "%s reaches a worker: GET is answered %d", url, status);
-    else if (status == outcomes[OUTCOME_NOT_POST].status && doctor->not_post < 0)
+    else if (status == outcomes[OUTCOME_NOT_POST].status && doctor->examinations < 0)
         findings_add(findings, FINDING_WARN, subject, "run this as root, with the workers running",
                      "%s answers %d as it should, but no worker says whether it was asked", url, status);
     else if (status == outcomes[OUTCOME_NOT_POST].status)
@@ -295,16 +328,29 @@ static void examine_answer(const struct doctor *doctor, const char *url, int sta
                      url, status);
 }
 
+/* The vendor's pages name TLS 1.2. */
+static void examine_tls(const struct doctor *doctor, const char *url, const char *ca_file) {
+    struct https_answer answer;
+    if (https_accepts_tls_1_2(url, ca_file, &answer))
+        findings_add(doctor->findings, FINDING_OK, "TLS", NULL, "1.2 is accepted");
+    else
+        findings_add(doctor->findings, FINDING_FAIL, "TLS",
+                     "let ssl_protocols and ssl_ciphers in nginx accept TLS 1.2, which the platform may need",
+                     "the server does not accept TLS 1.2: %s", answer.failure);
+}
+
 static void examine_endpoint(const struct doctor *doctor) {
     struct https_answer answer;
-    const char *url = doctor->config.url;
+    const char *url = doctor->config.url, *ca_file = *doctor->config.ca_file ? doctor->config.ca_file : NULL;
     if (!doctor->configured || !*url) {
         findings_add(doctor->findings, FINDING_WARN, "endpoint",
                      "set RECEIPTD_URL to the address that the sender calls", "not tried");
         return;
     }
-    bool answered = https_get(url, *doctor->config.ca_file ? doctor->config.ca_file : NULL, &answer);
+    bool answered = https_get(url, ca_file, &answer);
     examine_certificate(doctor, &answer);
+    if (answer.has_certificate)
+        examine_tls(doctor, url, ca_file);
     if (answered)
         examine_answer(doctor, url, answer.status);
     else
@@ -312,22 +358,33 @@ static void examine_endpoint(const struct doctor *doctor) {
                      "%s: %s", url, answer.failure);
 }
 
-static void examine_disk(const struct doctor *doctor, const struct doctor_pg_facts *facts) {
-    static const char *const folders[] = {"base", "pg_wal"};
+/* Sets where to look at the disk; false: PostgreSQL is on another host, or only root can see its folder. */
+static bool find_data_folder(const struct doctor_pg_facts *facts, char *folder, size_t size) {
     char path[64];
+    snprintf(folder, size, "/proc/%d/cwd", (int)facts->server);
+    snprintf(path, sizeof path, "%s/PG_VERSION", folder);
+    if (facts->server > 0)
+        return access(path, F_OK) == 0;
+    /* One that is down, perhaps since its disk is full, has no process. This is where Debian has its data. */
+    snprintf(folder, size, "/var/lib/postgresql");
+    return !facts->connected && access(folder, F_OK) == 0;
+}
+
+static void examine_disk(const struct doctor *doctor, const struct doctor_pg_facts *facts) {
+    static const char *const folders[] = {"base", "pg_wal", "."};
+    char folder[32], path[64];
     struct statvfs disk;
     double least = 100;
     unsigned long long least_bytes = 0;
-    snprintf(path, sizeof path, "/proc/%d/cwd/PG_VERSION", (int)facts->server);
-    if (facts->server <= 0 || access(path, F_OK) != 0) {
+    if (!find_data_folder(facts, folder, sizeof folder)) {
         findings_add(doctor->findings, FINDING_OK, "disk", NULL,
-                     "not looked at: PostgreSQL is on another machine, or only root can see its folder");
+                     "not looked at: PostgreSQL is on another host, or only root can see its folder");
         return;
     }
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
-        snprintf(path, sizeof path, "/proc/%d/cwd/%s", (int)facts->server, folders[i]);
+        snprintf(path, sizeof path, "%s/%s", folder, folders[i]);
         double percent = statvfs(path, &disk) == 0 ? 100.0 * (double)disk.f_bavail / (double)disk.f_blocks : 100;
-        if (percent < least || i == 0) {
+        if (percent < least) {
             least = percent;
             least_bytes = (unsigned long long)disk.f_bavail * disk.f_frsize;
         }
@@ -363,7 +420,8 @@ static void examine_clock(const struct doctor *doctor, const struct doctor_pg_fa
 }
 
 enum finding doctor(const struct doctor_options *options, FILE *out) {
-    struct doctor doctor = {.findings = findings_new(out, options->json), .sockets = options->sockets, .not_post = -1};
+    struct doctor doctor = {
+        .findings = findings_new(out, options->json), .sockets = options->sockets, .examinations = -1};
     struct doctor_pg_facts facts;
     if (!doctor.findings)
         return FINDING_FAIL;

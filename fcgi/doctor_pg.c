@@ -281,6 +281,40 @@ static void examine(struct findings *findings, PGconn *connection, bool require_
     read_clock(findings, connection, facts);
 }
 
+/*
+ * What to do when there is no connection, by libpq's message. In its own words libpq is English here; the server's may
+ * be translated, so the last ones are for both. With several hosts, the first one here that any of them has.
+ */
+static const char *remedy_for(const char *message) {
+    static const struct {
+        const char *text, *remedy;
+    } remedies[] = {
+        {"No space left on device", "make room on PostgreSQL's disk, then start it"},
+        {"the database system is", "wait until it has started or recovered; its log shows how far it is"},
+        {"too many clients", "find out whose connections they are (pg_stat_activity), or raise max_connections"},
+        {"connection slots", "find out whose connections they are (pg_stat_activity), or raise max_connections"},
+        {"too many connections", "raise the connection limit of the role or the database, or find out whose they are"},
+        {"session is read-only", "name the primary in PGHOST, or reset default_transaction_read_only"},
+        {"could not translate host name", "correct PGHOST, or the name service of this host"},
+        {"no password supplied", "put the password into /etc/receiptd/pgpass; its host, port and database must match"},
+        {"pg_hba.conf", "add a line for this role, database and host to pg_hba.conf, then reload PostgreSQL"},
+        {"authentication failed", "check PGUSER, the password in /etc/receiptd/pgpass, pg_hba.conf and pg_ident.conf"},
+        {"certificate", "check PGSSLMODE, PGSSLROOTCERT and the certificate of PostgreSQL"},
+        {"SSL", "check PGSSLMODE, and whether PostgreSQL has ssl = on"},
+        {"role \"", "create the roles: sql/roles.sql"},
+        {"database \"", "correct PGDATABASE, or create the database: deploy/README.md"},
+        {"timeout expired", "does the host run, and does a firewall let this one in? PostgreSQL's log may show more"},
+        {"Connection refused", "start PostgreSQL; if it does not start, see its log and its disk (df -h). Or correct "
+                               "PGHOST and PGPORT"},
+        {"No such file or directory", "start PostgreSQL; if it does not start, see its log and its disk (df -h). Or "
+                                      "correct PGHOST and PGPORT"},
+    };
+    for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++)
+        if (strstr(message, remedies[i].text))
+            return remedies[i].remedy;
+    return "see PostgreSQL's log, and check PGHOST, PGUSER, the password and pg_hba.conf";
+}
+
 void doctor_pg(struct findings *findings, bool require_standby, struct doctor_pg_facts *facts) {
     PGconn *connection = pg_connect(NULL);
     *facts = (struct doctor_pg_facts){.unresolved = -1};
@@ -290,8 +324,7 @@ void doctor_pg(struct findings *findings, bool require_standby, struct doctor_pg
     else {
         char reason[1024];
         pg_describe_failure(connection, reason, sizeof reason);
-        findings_add(findings, FINDING_FAIL, "database", "see to PGHOST, PGUSER, the password and pg_hba.conf",
-                     "cannot connect: %s", reason);
+        findings_add(findings, FINDING_FAIL, "database", remedy_for(reason), "cannot connect: %s", reason);
     }
     PQfinish(connection);
 }

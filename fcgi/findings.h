@@ -17,8 +17,8 @@ struct findings;
 struct findings *findings_new(FILE *out, bool json);
 
 /*
- * Adds one about a subject. `advice` says what to do; NULL where there is nothing. What the format makes may have line
- * ends, which become blanks.
+ * Adds one about a subject. `advice` says what to do; NULL where there is nothing. Both may be of any bytes:
+ * line ends become blanks, and what is no UTF-8 or controls a terminal becomes U+FFFD.
  */
 void findings_add(struct findings *findings, enum finding finding, const char *subject, const char *advice,
                   const char *format, ...) __attribute__((format(printf, 5, 6)));

@@ -269,8 +269,10 @@ bool handler_handle(const struct handler *handler, const struct request *request
     delivery->deadline_us = delivery->arrived_us + handler->deadline_us;
     if (!handler_set_request_id(delivery, request->request_id))
         return answer_unavailable(delivery, "no randomness for a request id");
-    if (strcmp(request->method, "POST") != 0)
+    if (strcmp(request->method, "POST") != 0) {
+        delivery->is_examination = request->examination != NULL;
         return conclude(delivery, OUTCOME_NOT_POST);
+    }
     enum api_keys_result sender = handler->remote_user ? take_remote_user(request->remote_user, delivery->api_key_name)
                                                        : authenticate(handler->keys, request, delivery->api_key_name);
     switch (sender) {

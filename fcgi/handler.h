@@ -31,6 +31,7 @@ struct request {
     const char *request_id;       /* as given by the web server; NULL when it was not */
     const char *remote_user;      /* who the web server says the sender is; NULL when it does not */
     int64_t arrived_us;           /* when it was there in whole, CLOCK_MONOTONIC; 0: just now */
+    const char *examination;      /* set when it comes from receiptd doctor; else NULL */
     const char *page;             /* what an operator asks for instead (page.h); else NULL */
     struct request_credential credentials[REQUEST_MAX_CREDENTIALS];
     size_t credential_count; /* may exceed REQUEST_MAX_CREDENTIALS: then not all of them are listed */

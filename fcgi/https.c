@@ -35,6 +35,10 @@ static const char *reason(void) {
     return system_error == EAGAIN || system_error == 0 ? "no answer in time" : strerror(system_error);
 }
 
+static bool is_ipv6(const struct address *address) {
+    return strchr(address->host, ':') != NULL;
+}
+
 static bool take_apart(const char *url, struct address *address) {
     static const char scheme[] = "https://";
     if (strncmp(url, scheme, sizeof scheme - 1) != 0)
@@ -112,6 +116,55 @@ static void list_names(const X509 *certificate, struct https_answer *answer) {
     GENERAL_NAMES_free(names);
 }
 
+/* What to do about a certificate that does not verify. */
+static const char *remedy_for(long verified, long days_left, int sent) {
+    if (days_left < 0 || verified == X509_V_ERR_CERT_HAS_EXPIRED)
+        return "renew it, then systemctl reload nginx";
+    switch (verified) {
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return "check the clock of this host, or wait until it is valid";
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return "get one for the host in RECEIPTD_URL, or correct RECEIPTD_URL";
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+        return "get one that senders trust; if they trust this one, set RECEIPTD_CACERT to it";
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+        return sent > 1 ? "get one that senders trust; if they trust its authority, set RECEIPTD_CACERT to that one's"
+                        : HTTPS_SEND_CHAIN "; if the authority is your own, set RECEIPTD_CACERT";
+    }
+    return "replace it: senders refuse it";
+}
+
+/*
+ * A client that knows only the root has to get the certificates in between from the server, also if this host could do
+ * without. Returns the first one that was not sent; NULL: all were.
+ */
+static const X509 *find_not_sent(SSL *ssl) {
+    const STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl), *sent = SSL_get_peer_cert_chain(ssl);
+    for (int i = 1; i < sk_X509_num(chain) - 1; i++) {
+        bool was_sent = false;
+        for (int j = 0; j < sk_X509_num(sent) && !was_sent; j++)
+            was_sent = X509_cmp(sk_X509_value(chain, i), sk_X509_value(sent, j)) == 0;
+        if (!was_sent)
+            return sk_X509_value(chain, i);
+    }
+    return NULL;
+}
+
+static void judge_chain(SSL *ssl, struct https_answer *answer) {
+    const X509 *missing = find_not_sent(ssl);
+    char name[64] = "";
+    if (!missing)
+        return;
+    X509_NAME_get_text_by_NID(X509_get_subject_name(missing), NID_commonName, name, sizeof name);
+    snprintf(answer->certificate, sizeof answer->certificate, "the server does not send the intermediate one \"%s\"",
+             name);
+    answer->remedy = HTTPS_SEND_CHAIN;
+}
+
 static void judge_certificate(SSL *ssl, struct https_answer *answer) {
     X509 *certificate = SSL_get1_peer_certificate(ssl);
     long verified = SSL_get_verify_result(ssl);
@@ -122,8 +175,12 @@ static void judge_certificate(SSL *ssl, struct https_answer *answer) {
     list_names(certificate, answer);
     if (ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(certificate)) == 1)
         answer->days_left = days < 0 || seconds < 0 ? days - 1 : days;
-    if (verified != X509_V_OK)
+    if (verified != X509_V_OK) {
         snprintf(answer->certificate, sizeof answer->certificate, "%s", X509_verify_cert_error_string(verified));
+        answer->remedy = remedy_for(verified, answer->days_left, sk_X509_num(SSL_get_peer_cert_chain(ssl)));
+    } else {
+        judge_chain(ssl, answer);
+    }
     X509_free(certificate);
 }
 
@@ -131,10 +188,11 @@ static bool ask(SSL *ssl, const struct address *address, struct https_answer *an
     static const char version[] = "HTTP/1.";
     char text[HEAD_SIZE];
     size_t len = 0;
-    int sent = snprintf(text, sizeof text,
-                        "GET %s HTTP/1.1\r\nHost: %s:%s\r\nUser-Agent: receiptd-doctor/" RECEIPTD_VERSION
-                        "\r\nConnection: close\r\n\r\n",
-                        address->path, address->host, address->port);
+    int sent =
+        snprintf(text, sizeof text,
+                 "GET %s HTTP/1.1\r\nHost: %s%s%s:%s\r\nUser-Agent: receiptd-doctor/" RECEIPTD_VERSION
+                 "\r\nX-Receiptd-Doctor: 1\r\nConnection: close\r\n\r\n",
+                 address->path, is_ipv6(address) ? "[" : "", address->host, is_ipv6(address) ? "]" : "", address->port);
     if (sent < 0 || (size_t)sent >= sizeof text)
         return fail(answer, "the address is too long", NULL);
     if (SSL_write(ssl, text, sent) != sent)
@@ -161,29 +219,57 @@ static bool prepare(SSL *ssl, const struct address *address) {
     return SSL_set1_host(ssl, address->host) == 1 && SSL_set_tlsext_host_name(ssl, address->host) == 1;
 }
 
-bool https_get(const char *url, const char *ca_file, struct https_answer *answer) {
-    struct address address;
-    *answer = (struct https_answer){0};
-    if (!take_apart(url, &address))
-        return fail(answer, "the address has to be https://HOST[:PORT]/PATH", NULL);
-    int fd = connect_to(&address, answer);
+/* Connects and shakes hands, up to a version of TLS (0: any). The caller frees both, with close_connection. */
+static SSL *open_connection(const char *url, const char *ca_file, int newest, struct address *address,
+                            struct https_answer *answer) {
+    if (!take_apart(url, address)) {
+        fail(answer, "the address has to be https://HOST[:PORT]/PATH", NULL);
+        return NULL;
+    }
+    int fd = connect_to(address, answer);
     if (fd < 0)
-        return false;
-    bool answered = false;
+        return NULL;
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     SSL *ssl = NULL;
     errno = 0;
-    if (!context || (ca_file ? SSL_CTX_load_verify_locations(context, ca_file, NULL)
-                             : SSL_CTX_set_default_verify_paths(context)) != 1)
+    if (!context || SSL_CTX_set_max_proto_version(context, newest) != 1 ||
+        (ca_file ? SSL_CTX_load_verify_locations(context, ca_file, NULL) : SSL_CTX_set_default_verify_paths(context)) !=
+            1)
         fail(answer, ca_file ? ca_file : "certificates to trust", reason());
-    else if (!(ssl = SSL_new(context)) || !prepare(ssl, &address) || SSL_set_fd(ssl, fd) != 1 || SSL_connect(ssl) != 1)
+    else if (!(ssl = SSL_new(context)) || !prepare(ssl, address) || SSL_set_fd(ssl, fd) != 1 || SSL_connect(ssl) != 1)
         fail(answer, "TLS", reason());
-    else {
-        judge_certificate(ssl, answer);
-        answered = ask(ssl, &address, answer);
-    }
-    SSL_free(ssl);
     SSL_CTX_free(context);
+    if (answer->failure[0]) {
+        SSL_free(ssl);
+        close(fd);
+        return NULL;
+    }
+    return ssl;
+}
+
+static void close_connection(SSL *ssl) {
+    int fd = SSL_get_fd(ssl);
+    SSL_free(ssl);
     close(fd);
+}
+
+bool https_get(const char *url, const char *ca_file, struct https_answer *answer) {
+    struct address address;
+    *answer = (struct https_answer){0};
+    SSL *ssl = open_connection(url, ca_file, 0, &address, answer);
+    if (!ssl)
+        return false;
+    judge_certificate(ssl, answer);
+    bool answered = ask(ssl, &address, answer);
+    close_connection(ssl);
     return answered;
+}
+
+bool https_accepts_tls_1_2(const char *url, const char *ca_file, struct https_answer *answer) {
+    struct address address;
+    *answer = (struct https_answer){0};
+    SSL *ssl = open_connection(url, ca_file, TLS1_2_VERSION, &address, answer);
+    if (ssl)
+        close_connection(ssl);
+    return ssl != NULL;
 }

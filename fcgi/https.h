@@ -8,11 +8,15 @@
 
 #include <stdbool.h>
 
+#define HTTPS_SEND_CHAIN                                                                                               \
+    "senders cannot check it: let ssl_certificate name a file with the certificate and the intermediate ones below it"
+
 struct https_answer {
     char failure[512]; /* why there is no answer; "" when there is one */
     bool has_certificate;
     char names[256];       /* of the certificate, separated by blanks */
     char certificate[128]; /* why a client would not trust it under that name; "" when it would */
+    const char *remedy;    /* what to do about that */
     long days_left;        /* until it ends; negative: since it ended */
     int status;            /* of HTTP */
 };
@@ -23,5 +27,8 @@ struct https_answer {
  * answer.
  */
 bool https_get(const char *url, const char *ca_file, struct https_answer *answer);
+
+/* Whether the server also accepts TLS 1.2; answer->failure says why it does not. */
+bool https_accepts_tls_1_2(const char *url, const char *ca_file, struct https_answer *answer);
 
 #endif

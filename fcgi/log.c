@@ -379,7 +379,7 @@ static bool is_stranger_too_many(const struct delivery *delivery) {
 void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     int status = outcomes[delivery->outcome].status;
     enum log_level level = delivery->outcome == OUTCOME_UNAVAILABLE ? LOG_WARNING : LOG_INFO;
-    if (level > most_verbose || !is_sampled(delivery) || is_stranger_too_many(delivery))
+    if (level > most_verbose || delivery->is_examination || !is_sampled(delivery) || is_stranger_too_many(delivery))
         return;
     char storage[LINE_SIZE];
     struct buffer line;

@@ -126,7 +126,7 @@ static void count_created(const struct receipt_value *name) {
 }
 
 static counter database_errors[CLASS_COUNT + 1];
-static counter database_connects, database_warnings, dropped_lines;
+static counter database_connects, database_warnings, dropped_lines, examinations;
 static atomic_int_least64_t last_batch_us;
 
 #define SECONDS                                                                                                        \
@@ -139,6 +139,10 @@ static void observe_us(struct histogram *histogram, int64_t from_us, int64_t to_
 }
 
 void metrics_count_answer(const struct delivery *delivery) {
+    if (delivery->is_examination) {
+        add(&examinations, 1);
+        return;
+    }
     int64_t now_us = clock_now_us();
     add(&answers[find_label(&keys, delivery->api_key_name, strlen(delivery->api_key_name))][delivery->outcome], 1);
     observe_us(&whole, delivery->began_us, now_us);
@@ -346,6 +350,7 @@ void metrics_write(struct buffer *out, const struct metrics_gauges *gauges) {
     write_gauge(out, "receiptd_connections", "Connections of the web server's.", (double)gauges->connections);
     write_database(out);
     write_server(out, gauges);
+    write_counter(out, METRICS_EXAMINATIONS, "Requests of receiptd doctor, which are no deliveries.", &examinations);
     write_counter(out, "receiptd_log_lines_dropped_total", "Lines that the log had no room for.", &dropped_lines);
     if (gauges->unresolved_rejections >= 0)
         write_gauge(out, "receiptd_unresolved_rejections", "Rows of rejected_receipts that are not resolved.",

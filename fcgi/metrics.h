@@ -20,6 +20,9 @@ enum {
     METRICS_LABEL_MAX_BYTES = 64, /* and those with longer names */
 };
 
+/* The metric of the requests of receiptd doctor, which looks for its own there. */
+#define METRICS_EXAMINATIONS "receiptd_doctor_requests_total"
+
 /* A delivery that was answered just now: by answer and key, and how long it took. */
 void metrics_count_answer(const struct delivery *delivery);
 

@@ -117,6 +117,8 @@ static void read_parameters(char *const *pairs, struct request *request, const c
             request->page = value;
         else if ((value = parameter(*pairs, "HTTP_CONTENT_ENCODING")))
             request->content_encoding = value;
+        else if ((value = parameter(*pairs, "HTTP_X_RECEIPTD_DOCTOR")))
+            request->examination = value;
         else if ((value = parameter(*pairs, "HTTP_X_API_KEY")) || (value = parameter(*pairs, "HTTP_API_KEY")) ||
                  (value = parameter(*pairs, "HTTP_APIKEY")))
             add_credential(request, value, false);

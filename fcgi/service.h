@@ -18,6 +18,8 @@ struct service {
     bool has_user;    /* whether to become the user of the workers, who is: */
     uid_t uid;
     gid_t gid;
+    unsigned wrong_line; /* the first line of the file that is not NAME=value, so that systemd ignores it; 0: none is */
+    char wrong_text[80]; /* its beginning */
 };
 
 /*

@@ -44,17 +44,38 @@ finds() {
         { echo "not found: $*"; jq -r '.findings[] | "\(.status) \(.subject): \(.finding); \(.advice)"' <<<"$found"; return 1; }
 }
 
+metrics_of() {
+    curl -q -sS --noproxy '*' --cacert "$RECEIPTD_CACERT" "${RECEIPTD_URL%/*}/receiptd/$1/metrics" 3>&-
+}
+
+# How many requests of the doctor's worker 1 has answered.
+examinations() {
+    metrics_of 1 | sed -n 's/^receiptd_doctor_requests_total //p'
+}
+
+# advises SUBJECT TEXT: what one of the findings says to do.
+advises() {
+    jq -e --arg subject "$1" --arg text "$2" '.findings | any(.subject == $subject and ((.advice // "") | contains($text)))' \
+        <<<"$found" >/dev/null ||
+        { echo "not advised: $*"; jq -r '.findings[] | "\(.status) \(.subject): \(.finding); \(.advice)"' <<<"$found"; return 1; }
+}
+
 everything() {
     sql "select (select count(*) from receipts), (select count(*) from inventory.rejected_receipts),
         (select count(*) from receipt_revisions)"
 }
 
 @test "all is well, in the order of the path, and nothing is changed" {
-    local before
-    before=$(everything)
+    local before delivered examined pid
+    # A new worker, which has counted nothing.
+    pid=$(worker_pid 1)
+    kill "$pid"
+    eventually new_worker 1 "$pid"
+    eventually doctor_says_ready "${sockets[0]}"
+    before=$(everything) delivered=$(deliveries_of 1) examined=$(examinations)
     doctor
     [[ $(jq -r '[.findings[].subject] | join(",")' <<<"$found") == "configuration,API keys,socket,worker,socket,worker,nginx,\
-certificate,endpoint,database,durability,cluster,schema,schema,connections,connections,transaction ids,autovacuum,disk,rejections,clock" ]]
+certificate,TLS,endpoint,database,durability,cluster,schema,schema,connections,connections,transaction ids,autovacuum,disk,rejections,clock" ]]
     # Of the machine's clock the test knows nothing, and of its disk little.
     [[ $(jq -r '[.findings[] | select(.status != "ok" and .subject != "clock" and .subject != "disk")] | length' \
         <<<"$found") == 0 ]]
@@ -64,9 +85,13 @@ certificate,endpoint,database,durability,cluster,schema,schema,connections,conne
     finds ok endpoint 'reaches a worker: GET is answered 405'
     finds ok schema 'version 1, this program needs 1'
     [[ $(everything) == "$before" ]]
+    # The doctor's request is no delivery.
+    [[ $(deliveries_of 1) == "$delivered" ]]
+    run ! grep '^receiptd_deliveries_total{answer="method_not_allowed".* [1-9]' <(metrics_of 1)
+    (($(examinations) == examined + 1))
     # The same in lines.
     run timeout "$patience_s" "${worker_env[@]}" "$WORKER" doctor "${sockets[@]}"
-    [[ $status != 2 && ${#lines[@]} == 21 && ${lines[1]} =~ ^ok\ +API\ keys\ +1\ in\  ]]
+    [[ $status != 2 && ${#lines[@]} == 22 && ${lines[1]} =~ ^ok\ +API\ keys\ +1\ in\  ]]
     # Without a socket it looks in /run/receiptd.
     doctor --
     jq -e '.findings | any(.subject == "socket" and (.finding | contains("/run/receiptd/worker-")))' <<<"$found"
@@ -148,6 +173,173 @@ certificate,endpoint,database,durability,cluster,schema,schema,connections,conne
     done
 }
 
+@test "a key file that the workers cannot read, and one with a mistake" {
+    local keys=$state/unreadable user
+    echo 'optoro zz' >"$keys"
+    doctor "RECEIPTD_KEYS_FILE=$keys"
+    finds FAIL 'API keys' 'line 1: expected NAME and a SHA-256 digest'
+    advises 'API keys' 'correct that line'
+    : >"$keys"
+    doctor "RECEIPTD_KEYS_FILE=$keys"
+    advises 'API keys' 'make one: receiptd key NAME'
+    chmod 000 "$keys"
+    # Root can read it.
+    user=$(stat -c %U "$state/pgdata")
+    if [[ $user != "$(id -un)" ]]; then
+        set_as_user "$user"
+        worker_env=("${as_user[@]}" "${worker_env[@]}")
+    fi
+    WORKER=$state/bin/receiptd doctor "RECEIPTD_KEYS_FILE=$keys"
+    rm -f "$keys"
+    finds FAIL 'API keys' "(owner $(id -un), group $(id -gn), mode 0000)"
+    advises 'API keys' "chown root:receiptd $keys; chmod 0640 $keys"
+}
+
+@test "a line of the environment that is no setting is named, and no other one is" {
+    local file=$BATS_TEST_TMPDIR/receiptd.env line
+    worker_env+=("RECEIPTD_URL=")
+    for line in 'RECEIPTD_THREADS 4' 'export RECEIPTD_THREADS=4' '=4' $'RECEIPTD_THREADS\xff=4' '2THREADS=4'; do
+        printf 'RECEIPTD_KEYS_FILE = %s \n%s\nPGHOST=%s\nPGDATABASE=inventory\nPGUSER=receiptd_writer\n' "$state/keys" \
+            "$line" "$PGHOST" >"$file"
+        doctor -- --env "$file" "${sockets[@]}"
+        finds warn configuration "$file, line 2 is no setting: "
+        finds ok database ' as receiptd_writer'
+    done
+    for line in '# a comment' '; another' '' '  ' "RECEIPTD_THREADS='4'" 'RECEIPTD_EXTRA_CONDITIONS=a=b'; do
+        printf 'RECEIPTD_KEYS_FILE=%s\n%s\n' "$state/keys" "$line" >"$file"
+        doctor -- --env "$file" "${sockets[@]}"
+        run ! finds warn configuration ''
+    done
+}
+
+@test "what is not UTF-8, or controls a terminal, is replaced" {
+    nginx_says 1 $'\xff\xc3\xa9\x1b[2J\xc2\x85\xed\xa0\x80\xf4\x90\x80\x80 of Caf\xc3\xa9\xe2\x82'
+    doctor
+    finds FAIL nginx $'\xef\xbf\xbd\xc3\xa9\xef\xbf\xbd[2J\xef\xbf\xbd'
+    finds FAIL nginx $' of Caf\xc3\xa9\xef\xbf\xbd'
+    run -2 timeout "$patience_s" "${worker_env[@]}" "$WORKER" doctor "${sockets[@]}"
+    [[ $output != *$'\x1b'* && $output == *'[2J'* ]]
+}
+
+@test "a socket in a closed folder, and a file in its place" {
+    local closed=$state/closed
+    mkdir -m 700 "$closed"
+    python3 "$e2e/peers.py" answer "$closed/socket" - 3>&- &
+    eventually connects "$closed/socket"
+    : >"$closed/file"
+    doctor -- "$closed/file"
+    finds FAIL socket 'Socket operation on non-socket'
+    advises socket 'remove that file'
+    chmod 000 "$closed"
+    set_as_user "$(stat -c %U "$state/pgdata")"
+    [[ $EUID != 0 ]] || worker_env=("${as_user[@]}" "${worker_env[@]}")
+    WORKER=$state/bin/receiptd doctor -- "$closed/socket"
+    chmod 700 "$closed"
+    kill $!
+    rm -rf "$closed"
+    finds warn socket "$closed/socket: Permission denied"
+    advises socket 'run this as root'
+}
+
+@test "the advice for a database is about the cause" {
+    doctor PGHOST=127.0.0.1 PGPORT=1
+    advises database 'start PostgreSQL; if it does not start, see its log and its disk'
+    doctor "PGHOST=$BATS_TEST_TMPDIR"
+    advises database 'start PostgreSQL; if it does not start, see its log and its disk'
+    doctor PGHOST=no-such-name.invalid
+    advises database 'correct PGHOST, or the name service'
+    doctor PGDATABASE=nowhere
+    advises database 'correct PGDATABASE, or create the database'
+    doctor PGUSER=nobody
+    advises database 'check PGUSER'
+    sql 'alter role receiptd_writer set default_transaction_read_only = on'
+    doctor
+    sql 'alter role receiptd_writer reset default_transaction_read_only'
+    advises database 'name the primary in PGHOST'
+}
+
+# s_server OPTION...: openssl's server on 127.0.0.1, or by its -accept; sets server, its process, and port.
+s_server() {
+    openssl s_server -quiet -www -accept 127.0.0.1:0 "$@" >"$BATS_TEST_TMPDIR/s_server" 2>&1 3>&- &
+    server=$!
+    eventually listens "$server"
+    port=$(listens "$server")
+}
+
+@test "a certificate that has expired, or begins tomorrow, and a server without TLS 1.2" {
+    local name from until said advice port server
+    while IFS='|' read -r name from until said advice; do
+        certificate "$BATS_TEST_TMPDIR/$name" "$from" "$until"
+        s_server -key "$BATS_TEST_TMPDIR/$name.key" -cert "$BATS_TEST_TMPDIR/$name.crt"
+        doctor "RECEIPTD_URL=https://localhost:$port/" "RECEIPTD_CACERT=$BATS_TEST_TMPDIR/$name.crt"
+        finds FAIL certificate "$said"
+        advises certificate "$advice"
+        # Also if nobody trusts it: the date is what is wrong with it.
+        doctor "RECEIPTD_URL=https://localhost:$port/" RECEIPTD_CACERT=
+        [[ $name != expired ]] || advises certificate "$advice"
+        kill "$server"
+    done <<'END'
+expired|-9|-2|certificate has expired|renew it, then systemctl reload nginx
+early|1|9|certificate is not yet valid|check the clock of this host
+END
+    certificate "$BATS_TEST_TMPDIR/good"
+    s_server -tls1_3 -key "$BATS_TEST_TMPDIR/good.key" -cert "$BATS_TEST_TMPDIR/good.crt"
+    doctor "RECEIPTD_URL=https://localhost:$port/" "RECEIPTD_CACERT=$BATS_TEST_TMPDIR/good.crt"
+    kill "$server"
+    finds ok certificate 'for localhost'
+    finds FAIL TLS 'the server does not accept TLS 1.2: '
+    advises TLS ssl_protocols
+}
+
+@test "a chain without its intermediate certificate, as the server sends it" {
+    local folder=$BATS_TEST_TMPDIR port server
+    authority root '' /CN=root
+    authority middle root '/CN=The Middle'
+    authority leaf middle /CN=localhost
+    cat "$folder/root.crt" "$folder/middle.crt" >"$folder/both.crt"
+    cat "$folder/leaf.crt" "$folder/middle.crt" >"$folder/chain.crt"
+    s_server -key "$folder/leaf.key" -cert "$folder/leaf.crt"
+    # This host has it, and senders do not.
+    doctor "RECEIPTD_URL=https://localhost:$port/" "RECEIPTD_CACERT=$folder/both.crt"
+    finds FAIL certificate 'the server does not send the intermediate one "The Middle"'
+    advises certificate 'let ssl_certificate name a file with the certificate and the intermediate ones'
+    doctor "RECEIPTD_URL=https://localhost:$port/" "RECEIPTD_CACERT=$folder/root.crt"
+    finds FAIL certificate 'unable to '
+    advises certificate 'let ssl_certificate name a file with the certificate and the intermediate ones'
+    kill "$server"
+    s_server -key "$folder/leaf.key" -cert "$folder/leaf.crt" -cert_chain "$folder/middle.crt"
+    doctor "RECEIPTD_URL=https://localhost:$port/" "RECEIPTD_CACERT=$folder/root.crt"
+    kill "$server"
+    finds ok certificate 'for localhost'
+}
+
+# authority NAME ISSUER SUBJECT: NAME.crt and NAME.key; without an issuer it signs itself.
+authority() {
+    local extensions='basicConstraints=critical,CA:true' signer=(-signkey "$folder/$1.key")
+    [[ $1 != leaf ]] || extensions='subjectAltName=DNS:localhost'
+    [[ ! $2 ]] || signer=(-CA "$folder/$2.crt" -CAkey "$folder/$2.key" -CAcreateserial)
+    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "$3" -keyout "$folder/$1.key" \
+        -out "$folder/$1.csr" 2>/dev/null
+    openssl x509 -req -in "$folder/$1.csr" "${signer[@]}" -days 30 -extfile <(echo "$extensions") -out "$folder/$1.crt" 2>/dev/null
+}
+
+@test "an address of IPv6 in RECEIPTD_URL" {
+    local port server
+    [[ -e /proc/net/if_inet6 && -s /proc/net/if_inet6 ]] || skip 'this host has no IPv6'
+    certificate "$BATS_TEST_TMPDIR/six"
+    # A port that is free there, too, most likely; else it fails to start.
+    s_server -key "$BATS_TEST_TMPDIR/six.key" -cert "$BATS_TEST_TMPDIR/six.crt"
+    kill "$server"
+    openssl s_server -accept "[::1]:$port" -key "$BATS_TEST_TMPDIR/six.key" -cert "$BATS_TEST_TMPDIR/six.crt" \
+        >"$BATS_TEST_TMPDIR/request" 2>&1 </dev/null 3>&- &
+    server=$!
+    eventually grep -q ACCEPT "$BATS_TEST_TMPDIR/request"
+    doctor "RECEIPTD_URL=https://[::1]:$port/inventory_receipt" "RECEIPTD_CACERT=$BATS_TEST_TMPDIR/six.crt"
+    kill "$server" || :
+    finds ok certificate '127.0.0.1 ::1'
+    grep -q "^Host: \[::1\]:$port" "$BATS_TEST_TMPDIR/request"
+}
+
 doctor_says_ready() {
     doctor -- "$1" && finds ok worker "$1: ready" >/dev/null
 }
@@ -175,6 +367,7 @@ doctor_says_ready() {
     finds FAIL endpoint 'answers 404'
     doctor RECEIPTD_CACERT=
     finds FAIL certificate 'self-signed certificate'
+    advises certificate 'set RECEIPTD_CACERT to it'
     finds ok endpoint 'reaches a worker'
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3 -subj /CN=test \
         -addext 'subjectAltName = DNS:localhost, DNS:*.example.com' -keyout "$BATS_TEST_TMPDIR/key" \
