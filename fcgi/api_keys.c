@@ -4,6 +4,7 @@
 #include "hex.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -12,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { DIGEST_BYTES = 32 };
 
@@ -62,12 +65,26 @@ static const char *add_line(struct key_list *list, char *line) {
     return NULL;
 }
 
+/* Nothing that a reader would wait for, such as a pipe. */
+static FILE *open_regular_file(const char *path) {
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    FILE *file = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? fdopen(fd, "r") : NULL;
+    if (!file) {
+        close(fd);
+        errno = EINVAL;
+    }
+    return file;
+}
+
 static bool read_file(const char *path, struct key_list *list, char *error, size_t error_size) {
     bool ok = false;
     char *line = NULL;
     size_t line_size = 0;
     *list = (struct key_list){0};
-    FILE *file = fopen(path, "re");
+    FILE *file = open_regular_file(path);
     if (!file) {
         snprintf(error, error_size, "cannot open the key file %s: %s", path, strerror(errno));
         return false;

@@ -210,9 +210,12 @@ static void examine_worker(const struct doctor *doctor, const char *path) {
     buffer_init(&metrics);
     if (!worker_page_get(path, "ready", &ready)) {
         bool denied = errno == EACCES;
+        bool closed = errno == EPROTO || errno == ECONNRESET || errno == EPIPE;
         findings_add(doctor->findings, denied ? FINDING_WARN : FINDING_FAIL, "worker",
-                     denied ? "run this as root" : "see the worker's log", "%s: %s", path,
-                     errno == EAGAIN ? "does not answer" : strerror(errno));
+                     denied ? "run this as root" : "systemctl status receiptd@1 receiptd@2 shows why", "%s: %s", path,
+                     closed            ? "the worker cannot start or does not speak FastCGI: the connection was closed"
+                     : errno == EAGAIN ? "does not answer"
+                                       : strerror(errno));
     } else if (!strstr(ready.data, "\"ready\":true")) {
         findings_add(doctor->findings, FINDING_FAIL, "worker", "see the worker's log", "%s: %s", path, ready.data);
     } else {

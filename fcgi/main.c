@@ -29,6 +29,8 @@ enum {
     MESSAGE_SIZE = 512,
     DRAIN_EXTRA_MS = 8000,    /* beyond the deadline of a delivery: the time a request may take to arrive, and some */
     STATUS_US = 5 * US_PER_S, /* how often systemd is told */
+    REFUSE_S = 5,             /* how long a worker that cannot start shows why, before it ends */
+    EXTEND_START_US = 2 * REFUSE_S * US_PER_S,
     STACK_BYTES = 2 * 1024 * 1024, /* of a thread; the most deeply nested body takes 200 KB of it */
 };
 
@@ -228,33 +230,99 @@ static void set_stack_size(void) {
     }
 }
 
-static int run_worker(const char *path) {
-    struct config config;
-    char error[MESSAGE_SIZE];
-
-    /* Blocked here, hence in every thread; this one waits for them. */
+/* For sigtimedwait; blocked here, before there are other threads, hence in every one. */
+static sigset_t block_signals(void) {
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    return signals;
+}
 
-    if (!config_load(&config, environ, stderr))
+/* Loads configuration and keys. False, with a line for each problem in `problems`, when the worker cannot start so. */
+static bool prepare(struct config *config, struct api_keys **keys, FILE *problems) {
+    char error[MESSAGE_SIZE];
+    if (!config_load(config, environ, problems))
+        return false;
+    if (config->batch_max > store_batch_limit()) {
+        fprintf(problems, "RECEIPTD_BATCH_MAX: at most %zu\n", store_batch_limit());
+        return false;
+    }
+    *keys = config->remote_user ? NULL : api_keys_load(config->keys_file, error, sizeof error);
+    if (!*keys && !config->remote_user)
+        fprintf(problems, "%s\n", error);
+    return *keys || config->remote_user;
+}
+
+/*
+ * prepare(), with the problems on standard error and, as one text, in the `size` bytes of `refusal`, which is empty
+ * when there are none. The configuration is that of the defaults then.
+ */
+static bool prepare_or_refuse(struct config *config, struct api_keys **keys, char *refusal, size_t size) {
+    static char remote_user[] = "RECEIPTD_AUTH=remote_user";
+    char *const defaults[] = {remote_user, NULL};
+    char *text = NULL, *rest = NULL;
+    size_t text_size = 0, len = 0;
+    *refusal = '\0';
+    FILE *problems = open_memstream(&text, &text_size);
+    bool prepared = problems && prepare(config, keys, problems);
+    if (!problems || fclose(problems) != 0) {
+        fprintf(stderr, "receiptd: cannot start: %s\n", strerror(errno));
+        free(text);
+        return false;
+    }
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        fprintf(stderr, "%s\n", line);
+        if (len < size)
+            len += (size_t)snprintf(refusal + len, size - len, "%s%s", len > 0 ? "; " : "", line);
+    }
+    free(text);
+    return prepared || config_load(config, defaults, stderr);
+}
+
+/*
+ * Under socket activation the socket is open, and requests would wait for a worker that starts. So one that cannot
+ * start takes them for a while, closes those of deliveries, and shows the reason in its status and pages. Then it ends,
+ * and systemd starts it again, with what was mended meanwhile.
+ */
+static int refuse(const sigset_t *signals, struct server *server) {
+    const struct timespec second = {.tv_sec = 1};
+    int signal_number = 0;
+    sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%d", (int)EXTEND_START_US);
+    for (int s = 0; s < REFUSE_S && signal_number != SIGTERM && signal_number != SIGINT; s++) {
+        tell_status(server);
+        signal_number = sigtimedwait(signals, NULL, &second);
+    }
+    log_stop();
+    _exit(signal_number == SIGTERM || signal_number == SIGINT ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+static void log_start_of_service(const struct config *config, const char *path, struct api_keys *keys) {
+    if (config->remote_user)
+        log_message(LOG_INFO, "receiptd %s serves on %s; the web server says who a sender is", RECEIPTD_VERSION,
+                    path ? path : "the socket it was given");
+    else
+        log_message(LOG_INFO, "receiptd %s serves on %s with %zu API keys", RECEIPTD_VERSION,
+                    path ? path : "the socket it was given", api_keys_count(keys));
+    if (config->log_one_in != 1)
+        log_message(LOG_INFO, LOG_DELIVERIES_LEFT_OUT);
+}
+
+static int run_worker(const char *path) {
+    struct config config;
+    struct api_keys *keys = NULL;
+    char error[MESSAGE_SIZE], refusal[PAGE_REASONS_SIZE];
+    sigset_t signals = block_signals();
+
+    /* A socket of its own is not there before it starts, and that is seen at once. */
+    if (!prepare_or_refuse(&config, &keys, refusal, sizeof refusal) || (*refusal && path))
         return EXIT_FAILURE;
     if (!config.core_dumps)
         forbid_core_dumps();
-    if (config.batch_max > store_batch_limit()) {
-        fprintf(stderr, "RECEIPTD_BATCH_MAX: at most %zu\n", store_batch_limit());
-        return EXIT_FAILURE;
-    }
     log_set_level(config.log_level);
     log_set_sampling(config.log_one_in);
-    struct api_keys *keys = config.remote_user ? NULL : api_keys_load(config.keys_file, error, sizeof error);
-    if (!keys && !config.remote_user) {
-        fprintf(stderr, "receiptd: %s\n", error);
-        return EXIT_FAILURE;
-    }
     int listener = path ? listener_open(path, error, sizeof error) : listener_inherit(error, sizeof error);
     if (listener < 0) {
         fprintf(stderr, "receiptd: %s\n", error);
@@ -280,6 +348,7 @@ static int run_worker(const char *path) {
                                          .socket_path = path,
                                          .threads = config.threads + config.pg_connections,
                                          .handler = &handler,
+                                         .refusal = *refusal ? refusal : NULL,
                                          .group_commit = group_commit,
                                          .probe = probe};
         server = server_new(&options);
@@ -290,14 +359,9 @@ static int run_worker(const char *path) {
         fprintf(stderr, "receiptd: cannot start: %s\n", strerror(reason));
         return EXIT_FAILURE;
     }
-    if (config.remote_user)
-        log_message(LOG_INFO, "receiptd %s serves on %s; the web server says who a sender is", RECEIPTD_VERSION,
-                    path ? path : "the socket it was given");
-    else
-        log_message(LOG_INFO, "receiptd %s serves on %s with %zu API keys", RECEIPTD_VERSION,
-                    path ? path : "the socket it was given", api_keys_count(keys));
-    if (config.log_one_in != 1)
-        log_message(LOG_INFO, LOG_DELIVERIES_LEFT_OUT);
+    if (*refusal)
+        return refuse(&signals, server);
+    log_start_of_service(&config, path, keys);
     sd_notify(0, "READY=1");
 
     wait_for_end(&signals, server, keys);

@@ -33,6 +33,11 @@ static void add_standstill(char *reasons, const struct page_state *state) {
 void page_judge(struct page_state *state, char reasons[PAGE_REASONS_SIZE]) {
     const struct metrics_gauges *gauges = &state->gauges;
     reasons[0] = '\0';
+    if (state->refusal) {
+        state->gauges.ready = false;
+        add_reason(reasons, "the worker cannot start: %s", state->refusal);
+        return;
+    }
     if (state->draining)
         add_reason(reasons, "it is draining");
     if (!state->database_answers)

@@ -19,6 +19,7 @@ enum { PAGE_REASONS_SIZE = 2048 };
 /* What the pages are about. */
 struct page_state {
     struct metrics_gauges gauges; /* but for ready, which page_judge sets */
+    const char *refusal;          /* why the worker cannot start; NULL: it has */
     bool draining;
     bool database_answers; /* it has taken a batch, or a probe, lately */
     bool database_takes_writes;

@@ -195,6 +195,11 @@ static void serve(struct event_thread *thread, struct connection *connection, si
             connection_close(connection);
         return;
     }
+    if (options->refusal) {
+        reader_release(thread->reader);
+        connection_close(connection);
+        return;
+    }
     if (result == READER_OK) {
         store = handler_handle(options->handler, &request, delivery);
         int64_t until_us = atomic_load(&thread->server->store_until_us);
@@ -390,6 +395,7 @@ void server_look(struct server *server, struct page_state *state) {
                                             .unresolved_rejections = found.unresolved,
                                             .totals_counted_at = found.totals_counted_at,
                                             .silences = found.silences},
+                                 .refusal = server->options.refusal,
                                  .draining = atomic_load(&server->connections.draining),
                                  .database_answers = answered_us != 0 && now_us - answered_us < ANSWERED_WITHIN_US,
                                  .database_takes_writes = found.takes_writes || answered_us > found.answered_us};

@@ -32,6 +32,8 @@ struct server_options {
     const char *socket_path; /* of a socket that is ours alone, removed at the drain; NULL when it was handed over */
     unsigned threads; /* that serve at a time: as many as batches of receipts are stored, and at least one more */
     const struct handler *handler;
+    const char
+        *refusal; /* not NULL: why no delivery is taken. Its connection is closed, so the web server tries another */
     struct group_commit *group_commit; /* has to say server_answer of what it has done; outlives the server */
     struct probe *probe;               /* outlives the server */
 };

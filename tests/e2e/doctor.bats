@@ -166,7 +166,7 @@ certificate,TLS,endpoint,database,durability,cluster,schema,schema,connections,c
         kill $!
         rm "$socket"
         if [[ $answering == - ]]; then
-            finds FAIL worker 'Protocol error'
+            finds FAIL worker 'does not speak FastCGI'
         else
             finds warn worker 'runs version 0.0.9'
         fi

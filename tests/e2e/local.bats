@@ -193,7 +193,7 @@ END
     at_foreign http://localhost/
     [[ $code == 200 && $(<"$body") == shop ]]
     at_foreign -H 'Limited: yes' --data-binary '{}' "$address"
-    expect 502
+    expect 503
     at_foreign -H 'Limited: yes' --data-binary '{}' "$address"
     expect 503
     head -c 2097153 /dev/zero >"$folder/large"
@@ -205,7 +205,7 @@ END
     eventually connects "$folder/worker-2.sock"
     at_foreign --data-binary '{}' "$address"
     kill "$listeners"
-    expect 504
+    expect 503
     rm "$folder"/worker-?.sock
     ln -s "$state"/run/worker-?.sock "$folder"
     at_foreign -H "api_key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt foreign)" \

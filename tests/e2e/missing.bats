@@ -60,10 +60,10 @@ by_nginx() {
     kill -STOP "$(<"$state/run/worker-1.supervisor.pid")" "$(<"$state/run/worker-2.supervisor.pid")"
     kill -KILL "$(worker_pid 1)" "$(worker_pid 2)"
     post "$(receipt "$unit-nobody")"
-    [[ $code == 502 ]]
+    [[ $code == 503 ]]
     kill -CONT "$(<"$state/run/worker-1.supervisor.pid")" "$(<"$state/run/worker-2.supervisor.pid")"
     eventually post_is_stored "$unit-later"
-    eventually grep -q 'status=502' "$state/log/nginx-receiptd.log"
+    eventually grep -q ' status=503 .* worker_status="502' "$state/log/nginx-receiptd.log"
 
     missing "${logs[@]}"
     echo "$output $stderr"

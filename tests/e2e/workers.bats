@@ -109,7 +109,7 @@ has_lines() {
     [[ $(deliveries_of 2) == "$before" ]]
 }
 
-@test "one worker down: the other takes all; both down: 502 in JSON" {
+@test "one worker down: the other takes all; both down: 503 in JSON, at once" {
     local n
     bring_down 1
     for n in {1..6}; do
@@ -118,7 +118,8 @@ has_lines() {
     done
     bring_down 2
     post "$(receipt workers-1)"
-    expect 502
+    expect 503
+    [[ $(header Retry-After) == 5 ]]
     start_instance shared RECEIPTD_THREADS=2
     post "$(receipt workers-1)"
     expect 200 unchanged

@@ -34,7 +34,7 @@ answered_first() {
 }
 
 # nginx gives a request to each worker once, and no more: it might be what kills them.
-@test "both workers killed with -9 under the same requests: 502 for these, and their repeats are stored, once" {
+@test "both workers killed with -9 under the same requests: 503 for these, and their repeats are stored, once" {
     begin_load
     lock_table 1000
     eventually_blocked
@@ -42,7 +42,7 @@ answered_first() {
     replace_worker 2 KILL
     end_sessions
     end_load
-    grep -q '"status": 502' "$record"
+    grep -q '"status": 503' "$record"
 }
 
 @test "workers drained and replaced in turn: no request fails" {
