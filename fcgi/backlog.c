@@ -1,6 +1,7 @@
 #include "backlog.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { BUCKETS_MIN = 64, BUCKETS_MAX = 65536 };
 
@@ -39,6 +40,8 @@ static bool is_rejected(const struct delivery *delivery) {
 
 static void measure(struct delivery *delivery) {
     size_t bytes = delivery->body_len + delivery->receipt.extra_len;
+    for (int i = 0; i < SENDER_HEADER_COUNT; i++)
+        bytes += delivery->headers[i] ? strlen(delivery->headers[i]) : 0;
     for (int i = 0; i < RECEIPT_FIELD_COUNT; i++)
         bytes += delivery->receipt.values[i].len;
     delivery->bytes = sizeof *delivery + bytes;

@@ -10,6 +10,7 @@
 
 #include "outcome.h"
 #include "receipt.h"
+#include "sender_header.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,6 +32,7 @@ struct delivery {
     unsigned char request_id[REQUEST_ID_BYTES];
     char request_id_text[REQUEST_ID_CHARS + 1];
     char api_key_name[API_KEY_NAME_MAX + 1]; /* a copy: keys may be reloaded meanwhile */
+    char *headers[SENDER_HEADER_COUNT];      /* as they are kept, heap blocks; NULL: not sent */
     bool is_examination; /* not one, but a GET of receiptd doctor: neither logged nor counted as a delivery */
     struct receipt receipt;
 
@@ -77,6 +79,10 @@ static inline void delivery_fini(struct delivery *delivery) {
     receipt_fini(&delivery->receipt);
     free(delivery->body);
     delivery->body = NULL;
+    for (int i = 0; i < SENDER_HEADER_COUNT; i++) {
+        free(delivery->headers[i]);
+        delivery->headers[i] = NULL;
+    }
 }
 
 #endif

@@ -264,6 +264,13 @@ static void name_encoding(const struct request *request, struct delivery *delive
              (int)(strspn(encoding, token) < 32 ? strspn(encoding, token) : 32), encoding);
 }
 
+bool handler_keep_headers(const char *const headers[SENDER_HEADER_COUNT], struct delivery *delivery) {
+    for (int i = 0; i < SENDER_HEADER_COUNT; i++)
+        if (headers[i] && !(delivery->headers[i] = sender_header_copy(headers[i])))
+            return false;
+    return true;
+}
+
 bool handler_handle(const struct handler *handler, const struct request *request, struct delivery *delivery) {
     delivery->arrived_us = request->arrived_us ? request->arrived_us : clock_now_us();
     delivery->deadline_us = delivery->arrived_us + handler->deadline_us;
@@ -284,6 +291,8 @@ bool handler_handle(const struct handler *handler, const struct request *request
     case API_KEYS_FAILED:
         return answer_unavailable(delivery, "out of memory");
     }
+    if (!handler_keep_headers(request->headers, delivery))
+        return answer_unavailable(delivery, "out of memory");
     if (request->body_len > BODY_MAX_BYTES)
         return conclude(delivery, OUTCOME_TOO_LARGE);
     if (!is_json(request->content_type))

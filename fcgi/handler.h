@@ -26,13 +26,14 @@ struct request_credential {
 /* What the handler needs of an HTTP request; all pointers are the server's and good during the call. */
 struct request {
     const char *method;
-    const char *content_type;     /* NULL when it was not sent */
-    const char *content_encoding; /* the same */
-    const char *request_id;       /* as given by the web server; NULL when it was not */
-    const char *remote_user;      /* who the web server says the sender is; NULL when it does not */
-    int64_t arrived_us;           /* when it was there in whole, CLOCK_MONOTONIC; 0: just now */
-    const char *examination;      /* set when it comes from receiptd doctor; else NULL */
-    const char *page;             /* what an operator asks for instead (page.h); else NULL */
+    const char *content_type;                 /* NULL when it was not sent */
+    const char *content_encoding;             /* the same */
+    const char *request_id;                   /* as given by the web server; NULL when it was not */
+    const char *remote_user;                  /* who the web server says the sender is; NULL when it does not */
+    int64_t arrived_us;                       /* when it was there in whole, CLOCK_MONOTONIC; 0: just now */
+    const char *examination;                  /* set when it comes from receiptd doctor; else NULL */
+    const char *page;                         /* what an operator asks for instead (page.h); else NULL */
+    const char *headers[SENDER_HEADER_COUNT]; /* NULL when they were not sent */
     struct request_credential credentials[REQUEST_MAX_CREDENTIALS];
     size_t credential_count; /* may exceed REQUEST_MAX_CREDENTIALS: then not all of them are listed */
     const char *body;
@@ -58,6 +59,9 @@ bool handler_handle(const struct handler *handler, const struct request *request
  * one, since it decides which delivery is told 201. False when the system has no randomness.
  */
 bool handler_set_request_id(struct delivery *delivery, const char *given);
+
+/* Keeps the sender's headers, those that are not NULL, with the delivery. False when memory runs out. */
+bool handler_keep_headers(const char *const headers[SENDER_HEADER_COUNT], struct delivery *delivery);
 
 /*
  * Only the last two steps, JSON and fields, of a body that was stored. True: delivery->receipt is valid. False: either

@@ -19,7 +19,8 @@
 #include <unistd.h>
 
 enum {
-    LINE_SIZE = 6 * RECEIPT_KEY_MAX_BYTES + 2048, /* the longest key fits, each byte of it escaped as \u00XX */
+    /* The longest key fits, each byte of it escaped as \u00XX, and the sender's headers, each byte escaped as \". */
+    LINE_SIZE = 6 * RECEIPT_KEY_MAX_BYTES + 2 * SENDER_HEADER_COUNT * SENDER_HEADER_MAX_BYTES + 2048,
     WORD_SIZE = 512,
     WAITING_SIZE = 2 * 1024 * 1024, /* a second of 10,000 deliveries; what is never used is not even memory */
     GATHER_US = 2 * US_PER_MS,
@@ -404,6 +405,9 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
         buffer_append_text(&line, " cut=yes"); /* else `receiptd missing` would take it for another receipt's key */
     if (delivery->api_key_name[0])
         append_value(&line, "key", delivery->api_key_name, strlen(delivery->api_key_name));
+    for (int i = 0; i < SENDER_HEADER_COUNT; i++)
+        if (delivery->headers[i])
+            append_value(&line, sender_headers[i].log_name, delivery->headers[i], strlen(delivery->headers[i]));
     int64_t us = clock_now_us() - delivery->arrived_us;
     buffer_append_format(&line, " ms=%" PRId64 ".%03d", us / US_PER_MS, (int)(us % US_PER_MS));
     if (delivery->rejection == REJECTION_MALFORMED)

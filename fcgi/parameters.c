@@ -100,13 +100,41 @@ static size_t extra_max_bytes(const struct receipt *receipt, const struct receip
     return bytes;
 }
 
+/* The most bytes that the sender's headers take: printable ASCII, of which quotes and backslashes are escaped. */
+static size_t headers_max_bytes(const struct delivery *delivery) {
+    size_t bytes = 1;
+    for (int i = 0; i < SENDER_HEADER_COUNT; i++)
+        if (delivery->headers[i])
+            bytes += JSON_MEMBER_BYTES + 2 * strlen(delivery->headers[i]);
+    return bytes;
+}
+
+/* As one JSON object; null where none was sent. */
+static void set_headers(struct parameters *p, size_t index, const struct delivery *delivery) {
+    size_t start = p->json.len;
+    const char *before = "{";
+    begin_json(p);
+    for (int i = 0; i < SENDER_HEADER_COUNT; i++) {
+        if (!delivery->headers[i])
+            continue;
+        buffer_append_format(&p->json, "%s\"%s\":", before, sender_headers[i].name);
+        buffer_append_json_string(&p->json, delivery->headers[i], strlen(delivery->headers[i]));
+        before = ",";
+    }
+    if (*before == ',')
+        buffer_append_text(&p->json, "}");
+    end_json(p, index, start);
+}
+
 bool parameters_set_receipts(struct parameters *p, enum statement statement, const struct receipt_columns *columns,
                              struct delivery *const *deliveries, size_t count, size_t rows) {
     static const struct delivery none; /* without a key, it is no row's */
     size_t at = 0, json_size = 0;
     int64_t *integer = p->integers;
-    for (size_t row = 0; row < rows; row++)
-        json_size += extra_max_bytes(row < count ? &deliveries[row]->receipt : &none.receipt, columns);
+    for (size_t row = 0; row < rows; row++) {
+        const struct delivery *delivery = row < count ? deliveries[row] : &none;
+        json_size += extra_max_bytes(&delivery->receipt, columns) + headers_max_bytes(delivery);
+    }
     if (!reserve_json(p, json_size))
         return false;
     for (size_t row = 0; row < rows; row++) {
@@ -120,8 +148,10 @@ bool parameters_set_receipts(struct parameters *p, enum statement statement, con
         receipt_write_extra(&p->json, receipt, columns);
         end_json(p, at++, json_start);
         set_parameter(p, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
-        if (statement != STATEMENT_LOOKUP)
-            set_parameter(p, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
+        if (statement == STATEMENT_LOOKUP)
+            continue;
+        set_parameter(p, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
+        set_headers(p, at++, delivery);
     }
     return !p->json.failed;
 }
@@ -133,8 +163,10 @@ static void set_key(struct parameters *p, size_t index, const struct receipt_val
 }
 
 bool parameters_set_rejections(struct parameters *p, struct delivery *const *deliveries, size_t count) {
-    size_t at = 0;
-    if (!reserve_json(p, count * ERRORS_MAX_BYTES))
+    size_t at = 0, json_size = count * ERRORS_MAX_BYTES;
+    for (size_t row = 0; row < count; row++)
+        json_size += headers_max_bytes(deliveries[row]);
+    if (!reserve_json(p, json_size))
         return false;
     for (size_t row = 0; row < count; row++) {
         const struct delivery *delivery = deliveries[row];
@@ -153,6 +185,7 @@ bool parameters_set_rejections(struct parameters *p, struct delivery *const *del
         set_parameter(p, at++, OID_BYTEA, delivery->body, delivery->body_len);
         for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
             set_key(p, at++, &delivery->receipt.values[receipt_key_fields[k]]);
+        set_headers(p, at++, delivery);
     }
     return !p->json.failed;
 }

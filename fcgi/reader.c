@@ -94,6 +94,13 @@ static const char *parameter(const char *pair, const char *name) {
     return strncmp(pair, name, len) == 0 && pair[len] == '=' ? pair + len + 1 : NULL;
 }
 
+static void read_sender_header(const char *pair, struct request *request) {
+    const char *value;
+    for (int i = 0; i < SENDER_HEADER_COUNT; i++)
+        if ((value = parameter(pair, sender_headers[i].parameter)) && *value)
+            request->headers[i] = value;
+}
+
 /*
  * The parameters are walked, not looked up: a header that the client sent twice stands here twice, and of credentials
  * every one counts.
@@ -124,6 +131,8 @@ static void read_parameters(char *const *pairs, struct request *request, const c
             add_credential(request, value, false);
         else if ((value = parameter(*pairs, "HTTP_AUTHORIZATION")))
             add_credential(request, value, true);
+        else
+            read_sender_header(*pairs, request);
     }
 }
 

@@ -10,15 +10,19 @@
 /* Exact, and read back the same whatever the session's DateStyle and TimeZone. */
 #define UTC(time) "to_char(" time " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
+/* Each as a column of its own. */
+#define HEADER(id_, parameter_, name_, log_name_) ", sender_headers ->> '" name_ "'"
+#define HEADERS SENDER_HEADERS(HEADER)
+
 const char rejections_page_query[] = "select rejection_id::text, " UTC(
-    "received_at") ", replace(request_id::text, '-', ''), api_key_name, body"
+    "received_at") ", replace(request_id::text, '-', ''), api_key_name, body" HEADERS
                    " from inventory.rejected_receipts where resolved_at is null"
                    " and (received_at, rejection_id) > ($1::timestamptz, $2::uuid)"
                    " and received_at <= $3::timestamptz and ($4::uuid is null or rejection_id = $4)"
                    " order by received_at, rejection_id limit " PAGE_ROWS;
 
 /* The columns of a page; binary, but for what is cast to text. */
-enum { ID, RECEIVED_AT, REQUEST_ID, API_KEY_NAME, BODY };
+enum { ID, RECEIVED_AT, REQUEST_ID, API_KEY_NAME, BODY, FIRST_HEADER };
 
 struct rejections {
     PGconn *connection;
@@ -123,6 +127,9 @@ enum rejections_result rejections_next(struct rejections *rejections, struct rej
                                            .api_key_name = PQgetvalue(page, row, API_KEY_NAME),
                                            .body = PQgetvalue(page, row, BODY),
                                            .body_len = (size_t)PQgetlength(page, row, BODY)};
+    for (int i = 0; i < SENDER_HEADER_COUNT; i++)
+        if (!PQgetisnull(page, row, FIRST_HEADER + i))
+            rejection->headers[i] = PQgetvalue(page, row, FIRST_HEADER + i);
     return REJECTIONS_OK;
 }
 

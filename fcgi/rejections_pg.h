@@ -33,6 +33,7 @@ struct rejected_receipt {
     const char *api_key_name;
     const char *body;
     size_t body_len;
+    const char *headers[SENDER_HEADER_COUNT]; /* NULL: not sent */
 };
 
 /*

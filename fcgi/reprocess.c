@@ -141,7 +141,8 @@ static bool examine(const struct reprocess_options *options, struct rejections *
     bool ok = true;
     summary->examined++;
     if (handler_read_body(options->handler, rejection->body, rejection->body_len, &delivery)) {
-        ok = handler_set_request_id(&delivery, rejection->request_id);
+        ok = handler_set_request_id(&delivery, rejection->request_id) &&
+             handler_keep_headers(rejection->headers, &delivery);
         snprintf(delivery.api_key_name, sizeof delivery.api_key_name, "%s", rejection->api_key_name);
         ok = ok && make_receipt(options, rejections, rejection, &delivery, summary, out, errors);
     } else if (delivery.rejection != REJECTION_NONE) {

@@ -1,7 +1,7 @@
 #include "statements.h"
 
 /* Besides the columns for fields. */
-enum { RECEIPT_MORE = 3, LOOKUP_MORE = 2, REJECT_MORE = 6 };
+enum { RECEIPT_MORE = 4, LOOKUP_MORE = 2, REJECT_MORE = 7 };
 
 /*
  * The settings that a promise rests on, as they are while the statement runs; sql/README.md has the reasons. Evaluated
@@ -73,7 +73,7 @@ static void append_columns(struct buffer *sql, const struct statements_options *
 /* Those that are parameters. */
 static void append_all_columns(struct buffer *sql, const struct statements_options *options) {
     append_columns(sql, options, "", true, NULL);
-    buffer_append_text(sql, ", extra, request_id, api_key_name");
+    buffer_append_text(sql, ", extra, request_id, api_key_name, sender_headers");
 }
 
 /* "set …": the content becomes that of `delivery`, "excluded." or "v.". */
@@ -81,9 +81,9 @@ static void append_assignments(struct buffer *sql, const struct statements_optio
                                const char *now) {
     append_columns(sql, options, "", false, delivery);
     buffer_append_format(sql,
-                         ", extra = %sextra, api_key_name = %sapi_key_name, revision = r.revision + 1,"
-                         " revised_request_id = %srequest_id, revised_at = %s",
-                         delivery, delivery, delivery, now);
+                         ", extra = %sextra, api_key_name = %sapi_key_name, sender_headers = %ssender_headers,"
+                         " revision = r.revision + 1, revised_request_id = %srequest_id, revised_at = %s",
+                         delivery, delivery, delivery, delivery, now);
 }
 
 /* "(r.…) is distinct from (….…)": whether the content differs. */
@@ -201,7 +201,8 @@ static void write_lookup(struct buffer *sql, size_t rows, const struct statement
  */
 static void write_reject(struct buffer *sql, size_t rows, const struct statements_options *options) {
     buffer_append_text(sql, "insert into inventory.rejected_receipts"
-                            " (request_id, api_key_name, status, message, errors, body, " STATEMENTS_NATURAL_KEY ")");
+                            " (request_id, api_key_name, status, message, errors, body, " STATEMENTS_NATURAL_KEY
+                            ", sender_headers)");
     append_values(sql, rows, RECEIPT_KEY_COUNT + REJECT_MORE);
     buffer_append_format(
         sql, " on conflict (request_id) do update set request_id = excluded.request_id returning request_id, %s",

@@ -31,8 +31,8 @@ enum {
 
 /*
  * Parameters of each row, in this order. UPSERT, INSERT, REVISE: the columns of receipts for fields, extra, request_id,
- * api_key_name. LOOKUP: the natural key, extra, request_id. REJECT: request_id, api_key_name, status, message, errors,
- * body, the natural key.
+ * api_key_name, sender_headers. LOOKUP: the natural key, extra, request_id. REJECT: request_id, api_key_name, status,
+ * message, errors, body, the natural key, sender_headers.
  *
  * With has_foreign_triggers, UPSERT has another row for each revision that was begun, whose CREATED_BY is null; and
  * REVISE has a column 3 with that.

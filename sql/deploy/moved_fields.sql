@@ -49,8 +49,8 @@ begin
       and not h.attisdropped
       and h.attgenerated = ''
       and r.attname not in (
-        'revision', 'request_id', 'revised_request_id', 'api_key_name', 'received_at', 'revised_at', 'created_in',
-        'replaced_at', 'replaced_in'
+        'revision', 'request_id', 'revised_request_id', 'api_key_name', 'sender_headers', 'received_at', 'revised_at',
+        'created_in', 'replaced_at', 'replaced_in'
       )
     order by r.attname
   );

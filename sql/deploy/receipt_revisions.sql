@@ -43,6 +43,7 @@ create table inventory.receipt_revisions (
   revision integer not null,
   request_id uuid,
   api_key_name text not null,
+  sender_headers jsonb,
   received_at timestamptz not null,
   replaced_at timestamptz not null default now(),
   constraint receipt_revisions_pkey primary key (program_identifier, asn_number, unit_identifier, revision),
@@ -107,9 +108,9 @@ as $$
 begin
   return (
     select format(
-      'insert into inventory.receipt_revisions (%1$s, revision, request_id, api_key_name, received_at) '
+      'insert into inventory.receipt_revisions (%1$s, revision, request_id, api_key_name, sender_headers, received_at) '
         'values (%2$s, %3$s.revision, case when %3$s.revision = 0 then %3$s.request_id else %3$s.revised_request_id end, '
-        '%3$s.api_key_name, coalesce(%3$s.revised_at, %3$s.received_at))',
+        '%3$s.api_key_name, %3$s.sender_headers, coalesce(%3$s.revised_at, %3$s.received_at))',
       string_agg(quote_ident(name), ', '),
       string_agg(format('%s.%I', old_row, name), ', '),
       old_row
@@ -260,6 +261,8 @@ comment on column inventory.receipt_revisions.request_id is
   'The delivery that brought this version, as answered in X-Request-Id and written to the service''s log; null for a correction by hand. Example: 5f0c2b1e-7a3d-4c58-9a6b-1d2e3f405162';
 comment on column inventory.receipt_revisions.api_key_name is
   'The name, in the service''s key file, of the API key with which this version was sent; of a correction by hand: that of the version before it. Example: optoro-2026';
+comment on column inventory.receipt_revisions.sender_headers is
+  'The headers by which the sender identifies the delivery that brought this version, as in receipts; of a correction by hand: those of the version before it. Example: {"x-optiturn-id": "2f6c1d0a", "x-optiturn-api-version": "1.0.0"}';
 comment on column inventory.receipt_revisions.received_at is
   'When this version arrived. Example: 2026-11-23 12:00:00.123456+00';
 comment on column inventory.receipt_revisions.replaced_at is

@@ -57,6 +57,7 @@ create table inventory.receipts (
   request_id uuid not null,
   revised_request_id uuid,
   api_key_name text not null,
+  sender_headers jsonb,
   received_at timestamptz not null default now(),
   revised_at timestamptz,
   constraint receipts_pkey primary key (program_identifier, asn_number, unit_identifier),
@@ -153,6 +154,8 @@ comment on column inventory.receipts.revised_request_id is
   'The delivery that brought the present version; null while revision is 0, and after a correction by hand. Example: 0b8e6a4c-93d1-4f27-8e5a-6c7d8e9f0a1b';
 comment on column inventory.receipts.api_key_name is
   'The name, in the service''s key file, of the API key with which the present version was sent; a correction by hand leaves it as it was. Example: optoro-2026';
+comment on column inventory.receipts.sender_headers is
+  'The headers by which the sender identifies the delivery that brought the present version: x-optiturn-id, x-optiturn-api-version and traceparent, those that it sent; null without any; a correction by hand leaves it as it was. No content: another value is no revision. Example: {"x-optiturn-id": "2f6c1d0a", "x-optiturn-api-version": "1.0.0"}';
 comment on column inventory.receipts.received_at is
   'When the delivery that created the row arrived (the vendor sends no time of its own); of one that was refused at first: when "receiptd reprocess" made a receipt of it, while rejected_receipts says when it arrived. It never changes. Example: 2026-11-23 12:00:00.123456+00';
 comment on column inventory.receipts.revised_at is

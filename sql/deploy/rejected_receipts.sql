@@ -19,6 +19,7 @@ create table inventory.rejected_receipts (
   program_identifier text collate "C",
   asn_number text collate "C",
   unit_identifier text collate "C",
+  sender_headers jsonb,
   resolved_at timestamptz,
   resolution text,
   constraint rejected_receipts_pkey primary key (rejection_id),
@@ -68,6 +69,8 @@ comment on column inventory.rejected_receipts.asn_number is
   'The delivery''s asn_number, as in receipts; null where it could not be read or could not be part of a key. Example: SO00001234';
 comment on column inventory.rejected_receipts.unit_identifier is
   'The delivery''s unit_identifier, as in receipts; null where it could not be read or could not be part of a key. Example: 123456891011';
+comment on column inventory.rejected_receipts.sender_headers is
+  'The headers by which the sender identifies the delivery, as in receipts; null without any. Example: {"x-optiturn-id": "2f6c1d0a", "x-optiturn-api-version": "1.0.0"}';
 comment on column inventory.rejected_receipts.resolved_at is
   'When it was dealt with; null while that is still to be done. Example: 2026-11-24 08:30:00.654321+00';
 comment on column inventory.rejected_receipts.resolution is

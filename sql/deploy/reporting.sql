@@ -171,6 +171,7 @@ where field.name not in (
     'revision',
     'request_id',
     'api_key_name',
+    'sender_headers',
     'received_at',
     'replaced_at'
   )

@@ -388,7 +388,7 @@ begin
       when s.name is null and o.kind = 'column' and o.name not like 'rejected\_receipts.%' then
         split_part(o.name, '.', 2) in (
           'program_identifier', 'asn_number', 'unit_identifier', 'extra', 'revision', 'request_id', 'api_key_name',
-          'received_at', 'revised_request_id', 'revised_at', 'created_in', 'replaced_at', 'replaced_in'
+          'sender_headers', 'received_at', 'revised_request_id', 'revised_at', 'created_in', 'replaced_at', 'replaced_in'
         )
         or exists (
           select

@@ -48,6 +48,7 @@ begin
       ('revision', 'integer not null'),
       ('request_id', 'uuid'),
       ('api_key_name', 'text not null'),
+      ('sender_headers', 'jsonb'),
       ('received_at', 'timestamp with time zone not null'),
       ('replaced_at', 'timestamp with time zone not null default now()')
   ) as expected (name, definition)

@@ -55,6 +55,7 @@ begin
       ('request_id', 'uuid not null', false),
       ('revised_request_id', 'uuid', false),
       ('api_key_name', 'text not null', false),
+      ('sender_headers', 'jsonb', false),
       ('received_at', 'timestamp with time zone not null default now()', false),
       ('revised_at', 'timestamp with time zone', false)
   ) as expected (name, definition, never_empty)

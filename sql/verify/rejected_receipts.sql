@@ -26,6 +26,7 @@ begin
       ('program_identifier', 'text collate "C"'),
       ('asn_number', 'text collate "C"'),
       ('unit_identifier', 'text collate "C"'),
+      ('sender_headers', 'jsonb'),
       ('resolved_at', 'timestamp with time zone'),
       ('resolution', 'text')
   ) as expected (name, definition)

@@ -90,7 +90,7 @@ class Bench:
         for name, value in sockets.contract.sample().items():
             sample.update({f"{name}_{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value})
         sample.update(request_id="5f0c2b1e7a3d4c589a6b1d2e3f405162", api_key_name="local")
-        names = {column: "null" if column == "extra" else f":{column}" for column in columns}
+        names = {column: "null" if column in ("extra", "sender_headers") else f":{column}" for column in columns}
         statement = re.sub(r"\$(\d+)", lambda match: names[columns[int(match[1]) - 1]], statement)
         script = self.real.state.parent / "upsert.sql"
         # Units of 64 ASNs at a time, some 80 of each, as in load.lua.
@@ -100,7 +100,7 @@ class Bench:
                           " % 1000000000\n"
                           f"{statement};\n")
         values = [("-D", f"{column}={sample[column]}") for column in columns
-                  if column not in ("extra", "asn_number", "unit_identifier")]
+                  if column not in ("extra", "sender_headers", "asn_number", "unit_identifier")]
         return script, [word for pair in values for word in pair]
 
     def idle_connection(self):

@@ -122,3 +122,45 @@ stored_as() {
         [[ $(jq -r .message "$body") == *"larger than 1 MiB"* ]]
     done
 }
+
+@test "the sender's headers are with the row, its history and in the log, and are no content" {
+    local version='X-Optiturn-Api-Version: 1.0.0' trace=traceparent:\ 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
+    post "$(receipt "$unit")" -H 'X-Optiturn-Id: first' -H "$version"
+    expect 201 created
+    [[ $(headers_of receipts) == '{"x-optiturn-id": "first", "x-optiturn-api-version": "1.0.0"}' ]]
+    eventually grep -q "request_id=$(header X-Request-Id) .* optiturn_id=first optiturn_api_version=1.0.0 ms=" \
+        "$state"/log/worker-{1,2}.log
+    post "$(receipt "$unit")" -H 'X-Optiturn-Id: second'
+    expect 200 unchanged
+    [[ $(headers_of receipts) == *first* ]]
+    post "$(receipt "$unit" '.sku = "other"')" -H "$trace"
+    expect 200 revised
+    [[ $(headers_of receipts) == '{"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}' ]]
+    [[ $(headers_of receipt_revisions) == *first* ]]
+    post "$(receipt "$unit" '.sku = "third"')"
+    expect 200 revised
+    [[ -z $(headers_of receipts) ]]
+}
+
+# headers_of TABLE: of the newest row of this unit there.
+headers_of() {
+    sql "select sender_headers from $1 where unit_identifier = '$unit' order by ${2-revision} desc limit 1"
+}
+
+@test "the sender's headers are with a rejection, and with the receipt that reprocess makes of it" {
+    post "$(receipt "$unit" '.initial_condition = "Z7"')" -H 'X-Optiturn-Id: rejected' -H 'traceparent: 00-1'
+    expect 422
+    [[ $(headers_of rejected_receipts received_at) == '{"traceparent": "00-1", "x-optiturn-id": "rejected"}' ]]
+    set_worker_env
+    "${worker_env[@]}" RECEIPTD_EXTRA_CONDITIONS=Z7 "$WORKER" reprocess
+    [[ $(headers_of receipts) == '{"traceparent": "00-1", "x-optiturn-id": "rejected"}' ]]
+}
+
+@test "hostile headers of the sender are cut and made printable, and forge nothing" {
+    post "$(receipt "$unit")" -H $'X-Optiturn-Id: a" level=error msg=forged\x1b[31m\xff\xc3\xa4' -H "traceparent: $(letters 9000)" \
+        -H 'X_Optiturn_Api_Version: 1' -H 'X-Optiturn-Api-Version;'
+    expect 201 created
+    [[ $(sql "select sender_headers ->> 'x-optiturn-id', length(sender_headers ->> 'traceparent') from receipts
+        where unit_identifier = '$unit'") == 'a" level=error msg=forged?[31m???|255' ]]
+    eventually grep -qF 'optiturn_id="a\" level=error msg=forged?[31m???" ' "$state"/log/worker-{1,2}.log
+}

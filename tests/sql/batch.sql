@@ -4,7 +4,7 @@ set search_path = inventory, tap;
 set test.program = 'batch';
 \ir include/deliver.psql
 
-select plan(38);
+select plan(39);
 
 -- Created
 
@@ -17,7 +17,8 @@ select is(
     'revision', 0,
     'request_id', pg_temp.request(1),
     'revised_request_id', null,
-    'revised_at', null
+    'revised_at', null,
+    'sender_headers', null
   ),
   'what is created is the delivery, as revision 0'
 )
@@ -67,6 +68,11 @@ select is(
   pg_temp.deliver('{"request": 12, "unit_identifier": "U1", "api_key_name": "other"}'),
   '{unchanged}',
   'another API key alone is unchanged'
+);
+select is(
+  pg_temp.deliver('{"request": 14, "unit_identifier": "U1", "sender_headers": {"traceparent": "00-1"}}'),
+  '{unchanged}',
+  'other headers of the sender alone are unchanged'
 );
 select is(
   row(ctid, xmin)::text,

@@ -26,7 +26,7 @@ select is(pg_temp.deliver_older(4, 'U4', '{"color": " ", "b": null}'), 'created'
 select is(pg_temp.deliver_older(5, 'U5', '{"color": "old"}'), 'created', 'one with');
 select is(pg_temp.deliver_older(6, 'U5', '{"color": "red"}'), 'revised', 'a history');
 select is(pg_temp.deliver_older(7, 'U6', '{"color": 123456789012345678901234567890}'), 'created', 'a long number');
-select is(pg_temp.deliver_older(25, 'U9', '{"color": 1.3520e3}'), 'created', 'an integer with a fraction and an exponent');
+select is(pg_temp.deliver_older(25, 'U90', '{"color": 1.3520e3}'), 'created', 'an integer with a fraction and an exponent');
 
 select hasnt_trigger('receipts', 'receipts_fold_extra', 'deliveries do not pay for moves while no field is moved');
 
@@ -56,8 +56,8 @@ select is(pg_temp.deliver_older(8, 'U1', '{"color": "red"}'), 'unchanged', 'not 
 select is(pg_temp.deliver_newer(9, 'U1', 'red'), 'unchanged', 'by a newer one: unchanged');
 select is(pg_temp.deliver_newer(10, 'U2', '7', '{"extra": {"to": {"dock": 1}}}'), 'unchanged', 'a number that was sent is the text');
 select is(pg_temp.deliver_newer(11, 'U6', '123456789012345678901234567890'), 'unchanged', 'digit for digit');
-select is(pg_temp.deliver_newer(26, 'U9', '1352'), 'unchanged', 'an integer, however it was written');
-select is(pg_temp.deliver_older(27, 'U9', '{"color": 1352.0}'), 'unchanged', 'by an older program too');
+select is(pg_temp.deliver_newer(26, 'U90', '1352'), 'unchanged', 'an integer, however it was written');
+select is(pg_temp.deliver_older(27, 'U90', '{"color": 1352.0}'), 'unchanged', 'by an older program too');
 select is(pg_temp.deliver_newer(12, 'U4', null, '{"extra": {"b": null}}'), 'unchanged', 'blank is absent');
 select is(pg_temp.deliver_newer(13, 'U5', 'blue'), 'revised', 'another value is a revision');
 select results_eq(
@@ -104,7 +104,7 @@ select set_eq(
 );
 select set_eq(
   format($$ select distinct unit_identifier from changes_since(%L) where program_identifier = 'moved' $$, :'cursor'),
-  $$ values ('U1'), ('U2'), ('U4'), ('U6'), ('U8'), ('U9') $$,
+  $$ values ('U1'), ('U2'), ('U4'), ('U6'), ('U8'), ('U90') $$,
   'the feed reports each row that was moved, and no other'
 );
 select results_eq(
@@ -119,7 +119,7 @@ select results_eq(
       ('U6', '123456789012345678901234567890', null),
       ('U7', null, '{"a": 1}'),
       ('U8', 'red', null),
-      ('U9', '1352', null)
+      ('U90', '1352', null)
   $$,
   'each value is in its place'
 );

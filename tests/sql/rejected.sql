@@ -18,9 +18,9 @@ select results_eq(
   $$
     execute reject_2(
       pg_temp.request(1), 'local', 422, 'Validation Failed', '[{"field": "sku", "code": "missing_field"}]',
-      '{"unit_identifier":"U1"}', 'rejected', 'A1', 'U1',
+      '{"unit_identifier":"U1"}', 'rejected', 'A1', 'U1', '{"traceparent": "00-1"}',
       pg_temp.request(2), 'other', 400, 'The body is empty.', null,
-      '', null, null, null
+      '', null, null, null, null
     )
   $$,
   $$ values (pg_temp.request(1), true), (pg_temp.request(2), true) $$,
@@ -40,7 +40,7 @@ select results_eq(
           'request_id', pg_temp.request(1), 'api_key_name', 'local', 'status', 422, 'message', 'Validation Failed',
           'errors', '[{"field": "sku", "code": "missing_field"}]'::jsonb, 'body', '{"unit_identifier":"U1"}'::bytea,
           'program_identifier', 'rejected', 'asn_number', 'A1', 'unit_identifier', 'U1',
-          'resolved_at', null, 'resolution', null
+          'sender_headers', '{"traceparent": "00-1"}'::jsonb, 'resolved_at', null, 'resolution', null
         )
       ),
       (
@@ -48,7 +48,7 @@ select results_eq(
           'request_id', pg_temp.request(2), 'api_key_name', 'other', 'status', 400, 'message', 'The body is empty.',
           'errors', null, 'body', ''::bytea,
           'program_identifier', null, 'asn_number', null, 'unit_identifier', null,
-          'resolved_at', null, 'resolution', null
+          'sender_headers', null, 'resolved_at', null, 'resolution', null
         )
       )
   $$,
@@ -75,7 +75,7 @@ union all
 select 5, (select string_agg(decode(md5(n::text), 'hex'), '' order by n) from generate_series(1, 65536) as n);
 select isnt_empty(
   format(
-    'execute reject_1(pg_temp.request(%s), %L, 400, %L, null, %L, null, null, null)', request, 'local', 'm', bytes
+    'execute reject_1(pg_temp.request(%s), %L, 400, %L, null, %L, null, null, null, null)', request, 'local', 'm', bytes
   ),
   'a body of ' || length(bytes) || ' bytes is kept'
 )
@@ -95,7 +95,7 @@ select results_eq(
 
 select to_jsonb(r) as row from rejected_receipts as r where request_id = pg_temp.request(1) \gset before_
 begin;
-execute reject_1(pg_temp.request(1), 'later', 400, 'later', null, 'later', 'later', 'later', 'later') \gset again_
+execute reject_1(pg_temp.request(1), 'later', 400, 'later', null, 'later', 'later', 'later', 'later', '{}') \gset again_
 select pg_current_xact_id_if_assigned() is not null as writes \gset
 commit;
 select is(:'again_request_id', pg_temp.request(1)::text, 'a second try is told that it is kept');
@@ -106,8 +106,8 @@ where request_id = pg_temp.request(1);
 select results_eq(
   $$
     execute reject_2(
-      pg_temp.request(2), 'local', 400, 'again', null, 'again', null, null, null,
-      pg_temp.request(6), 'local', 400, 'new', null, 'new', null, null, null
+      pg_temp.request(2), 'local', 400, 'again', null, 'again', null, null, null, null,
+      pg_temp.request(6), 'local', 400, 'new', null, 'new', null, null, null, null
     )
   $$,
   $$ values (pg_temp.request(2), true), (pg_temp.request(6), true) $$,
@@ -117,8 +117,8 @@ select is((select count(*)::integer from rejected_receipts), 6, 'each is there o
 select throws_ok(
   $$
     execute reject_2(
-      pg_temp.request(7), 'local', 400, 'm', null, 'a', null, null, null,
-      pg_temp.request(7), 'local', 400, 'm', null, 'b', null, null, null
+      pg_temp.request(7), 'local', 400, 'm', null, 'a', null, null, null, null,
+      pg_temp.request(7), 'local', 400, 'm', null, 'b', null, null, null, null
     )
   $$,
   '21000',
@@ -137,7 +137,7 @@ select lives_ok(
   'the service marks what has become a receipt'
 );
 select isnt_empty(
-  $$ execute reject_1(pg_temp.request(1), 'local', 422, 'm', null, 'later', null, null, null) $$,
+  $$ execute reject_1(pg_temp.request(1), 'local', 422, 'm', null, 'later', null, null, null, null) $$,
   'what is resolved can come again too'
 );
 select results_eq(
@@ -161,14 +161,14 @@ from unnest(array[
 -- Limits
 
 select throws_ok(
-  format('execute reject_1(pg_temp.request(8), %L, %s, %L, null, %L, null, null, null)', 'local', status, 'm', 'b'),
+  format('execute reject_1(pg_temp.request(8), %L, %s, %L, null, %L, null, null, null, null)', 'local', status, 'm', 'b'),
   '23514',
   'new row for relation "rejected_receipts" violates check constraint "rejected_receipts_status_check"',
   status || ' is no status of a rejection for good'
 )
 from unnest(array[200, 401, 413, 503]) as status;
 select throws_ok(
-  'execute reject_1(' || replace(given, '@', 'pg_temp.request(8)') || ', null, null, null)',
+  'execute reject_1(' || replace(given, '@', 'pg_temp.request(8)') || ', null, null, null, null)',
   '23502',
   null,
   name || ' may not be null'

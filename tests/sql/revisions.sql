@@ -8,7 +8,7 @@ select plan(35);
 
 -- By the service
 
-select is(pg_temp.deliver('{"request": 1, "unit_identifier": "U1", "api_key_name": "k0"}'), '{created}', 'revision 0');
+select is(pg_temp.deliver('{"request": 1, "unit_identifier": "U1", "api_key_name": "k0", "sender_headers": {"traceparent": "00-0"}}'), '{created}', 'revision 0');
 select is_empty('select from receipt_revisions', 'a new receipt has no history');
 create temp table seen as select * from receipts where program_identifier = 'revisions';
 
@@ -19,7 +19,7 @@ select is(
 );
 insert into seen select * from receipts where program_identifier = 'revisions';
 select is(
-  pg_temp.deliver('{"request": 3, "unit_identifier": "U1", "api_key_name": "k2", "sku": "S2"}'),
+  pg_temp.deliver('{"request": 3, "unit_identifier": "U1", "api_key_name": "k2", "sku": "S2", "sender_headers": {"traceparent": "00-2"}}'),
   '{revised}',
   'revision 2'
 );

@@ -34,6 +34,7 @@ select set_eq(
       ('request_id uuid not null'),
       ('revised_request_id uuid'),
       ('api_key_name text not null'),
+      ('sender_headers jsonb'),
       ('received_at timestamp with time zone not null'),
       ('revised_at timestamp with time zone'),
       ('created_in bigint')
@@ -49,6 +50,7 @@ select set_eq(
       ('revision integer not null'),
       ('request_id uuid'),
       ('api_key_name text not null'),
+      ('sender_headers jsonb'),
       ('received_at timestamp with time zone not null'),
       ('replaced_at timestamp with time zone not null'),
       ('replaced_in bigint')
@@ -71,6 +73,7 @@ select results_eq(
       ('program_identifier text'),
       ('asn_number text'),
       ('unit_identifier text'),
+      ('sender_headers jsonb'),
       ('resolved_at timestamp with time zone'),
       ('resolution text')
   $$,

@@ -364,6 +364,30 @@ static void malformed_bodies_are_answered_with_a_message_and_position(void **sta
     end_table();
 }
 
+static void the_senders_headers_are_kept_as_printable_text(void **state) {
+    (void)state;
+    char *long_value = repeat("x", 300);
+    struct request request = make_request();
+    request.headers[SENDER_HEADER_OPTITURN_ID] = long_value;
+    request.headers[SENDER_HEADER_TRACEPARENT] = "00-\"a\\ b\n\x1b[31m\xc3\xa4\x7f-01";
+    assert_int_equal(handle(&request), STORE);
+    assert_int_equal(strlen(delivery.headers[SENDER_HEADER_OPTITURN_ID]), SENDER_HEADER_MAX_BYTES);
+    assert_null(delivery.headers[SENDER_HEADER_OPTITURN_API_VERSION]);
+    assert_string_equal(delivery.headers[SENDER_HEADER_TRACEPARENT], "00-\"a\\ b??[31m??" "?-01");
+    /* With a rejection too, and with a body that is too large; not of a sender without a key. */
+    request.body = "{}";
+    request.body_len = 2;
+    assert_int_equal(handle(&request), OUTCOME_INVALID);
+    assert_non_null(delivery.headers[SENDER_HEADER_TRACEPARENT]);
+    request.body_len = SIZE_MAX;
+    assert_int_equal(handle(&request), OUTCOME_TOO_LARGE);
+    assert_non_null(delivery.headers[SENDER_HEADER_TRACEPARENT]);
+    request.credentials[0].value = WRONG;
+    assert_int_equal(handle(&request), OUTCOME_UNAUTHORIZED);
+    assert_null(delivery.headers[SENDER_HEADER_TRACEPARENT]);
+    free(long_value);
+}
+
 static void a_byte_order_mark_is_passed_over(void **state) {
     (void)state;
     char *body = format_text("\xef\xbb\xbf%s", valid_body);
@@ -679,6 +703,7 @@ int main(void) {
         cmocka_unit_test(a_body_of_1_mib_is_taken_and_one_byte_more_is_not),
         cmocka_unit_test(only_json_is_taken),
         cmocka_unit_test(malformed_bodies_are_answered_with_a_message_and_position),
+        cmocka_unit_test(the_senders_headers_are_kept_as_printable_text),
         cmocka_unit_test(a_byte_order_mark_is_passed_over),
         cmocka_unit_test(a_compressed_body_is_read_whatever_content_encoding_says),
         cmocka_unit_test(a_body_that_cannot_be_decoded_is_kept_and_its_encoding_named),

@@ -260,6 +260,23 @@ static void personal_data_bodies_and_keys_are_never_in_it(void **state) {
     end_table();
 }
 
+static void the_senders_headers_are_in_it_where_they_were_sent(void **state) {
+    (void)state;
+    char *body = make_body(NULL, 0, NULL);
+    struct delivery delivery = make_delivery(body, OUTCOME_CREATED, REJECTION_NONE);
+    delivery.headers[SENDER_HEADER_OPTITURN_ID] = strdup("7");
+    const char *line = delivery_line(&delivery);
+    assert_non_null(strstr(line, " optiturn_id=7 ms=0"));
+    assert_null(strstr(line, "traceparent"));
+    delivery.headers[SENDER_HEADER_OPTITURN_API_VERSION] = strdup("1.0 status=500");
+    delivery.headers[SENDER_HEADER_TRACEPARENT] = strdup("00-4bf92f3577b34da6-00f067aa-01");
+    line = delivery_line(&delivery);
+    assert_non_null(strstr(line, " key=vendor-1 optiturn_id=7 optiturn_api_version=\"1.0 status=500\""
+                                 " traceparent=00-4bf92f3577b34da6-00f067aa-01 ms=0"));
+    delivery_fini(&delivery);
+    free(body);
+}
+
 /* A value that was refused may hold anything, and any length of it. */
 static void no_value_breaks_the_line(void **state) {
     (void)state;
@@ -329,10 +346,12 @@ static void the_longest_line_fits(void **state) {
         delivery.errors.list[delivery.errors.count++] =
             (struct receipt_error){.field = (unsigned char)field, .code = RECEIPT_MISSING_FIELD};
     memset(delivery.api_key_name, 'k', API_KEY_NAME_MAX);
+    for (int i = 0; i < SENDER_HEADER_COUNT; i++)
+        delivery.headers[i] = repeat("\"", SENDER_HEADER_MAX_BYTES);
     const char *line = delivery_line(&delivery);
     assert_non_null(line);
     assert_non_null(strstr(line, ",reject_reason:missing_field"));
-    assert_true(strlen(line) > 17000);
+    assert_true(strlen(line) > 18500);
     delivery_fini(&delivery);
     free(body);
     free(json);
@@ -631,6 +650,7 @@ int main(void) {
         cmocka_unit_test(a_delivery_without_receipt_has_what_is_known_of_it),
         cmocka_unit_test(the_duration_is_in_milliseconds),
         cmocka_unit_test(personal_data_bodies_and_keys_are_never_in_it),
+        cmocka_unit_test(the_senders_headers_are_in_it_where_they_were_sent),
         cmocka_unit_test(no_value_breaks_the_line),
         cmocka_unit_test(a_key_is_whole),
         cmocka_unit_test(the_longest_line_fits),

@@ -118,6 +118,7 @@ static int answer(const char *body, size_t len, const char *authorization, bool 
         .request_id = "0123456789abcdef0123456789abcdef",
         .credentials = {{.value = authorization ? authorization : key, .authorization = authorization != NULL}},
         .credential_count = 1,
+        .headers = {"id", NULL, "00-1"},
         .body = body,
         .body_len = len};
     struct delivery delivery = {0};

@@ -106,6 +106,26 @@ static void names_tell_statements_apart(void **state) {
     end_table();
 }
 
+/* They are no content: stored and replaced with it, but not compared. */
+static void the_senders_headers_are_stored_and_not_compared(void **state) {
+    (void)state;
+    static const struct {
+        enum statement statement;
+        const char *set;
+    } rows[] = {{STATEMENT_UPSERT, " sender_headers = excluded.sender_headers,"},
+                {STATEMENT_INSERT, NULL},
+                {STATEMENT_REVISE, " sender_headers = v.sender_headers,"},
+                {STATEMENT_REJECT, NULL}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char *sql = write_statement(rows[i].statement, 1, NULL);
+        expect_row(strstr(sql, "sender_headers)") && (!rows[i].set || strstr(sql, rows[i].set)) &&
+                       !strstr(sql, "r.sender_headers"),
+                   "%s", sql);
+        free(sql);
+    }
+    end_table();
+}
+
 /* Whether a name stands in it that is not part of a longer one. */
 static bool names(const char *sql, const char *name) {
     size_t len = strlen(name);
@@ -231,6 +251,7 @@ int main(void) {
         cmocka_unit_test(a_full_batch_fits_into_the_protocol),
         cmocka_unit_test(only_the_upsert_keeps_rows),
         cmocka_unit_test(names_tell_statements_apart),
+        cmocka_unit_test(the_senders_headers_are_stored_and_not_compared),
         cmocka_unit_test(every_column_is_stored_and_compared),
         cmocka_unit_test(a_missing_column_is_left_out),
         cmocka_unit_test(every_statement_looks_at_the_settings),
