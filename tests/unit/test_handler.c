@@ -373,7 +373,8 @@ static void the_senders_headers_are_kept_as_printable_text(void **state) {
     assert_int_equal(handle(&request), STORE);
     assert_int_equal(strlen(delivery.headers[SENDER_HEADER_OPTITURN_ID]), SENDER_HEADER_MAX_BYTES);
     assert_null(delivery.headers[SENDER_HEADER_OPTITURN_API_VERSION]);
-    assert_string_equal(delivery.headers[SENDER_HEADER_TRACEPARENT], "00-\"a\\ b??[31m??" "?-01");
+    assert_string_equal(delivery.headers[SENDER_HEADER_TRACEPARENT], "00-\"a\\ b??[31m??"
+                                                                     "?-01");
     /* With a rejection too, and with a body that is too large; not of a sender without a key. */
     request.body = "{}";
     request.body_len = 2;
