@@ -18,7 +18,7 @@ logged() {
 dumps_core() {
     set_worker_env
     (
-        cd "$BATS_TEST_TMPDIR"
+        cd "$BATS_TEST_TMPDIR" || exit
         ulimit -c unlimited
         "${worker_env[@]}" "$1" python3 - "$WORKER" "$BATS_TEST_TMPDIR" <<'END'
 import os, signal, subprocess, sys, time
