@@ -358,10 +358,10 @@ deliver() {
     finish_load
 }
 
-# load_in_background OPTION...: finish_load waits for it and checks.
+# load_in_background OPTION...: for longer than any test takes; end_load ends it, finish_load waits for it and checks.
 load_in_background() {
     record=$(mktemp "$BATS_TEST_TMPDIR/record.XXXXXX")
-    python3 "$e2e/deliver.py" load "$record" "$@" >"$record.out" 2>&1 3>&- &
+    python3 "$e2e/deliver.py" load "$record" --seconds 10000 "$@" >"$record.out" 2>&1 3>&- &
     load=$!
 }
 

@@ -49,7 +49,7 @@ with_key() {
     with_key "$key"
     expect 401
 
-    load_in_background --seconds 1000 --connections 8 --flawless
+    load_in_background --connections 8 --flawless
     load_goes_on 20
     { cat "$BATS_TEST_TMPDIR/keys" && echo "$line"; } | set_keys
     with_key "$key"
@@ -57,7 +57,7 @@ with_key() {
     load_goes_on 20
     end_load
 
-    RECEIPTD_API_KEY=$key load_in_background --seconds 1000 --connections 8 --flawless
+    RECEIPTD_API_KEY=$key load_in_background --connections 8 --flawless
     load_goes_on 20
     echo "$line" | set_keys
     with_key "$old"

@@ -141,7 +141,7 @@ kept() {
     name=$(printf 'long%.0s' {1..30})
     start_instance "$name"
     use_instance "$name"
-    load_in_background --seconds 1000 --connections 4 --flawless
+    load_in_background --connections 4 --flawless
     eventually test -s "$record"
     start_instance "$name" RECEIPTD_THREADS=3
     [[ $(grep -c 'msg=drained' "$state/log/worker-1.log") == 1 ]]

@@ -262,7 +262,7 @@ told_unchanged() {
             sed '/create/d'
         fi >"$BATS_TEST_TMPDIR/logrotate.conf"
     chmod 644 "$BATS_TEST_TMPDIR/logrotate.conf"
-    RECEIPTD_URL=$(url 0) RECEIPTD_CACERT=$company/tls/server.crt load_in_background --connections 4 --seconds 1000 --new 1
+    RECEIPTD_URL=$(url 0) RECEIPTD_CACERT=$company/tls/server.crt load_in_background --connections 4 --new 1
     load_goes_on 20
     logrotate --force --state "$BATS_TEST_TMPDIR/state" "$BATS_TEST_TMPDIR/logrotate.conf"
     load_goes_on 20

@@ -13,7 +13,7 @@ setup() {
     sql "insert into receipts select (jsonb_populate_record(r, jsonb_build_object('unit_identifier', '$unit-' || n,
             'received_at', now() - interval '400 days', 'request_id', gen_random_uuid()))).*
         from receipts as r, generate_series(1, 5000) as n where unit_identifier = '$unit'"
-    load_in_background --connections 8 --seconds 1000 --new 3 --again 1 --revise 2 --invalid 1
+    load_in_background --connections 8 --new 3 --again 1 --revise 2 --invalid 1
     load_goes_on 20
     sql "call inventory.purge(interval '365 days', interval '90 days', 100)"
     sql 'alter table receipts enable trigger receipts_keep_erased'

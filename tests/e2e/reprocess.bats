@@ -391,7 +391,7 @@ kill_before_resolving() {
 @test "two at once, while the service runs under load" {
     local pids=()
     many 200 201
-    load_in_background --connections 16 --seconds 1000 --new 2 --again 1 --revise 1 --invalid 1 --malformed 1 --complete
+    load_in_background --connections 16 --new 2 --again 1 --revise 1 --invalid 1 --malformed 1 --complete
     load_goes_on 20
     "${reprocess[@]}" >"$BATS_TEST_TMPDIR/1" 2>&1 3>&- &
     pids+=($!)

@@ -103,7 +103,7 @@ doctor() {
 mix=(--new 3 --again 2 --revise 2 --invalid 1 --field color --field to.region)
 
 begin_load() {
-    load_in_background --connections 8 --seconds 1000 --every-ms 80 --burst 8 "${mix[@]}"
+    load_in_background --connections 8 --every-ms 80 --burst 8 "${mix[@]}"
     records+=("$record")
     load_goes_on 20
 }

@@ -43,7 +43,7 @@ END
 # Two seconds on a quiet machine. One on which a worker takes longer to start, is given as much longer.
 @test "a worker killed with -9 under load: another runs within two seconds, and no request fails" {
     local n old begun start_us took_us
-    load_in_background --seconds 1000 --connections 8 --every-ms 20 --burst 8 --new 2 --again 1 --revise 1 --invalid 1 --flawless
+    load_in_background --connections 8 --every-ms 20 --burst 8 --new 2 --again 1 --revise 1 --invalid 1 --flawless
     load_goes_on 20
     set_worker_env
     begun=${EPOCHREALTIME/[.,]/}
@@ -65,7 +65,7 @@ END
 
 @test "a worker told to end under load: it ends with status 0, and both in turn are replaced without a failed request" {
     local n old ended
-    load_in_background --seconds 1000 --connections 16 --every-ms 40 --burst 16 --new 2 --again 1 --revise 1 --malformed 1 --flawless
+    load_in_background --connections 16 --every-ms 40 --burst 16 --new 2 --again 1 --revise 1 --malformed 1 --flawless
     eventually test -s "$record"
     for n in 1 2; do
         old=$(worker_pid "$n") ended=$(logged "$n" 'worker ended.* status=0$')

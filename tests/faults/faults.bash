@@ -54,7 +54,7 @@ in_background() {
 # begin_load OPTION...: deliveries of every kind until end_load, eight at once and 200 a second, each of them repeated, as
 # the vendor does it, until it has its answer.
 begin_load() {
-    load_in_background --seconds 10000 --connections 8 --every-ms 40 --burst 8 --new 3 --again 2 --revise 3 --invalid 1 \
+    load_in_background --connections 8 --every-ms 40 --burst 8 --new 3 --again 2 --revise 3 --invalid 1 \
         --malformed 1 --give-up 1000 --complete "$@"
     eventually test -s "$record"
 }
@@ -62,7 +62,7 @@ begin_load() {
 # begin_row_load PROGRAM KEYS EVERY_MS DEADLINE_MS [OPTION...]: that many rows, delivered again and again with other
 # content, whoever waits. Told 503 at their deadline, neither sooner nor much later.
 begin_row_load() {
-    load_in_background --seconds 10000 --connections 48 --program "$1" --keys "$2" --every-ms "$3" --new 9 --revise 9 \
+    load_in_background --connections 48 --program "$1" --keys "$2" --every-ms "$3" --new 9 --revise 9 \
         --give-up 1000 --complete --soonest-busy-ms $(($4 - 100)) --slowest-busy-ms $(($4 + 1500 * slow)) "${@:5}"
 }
 

@@ -46,7 +46,7 @@ make_room() {
 
 begin_refused() {
     "$fault" rejected_receipts
-    load_in_background --seconds 10000 --connections 48 --every-ms 20 --new 0 --invalid 1 --malformed 1 --give-up 1000 \
+    load_in_background --connections 48 --every-ms 20 --new 0 --invalid 1 --malformed 1 --give-up 1000 \
         --complete --soonest-busy-ms $((deadline_ms - 100)) --slowest-busy-ms $((deadline_ms + 1500 * slow))
     refuses_refused
 }
@@ -97,7 +97,7 @@ beside_refused() {
 @test "receipts cannot be written: refused ones are told so as quickly as ever" {
     local valid fault
     for fault in 'revoke grant' 'lock unlock'; do
-        load_in_background --seconds 10000 --connections 48 --every-ms 20 --new 1 --give-up 1000 --complete
+        load_in_background --connections 48 --every-ms 20 --new 1 --give-up 1000 --complete
         valid="$load $record"
         eventually serves
         "${fault% *}" receipts
