@@ -133,6 +133,7 @@ unit-tests: $(unit_tests:%=$(BUILD)/unit/%)
 	@:
 
 $(BUILD)/unit/test_receipt_json: ours += -DMALFORMED_BODIES='"$(CURDIR)/tests/malformed.txt"'
+$(BUILD)/unit/test_memory_max: ours += -DUNIT_FILE='"$(CURDIR)/deploy/systemd/receiptd@.service"'
 $(BUILD)/unit/%: tests/unit/%.c $(library) Makefile
 	@mkdir -p $(@D)
 	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) $(linking) $(LDFLAGS) -o $@ $< $(library) $(library_libs) \

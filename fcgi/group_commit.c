@@ -11,9 +11,8 @@ enum {
     SLOW_US = 20 * US_PER_MS, /* a batch that takes longer is one that others do not wait for */
     COMMIT_DELAY_US = 500,
     COMMIT_SIBLINGS = 4, /* deliveries */
-    /* What a statement may cost (backlog.h). Of large deliveries, so much that small ones can wait for it. */
-    BATCH_MAX_COST = 4 * 1024 * 1024,
-    LARGE_BATCH_MAX_COST = 1024 * 1024,
+    /* Of large deliveries and those that are set aside: so much that small ones can wait for it. */
+    LARGE_BATCH_COST = 1024 * 1024,
     EXPIRED_AT_A_TIME = 64,
     REMEMBERED_US = 60 * US_PER_S, /* after a 503: for how long nothing but a success takes it back */
     BRIEFLY_REMEMBERED_US = 10 * US_PER_S,
@@ -48,14 +47,14 @@ static size_t take_batch(struct lane *lane) {
     struct line *line = lane->kind == LANE_REJECTED ? &backlog->rejected[lane->size] : &backlog->ready[lane->size];
     size_t max = lane->group_commit->batch_max;
     if (lane->kind == LANE_ASIDE)
-        return backlog_take_due(backlog, clock_now_us(), lane->batch, max, LARGE_BATCH_MAX_COST);
+        return backlog_take_due(backlog, clock_now_us(), lane->batch, max, LARGE_BATCH_COST);
     if (lane->kind == LANE_RECEIPTS && lane->size == BACKLOG_SMALL) {
         await_more(lane);
         lane->gathered = line->count;
     }
     max = store_fit(lane->store, line->count < max ? line->count : max);
     return backlog_take(backlog, line, lane->batch, max,
-                        lane->size == BACKLOG_LARGE ? LARGE_BATCH_MAX_COST : BATCH_MAX_COST);
+                        lane->size == BACKLOG_LARGE ? LARGE_BATCH_COST : GROUP_COMMIT_BATCH_COST);
 }
 
 /*

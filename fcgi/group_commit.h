@@ -30,6 +30,9 @@ struct group_commit_options {
     size_t queue_max_bytes; /* and the memory that they take */
 };
 
+/* What a statement may cost (backlog.h), in bytes; or what one delivery does. */
+enum { GROUP_COMMIT_BATCH_COST = 4 * 1024 * 1024 };
+
 /* Besides those that store receipts: one for what is set aside and one for rejected deliveries. */
 enum { GROUP_COMMIT_MORE_STORES = 2 };
 

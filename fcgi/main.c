@@ -8,6 +8,7 @@
 #include "handler.h"
 #include "listener.h"
 #include "log.h"
+#include "memory.h"
 #include "missing.h"
 #include "rejections_pg.h"
 #include "reprocess.h"
@@ -306,6 +307,7 @@ static void log_start_of_service(const struct config *config, const char *path, 
     else
         log_message(LOG_INFO, "receiptd %s serves on %s with %zu API keys", RECEIPTD_VERSION,
                     path ? path : "the socket it was given", api_keys_count(keys));
+    log_message(LOG_INFO, "takes at most %zu MiB of memory", memory_max(config) >> 20);
     if (config->log_one_in != 1)
         log_message(LOG_INFO, LOG_DELIVERIES_LEFT_OUT);
 }

@@ -173,6 +173,19 @@ static void write_revise(struct buffer *sql, size_t rows, const struct statement
                          safe(options));
 }
 
+/* How many bytes of text the row r has, without the key and extra; known without reading them. */
+static void append_text_bytes(struct buffer *sql, const struct statements_options *options) {
+    const char *before = "";
+    for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++) {
+        const struct receipt_field *field = &receipt_fields[i];
+        if (!receipt_has_column(&options->columns, i) || field->key || field->type != RECEIPT_TEXT)
+            continue;
+        buffer_append_format(sql, field->required ? "%soctet_length(r.%s)" : "%scoalesce(octet_length(r.%s), 0)",
+                             before, field->column);
+        before = " + ";
+    }
+}
+
 /*
  * What a statement sees was committed, and a commit is seen once it is flushed, unless it did not wait for that: so all
  * of it is durable when everything was flushed, which is nearly always so where little but re-deliveries comes, and
@@ -188,11 +201,19 @@ static void write_lookup(struct buffer *sql, size_t rows, const struct statement
     buffer_append_text(sql, options->hides_flush ? "false, "
                                                  : "(select current_setting('synchronous_standby_names') = ''"
                                                    " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()), ");
-    append_columns(sql, options, "r.", false, NULL);
+    append_columns(sql, options, options->on_citus ? "r." : "c.", false, NULL);
     buffer_append_text(sql, " from (");
     append_values(sql, rows, RECEIPT_KEY_COUNT + LOOKUP_MORE);
     buffer_append_text(sql, ") as v (" STATEMENTS_NATURAL_KEY ", extra, request_id)"
                             " join inventory.receipts as r using (" STATEMENTS_NATURAL_KEY ")");
+    if (options->on_citus)
+        return;
+    /* However large a row has become, and however many there are, what was sent to revise them may be small. */
+    buffer_append_text(sql, " left join lateral (select ");
+    append_columns(sql, options, "r.", false, NULL);
+    buffer_append_text(sql, " where ");
+    append_text_bytes(sql, options);
+    buffer_append_format(sql, " <= %d) as c on true", STATEMENTS_LOOKUP_ROW_BYTES);
 }
 
 /*

@@ -26,7 +26,8 @@
 enum { STATEMENTS_SCHEMA_NEEDED = 1 };
 
 enum {
-    STATEMENTS_PARAMETERS_MAX = 65535, /* PostgreSQL's protocol counts them in 16 bits (Bind, "Int16") */
+    STATEMENTS_LOOKUP_ROW_BYTES = 16 * 1024, /* of text that LOOKUP returns of a row, at most */
+    STATEMENTS_PARAMETERS_MAX = 65535,       /* PostgreSQL's protocol counts them in 16 bits (Bind, "Int16") */
 };
 
 /*
@@ -46,7 +47,8 @@ enum statement {
     STATEMENT_REVISE, /* of rows that are there and not locked by others, 2: whether it was revised */
     /*
      * Of rows that are there, as UPSERT, and 4: whether the delivery has revised it before it was revised again, 5:
-     * whether the row is surely flushed and has the delivery's extra; from 6 on the columns for fields but for the key.
+     * whether the row is surely flushed and has the delivery's extra; from 6 on the columns for fields but for the key:
+     * all of them null where their texts are too long. (That is not so on Citus.)
      */
     STATEMENT_LOOKUP,
     STATEMENT_REJECT,
