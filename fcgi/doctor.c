@@ -3,6 +3,7 @@
 #include "api_keys.h"
 #include "clock.h"
 #include "config.h"
+#include "doctor_nginx.h"
 #include "doctor_pg.h"
 #include "https.h"
 #include "metrics.h"
@@ -437,6 +438,7 @@ enum finding doctor(const struct doctor_options *options, FILE *out) {
         examine_keys(&doctor);
     examine_workers(&doctor);
     examine_nginx(&doctor);
+    doctor_nginx_logs(doctor.findings);
     examine_endpoint(&doctor);
     become_service(&doctor);
     doctor_pg(doctor.findings, doctor.configured && doctor.config.require_standby, &facts);
