@@ -34,6 +34,9 @@ takes_receipts() {
     request -H "api_key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" \
         "$RECEIPTD_URL"
     [[ $code == 200 && $result == unchanged ]]
+    request -H "apikey: $RECEIPTD_API_KEY" -H "baggage: $(printf '%*s' 31000 '' | tr ' ' x)" -H 'X-Optiturn-Id: 7' \
+        -H 'Content-Type: application/json' --data-binary "$(receipt "$unit-headers")" "$RECEIPTD_URL"
+    [[ $code == 201 && $result == created ]]
     request -H 'REMOTE_USER: local' -H 'RECEIPTD_PAGE: metrics' -H 'Content-Type: application/json' \
         --data-binary "$(receipt "$unit")" "$RECEIPTD_URL"
     [[ $code == 401 && ! -s $body ]]
@@ -63,7 +66,7 @@ takes_receipts() {
         eventually not_told_to_come_again "$unit-$n"
         [[ $code == 20[01] ]]
     done
-    [[ $(sql "select count(*) from receipts where unit_identifier like '$unit-%'") == 40 ]]
+    [[ $(sql "select count(*) from receipts where unit_identifier like '$unit-%'") == 41 ]]
 }
 
 not_told_to_come_again() {
@@ -71,7 +74,7 @@ not_told_to_come_again() {
     [[ $code != 5* ]]
 }
 
-listens() {
+accepts() {
     (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null
 }
 
@@ -90,7 +93,7 @@ listens() {
     } >"$folder/apache.conf"
     apache2 -f "$folder/apache.conf" -DFOREGROUND >"$folder/output" 2>&1 3>&- &
     server=$!
-    eventually listens
+    eventually accepts
     takes_receipts
 }
 
@@ -106,7 +109,7 @@ listens() {
     chmod 666 "$folder/error.log"
     lighttpd -D -f "$folder/lighttpd.conf" >"$folder/output" 2>&1 3>&- &
     server=$!
-    eventually listens
+    eventually accepts
     takes_receipts
 }
 
