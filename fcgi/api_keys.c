@@ -112,6 +112,23 @@ out:
     return ok;
 }
 
+bool api_keys_file_has(const char *path, const char *name) {
+    bool found = false;
+    char *line = NULL;
+    size_t line_size = 0;
+    FILE *file = open_regular_file(path);
+    if (!file)
+        return false;
+    while (!found && getline(&line, &line_size, file) >= 0) {
+        char *rest = NULL;
+        const char *first = strtok_r(line, " \t\r\n", &rest);
+        found = first && strcmp(first, name) == 0;
+    }
+    free(line);
+    fclose(file);
+    return found;
+}
+
 struct api_keys *api_keys_load(const char *path, char *error, size_t error_size) {
     struct api_keys *keys = calloc(1, sizeof *keys);
     if (!keys) {

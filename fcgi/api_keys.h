@@ -49,6 +49,9 @@ enum api_keys_result api_keys_find(struct api_keys *keys, const char *key, size_
 /* True when `name` may name a key: 1 to API_KEY_NAME_MAX of A-Z a-z 0-9 . _ @ - */
 bool api_keys_name_valid(const char *name);
 
+/* Whether the file at `path` has a key of that name. False too if it cannot be read. */
+bool api_keys_file_has(const char *path, const char *name);
+
 /* Makes a new random key and its line for the file, both NUL-terminated. False when the system has no randomness. */
 bool api_keys_generate(const char *name, char key[API_KEY_TEXT_SIZE], char line[API_KEY_LINE_SIZE]);
 

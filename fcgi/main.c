@@ -14,6 +14,7 @@
 #include "reprocess.h"
 #include "server.h"
 #include "service.h"
+#include "worker_page.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -44,6 +45,7 @@ static int usage(FILE *out, int status) {
         "       receiptd doctor [--json] [--env FILE] [SOCKET...]\n"
         "                                  examine everything between the sender and the disk\n"
         "       receiptd key NAME          make a new API key\n"
+        "       receiptd reload SOCKET     have the worker at SOCKET read the API keys again\n"
         "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION] [--env FILE]\n"
         "                                  make receipts of the rejected deliveries that are valid by now\n"
         "       receiptd missing [--csv] [--env FILE] [FILE...]\n"
@@ -70,9 +72,20 @@ static int usage(FILE *out, int status) {
 
 static int make_key(const char *name) {
     char key[API_KEY_TEXT_SIZE], line[API_KEY_LINE_SIZE];
+    struct service service;
     if (!api_keys_name_valid(name)) {
         fprintf(stderr, "receiptd: a key's name has 1 to %d of A-Z a-z 0-9 . _ @ -\n", API_KEY_NAME_MAX);
         return EXIT_USAGE;
+    }
+    service_take_environment(&service, NULL); /* where there is none, there is no file to compare with */
+    const char *file = getenv("RECEIPTD_KEYS_FILE");
+    if (file && api_keys_file_has(file, name)) {
+        fprintf(
+            stderr,
+            "receiptd: %s has a key named %s already. To replace it, make one with a new name, such as %s-2027, and "
+            "delete the old line when the sender uses the new key.\n",
+            file, name, name);
+        return EXIT_FAILURE;
     }
     if (!api_keys_generate(name, key, line)) {
         fprintf(stderr, "receiptd: the system has no randomness for a key\n");
@@ -161,14 +174,25 @@ static struct group_commit *start_group_commit(const struct config *config, stru
     return group_commit;
 }
 
-static void reload_keys(struct api_keys *keys) {
-    char error[MESSAGE_SIZE];
+static void reload_keys(struct server *server) {
+    char problem[MESSAGE_SIZE];
     sd_notify(0, "RELOADING=1");
-    if (api_keys_reload(keys, error, sizeof error))
-        log_message(LOG_INFO, "read the API keys again: %zu", api_keys_count(keys));
-    else
-        log_message(LOG_ERROR, "the API keys stay as they were: %s", error);
+    server_reload_keys(server, problem, sizeof problem);
     sd_notify(0, "READY=1");
+}
+
+/* Has a worker read its keys again, and tells whether it has. */
+static int reload_worker(const char *socket_path) {
+    struct buffer answer;
+    buffer_init(&answer);
+    bool answered = worker_page_get(socket_path, "reload", &answer);
+    bool reloaded = answered && strncmp(answer.data, PAGE_RELOADED, sizeof PAGE_RELOADED - 1) == 0;
+    if (answered)
+        fprintf(reloaded ? stdout : stderr, "receiptd: %s: %s", socket_path, answer.data);
+    else
+        fprintf(stderr, "receiptd: %s: %s\n", socket_path, strerror(errno));
+    buffer_fini(&answer);
+    return reloaded ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* One line for `systemctl status`: what /receiptd/ready says. */
@@ -185,15 +209,15 @@ static void tell_status(struct server *server) {
  * Returns when the process is asked to end. Meanwhile it tells a watchdog, at twice the rate that it asks for
  * (sd_watchdog_enabled(3)), that the server is well.
  */
-static void wait_for_end(const sigset_t *signals, struct server *server, struct api_keys *keys) {
+static void wait_for_end(const sigset_t *signals, struct server *server) {
     uint64_t watchdog_us = 0;
     bool watched = sd_watchdog_enabled(0, &watchdog_us) > 0;
     int64_t interval_us = watched && watchdog_us / 2 < STATUS_US ? (int64_t)watchdog_us / 2 : STATUS_US;
     struct timespec interval = clock_timespec(interval_us);
     for (;;) {
         int signal_number = sigtimedwait(signals, NULL, &interval);
-        if (signal_number == SIGHUP && keys)
-            reload_keys(keys);
+        if (signal_number == SIGHUP)
+            reload_keys(server);
         else if (signal_number > 0 && signal_number != SIGHUP)
             return;
         if (watched && server_moves(server))
@@ -366,7 +390,7 @@ static int run_worker(const char *path) {
     log_start_of_service(&config, path, keys);
     sd_notify(0, "READY=1");
 
-    wait_for_end(&signals, server, keys);
+    wait_for_end(&signals, server);
     sd_notify(0, "STOPPING=1");
     log_message(LOG_INFO, "draining");
     /* A second SIGTERM ends the process; a SIGHUP is no reason to. */
@@ -459,6 +483,8 @@ int main(int argc, char **argv) {
         return usage(stderr, EXIT_USAGE);
     if (arguments == 2 && strcmp(command, "key") == 0 && !path && !for_reprocess)
         return make_key(argv[optind + 1]);
+    if (arguments == 2 && strcmp(command, "reload") == 0 && !path && !for_reprocess)
+        return reload_worker(argv[optind + 1]);
     if (arguments > 0 || for_reprocess)
         return usage(stderr, EXIT_USAGE);
     return run_worker(path);

@@ -108,3 +108,14 @@ void page_write(struct buffer *out, const char *page, struct page_state *state) 
     write_response(out, status, type, &body);
     buffer_fini(&body);
 }
+
+void page_write_reload(struct buffer *out, size_t key_count, const char *problem) {
+    struct buffer body;
+    buffer_init(&body);
+    if (problem)
+        buffer_append_format(&body, "the API keys stay as they were: %s\n", problem);
+    else
+        buffer_append_format(&body, PAGE_RELOADED "%zu\n", key_count);
+    write_response(out, problem ? "500 Internal Server Error" : "200 OK", "text/plain; charset=utf-8", &body);
+    buffer_fini(&body);
+}

@@ -33,4 +33,11 @@ void page_judge(struct page_state *state, char reasons[PAGE_REASONS_SIZE]);
 /* Appends the page as a CGI response: "live", "ready" or "metrics"; any other is not found. */
 void page_write(struct buffer *out, const char *page, struct page_state *state);
 
+/*
+ * Appends the answer to "reload", which is no page: whether the API keys were read again. Text, which begins with
+ * PAGE_RELOADED if they were, and else is the problem.
+ */
+#define PAGE_RELOADED "read the API keys again: "
+void page_write_reload(struct buffer *out, size_t key_count, const char *problem);
+
 #endif

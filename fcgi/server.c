@@ -1,5 +1,6 @@
 #include "server.h"
 
+#include "api_keys.h"
 #include "clock.h"
 #include "compression.h"
 #include "connection.h"
@@ -31,9 +32,10 @@ enum {
     MOVES_WITHIN_US = 2 * US_PER_S,
     ANSWERED_WITHIN_US = 15 * US_PER_S, /* three times as long as the probe waits in between */
     PAGE_SIZE = 60 * 1024,              /* one record, see records.h */
-    GRACE_MS = 50,                      /* at the drain, for a request on its way on a connection that was just made */
-    PAUSE_MS = 150,                     /* at the drain, how long nothing is accepted if requests are still waiting, */
-    ACCEPT_MS = 850,                    /* and how long it is accepted again then */
+    PROBLEM_SIZE = 512,
+    GRACE_MS = 50,   /* at the drain, for a request on its way on a connection that was just made */
+    PAUSE_MS = 150,  /* at the drain, how long nothing is accepted if requests are still waiting, */
+    ACCEPT_MS = 850, /* and how long it is accepted again then */
 };
 
 struct event_thread {
@@ -123,15 +125,36 @@ void server_answer(struct delivery *const *deliveries, size_t count) {
     log_flush(&log);
 }
 
-static bool send_page(struct connection *connection, const char *page, struct server *server) {
+bool server_reload_keys(struct server *server, char *problem, size_t size) {
+    struct api_keys *keys = server->options.handler->keys;
+    bool read = !keys || api_keys_reload(keys, problem, size);
+    if (!read)
+        log_message(LOG_ERROR, "the API keys stay as they were: %s", problem);
+    else if (keys)
+        log_message(LOG_INFO, PAGE_RELOADED "%zu", api_keys_count(keys));
+    return read;
+}
+
+static void write_page(struct buffer *reply, const char *page, struct server *server) {
     struct page_state state;
+    char problem[PROBLEM_SIZE];
+    if (strcmp(page, "reload") == 0) {
+        struct api_keys *keys = server->options.handler->keys;
+        bool read = server_reload_keys(server, problem, sizeof problem);
+        page_write_reload(reply, keys ? api_keys_count(keys) : 0, read ? NULL : problem);
+    } else {
+        server_look(server, &state);
+        page_write(reply, page, &state);
+    }
+}
+
+static bool send_page(struct connection *connection, const char *page, struct server *server) {
     struct buffer reply;
     bool sent = false;
     buffer_init(&reply);
-    server_look(server, &state);
     if (buffer_reserve(&reply, RECORDS_HEADER_BYTES + PAGE_SIZE + RECORDS_AFTER_ANSWER_BYTES)) {
         reply.len = RECORDS_HEADER_BYTES;
-        page_write(&reply, page, &state);
+        write_page(&reply, page, server);
         size_t len = reply.len - RECORDS_HEADER_BYTES;
         if (!reply.failed && len <= PAGE_SIZE)
             sent = connection_send(connection, reply.data,

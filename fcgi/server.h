@@ -50,6 +50,9 @@ void server_look(struct server *server, struct page_state *state);
  */
 bool server_moves(struct server *server);
 
+/* Reads the API keys again, and logs that. False, with the keys as they were and `problem` filled, if that fails. */
+bool server_reload_keys(struct server *server, char *problem, size_t size);
+
 /* A group_commit_done: answers what group commit has done, according to its outcomes; the deliveries are gone then. */
 void server_answer(struct delivery *const *deliveries, size_t count);
 

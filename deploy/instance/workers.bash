@@ -9,7 +9,7 @@ make_key() {
     fi
     if [[ -z $key ]] || ! grep -qs " $(printf %s "$key" | sha256sum | cut -d ' ' -f 1)\$" "$var/keys"; then
         did=made
-        text=$("${as_run_user[@]}" "$var/bin/receiptd" key local) || die "receiptd cannot make an API key"
+        text=$("${as_run_user[@]}" RECEIPTD_KEYS_FILE=/dev/null "$var/bin/receiptd" key local) || die "receiptd cannot make an API key"
         key=$(grep -o 'rk_[A-Za-z0-9_-]*' <<<"$text")
         {
             grep -sv '^local ' "$var/keys" || :

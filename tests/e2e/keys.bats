@@ -77,3 +77,36 @@ with_key() {
     done
     grep -q 'line 1: ' <(tail -n 3 "$state/log/worker-1.log")
 }
+
+@test "a second key under a name that the key file has: receiptd key refuses it" {
+    run -1 --separate-stderr env "RECEIPTD_KEYS_FILE=$state/keys" "$WORKER" key local
+    # shellcheck disable=SC2154 # bats sets it
+    [[ -z $output && $stderr == *"$state/keys has a key named local already"*'local-2027'* ]]
+    run -0 env "RECEIPTD_KEYS_FILE=$state/keys" "$WORKER" key local-2027
+    run -0 env "RECEIPTD_KEYS_FILE=$state/keys" "$WORKER" key loca
+    run -0 env RECEIPTD_KEYS_FILE=/nonexistent "$WORKER" key local
+}
+
+@test "receiptd reload fails when the worker could not read the key file, and the keys stay as they were" {
+    local socket=$state/run/worker-1.sock
+    reload
+    [[ $status == 0 && $output == "receiptd: $socket: read the API keys again: 1" ]]
+    mv "$state/keys" "$state/keys.away"
+    reload
+    [[ $status == 1 && $output == "receiptd: $socket: the API keys stay as they were: cannot open the key file $state/keys: "* ]]
+    with_key "$RECEIPTD_API_KEY"
+    expect 201 created
+    echo 'leaked 12' >"$state/keys"
+    reload
+    [[ $status == 1 && $output == *"$state/keys, line 1: expected NAME"* ]]
+    mv "$state/keys.away" "$state/keys"
+    reload
+    [[ $status == 0 ]]
+    socket=$BATS_TEST_TMPDIR/nobody
+    reload
+    [[ $status == 1 && $output == *'No such file'* ]]
+}
+
+reload() {
+    run "$WORKER" reload "$socket"
+}
