@@ -113,36 +113,69 @@ static void append_returning(struct buffer *sql, const struct statements_options
     buffer_append_text(sql, ", request_id, revised_request_id");
 }
 
+bool statements_tell_begun(const struct statements_options *options) {
+    return options->has_foreign_triggers && !options->on_citus;
+}
+
+/* A condition that is true, and notes the delivery in a setting of this transaction. */
+static void append_note(struct buffer *sql, const char *setting, const char *delivery) {
+    buffer_append_format(sql,
+                         "set_config('%s', concat(current_setting('%s', true), %srequest_id, ' '), true) is not null",
+                         setting, setting, delivery);
+}
+
+/* Rows of UPSERT for the deliveries in such a setting. */
+static void append_noted(struct buffer *sql, const char *setting, const char *revised_by) {
+    buffer_append_format(sql,
+                         " union all select id::uuid, true, null, %s from unnest("
+                         "string_to_array(rtrim(current_setting('%s', true)), ' ')) as noted (id)",
+                         revised_by, setting);
+}
+
 /*
- * Where others' triggers may drop an update, or keep it from changing anything: notes that it was begun, in a setting
- * of this transaction, from which our own triggers take it when they know better. Citus refuses a function there.
+ * The condition between the two is that of a revision. Where others' triggers may drop an update, or keep it from
+ * changing anything, it also notes that the revision was begun, so that our own triggers can take it back when they
+ * know better. PostgreSQL evaluates what is joined by "and" in the order that it likes, but not a case.
  */
-static void append_begun(struct buffer *sql, const struct statements_options *options, const char *delivery) {
-    if (options->has_foreign_triggers && !options->on_citus)
-        buffer_append_format(sql,
-                             " and set_config('" STATEMENTS_BEGUN "', concat(current_setting('" STATEMENTS_BEGUN
-                             "', true), %srequest_id, ' '), true) is not null",
-                             delivery);
+static void append_condition(struct buffer *sql, const struct statements_options *options) {
+    buffer_append_text(sql, statements_tell_begun(options) ? "case when " : "");
+}
+
+static void append_condition_end(struct buffer *sql, const struct statements_options *options, const char *delivery) {
+    if (!statements_tell_begun(options))
+        return;
+    buffer_append_text(sql, " then ");
+    append_note(sql, STATEMENTS_BEGUN, delivery);
+    buffer_append_text(sql, " end");
 }
 
 /* Nothing volatile may stand in "do update" (Citus refuses it), hence excluded.received_at, the default now(). */
 static void write_upsert(struct buffer *sql, size_t rows, const struct statements_options *options) {
-    bool tells_begun = options->has_foreign_triggers && !options->on_citus;
+    bool tells_begun = statements_tell_begun(options);
     if (tells_begun)
         buffer_append_text(sql, "with stored as (");
     append_insert(sql, rows, options);
     buffer_append_text(sql, "update set ");
     append_assignments(sql, options, "excluded.", "excluded.received_at");
-    buffer_append_text(sql, " where " NEITHER_BY("excluded") " and ");
+    buffer_append_text(sql, " where ");
+    if (tells_begun) {
+        buffer_append_text(sql, "case when ");
+        append_note(sql, STATEMENTS_MET, "excluded.");
+        buffer_append_text(sql, " then ");
+    }
+    append_condition(sql, options);
+    buffer_append_text(sql, NEITHER_BY("excluded") " and ");
     append_differs(sql, options, "excluded.");
     if (options->keep_when)
         buffer_append_format(sql, " and (%s) is not true", options->keep_when);
-    append_begun(sql, options, "excluded.");
+    append_condition_end(sql, options, "excluded.");
+    buffer_append_text(sql, tells_begun ? " end" : "");
     append_returning(sql, options);
-    if (tells_begun)
-        buffer_append_text(sql,
-                           ") select * from stored union all select id::uuid, true, null, null from unnest("
-                           "string_to_array(rtrim(current_setting('" STATEMENTS_BEGUN "', true)), ' ')) as begun (id)");
+    if (!tells_begun)
+        return;
+    buffer_append_text(sql, ") select * from stored");
+    append_noted(sql, STATEMENTS_MET, "id::uuid");
+    append_noted(sql, STATEMENTS_BEGUN, "null");
 }
 
 static void write_insert(struct buffer *sql, size_t rows, const struct statements_options *options) {
@@ -161,9 +194,11 @@ static void write_revise(struct buffer *sql, size_t rows, const struct statement
                             " for no key update of r skip locked), revised as (update inventory.receipts as r set ");
     append_assignments(sql, options, "v.", "now()");
     buffer_append_text(sql, " from v where (r.program_identifier, r.asn_number, r.unit_identifier)"
-                            " = (v.program_identifier, v.asn_number, v.unit_identifier) and " NEITHER_BY("v") " and ");
+                            " = (v.program_identifier, v.asn_number, v.unit_identifier) and ");
+    append_condition(sql, options);
+    buffer_append_text(sql, NEITHER_BY("v") " and ");
     append_differs(sql, options, "v.");
-    append_begun(sql, options, "v.");
+    append_condition_end(sql, options, "v.");
     buffer_append_format(sql,
                          " returning v.request_id)"
                          " select request_id, %s and " HISTORY_IS_KEPT(

@@ -19,6 +19,9 @@
 /* The setting with the request ids of revisions that a transaction has begun; sql/deploy/ has it too. */
 #define STATEMENTS_BEGUN "receiptd.begun"
 
+/* The one with those for which UPSERT has found a row and locked it. */
+#define STATEMENTS_MET "receiptd.met"
+
 /*
  * The schema that the statements need, at least (sql/deploy/schema_version.sql); newer ones are fine. Columns for
  * fields do not count: the value of a field without one goes into the column extra.
@@ -35,8 +38,9 @@ enum {
  * api_key_name, sender_headers. LOOKUP: the natural key, extra, request_id. REJECT: request_id, api_key_name, status,
  * message, errors, body, the natural key, sender_headers.
  *
- * With has_foreign_triggers, UPSERT has another row for each revision that was begun, whose CREATED_BY is null; and
- * REVISE has a column 3 with that.
+ * With has_foreign_triggers, UPSERT has another row for each delivery whose row it has locked, and one for each
+ * revision that was begun. In both CREATED_BY is null, and in the latter REVISED_BY too. REVISE has a column 3 with
+ * whether the revision was begun.
  *
  * In every result, column 0 is the request id of the delivery that a row is about, and column 1 true: with settings
  * that are not safe, the statement fails. A receipt that is not in the result is not settled.
@@ -74,14 +78,16 @@ const char *statements_name(enum statement statement);
 size_t statements_row_parameters(enum statement statement, const struct receipt_columns *columns);
 
 struct statements_options {
-    const char *keep_when; /* for UPSERT: SQL about r, the row there is, and excluded; where it is true, r stays */
-    bool on_citus;         /* as its planner takes it */
-    bool hides_flush;      /* the role may not see how far the log was flushed */
-    bool
-        has_foreign_triggers; /* UPSERT and REVISE tell of revisions that were begun: a trigger may have dropped them */
-    bool require_standby;     /* the settings are safe only while a synchronous standby is named */
+    const char *keep_when;     /* for UPSERT: SQL about r, the row there is, and excluded; where it is true, r stays */
+    bool on_citus;             /* as its planner takes it */
+    bool hides_flush;          /* the role may not see how far the log was flushed */
+    bool has_foreign_triggers; /* UPSERT and REVISE tell what they have begun: a trigger may have dropped the rest */
+    bool require_standby;      /* the settings are safe only while a synchronous standby is named */
     struct receipt_columns columns;
 };
+
+/* Whether UPSERT and REVISE tell what they have begun. Citus refuses that. */
+bool statements_tell_begun(const struct statements_options *options);
 
 /* Appends the statement for that many rows. */
 void statements_write(struct buffer *sql, enum statement statement, size_t rows,

@@ -112,6 +112,16 @@ static bool is_prepared(const struct store_pg *pg) {
     return pg->options.prepared_statements && !pg->brief;
 }
 
+static struct statements_options options_of(const struct store_pg *pg) {
+    const struct inspection *found = session_inspection(pg->session);
+    return (struct statements_options){.keep_when = pg->options.keep_when,
+                                       .on_citus = found->on_citus,
+                                       .hides_flush = found->hides_flush,
+                                       .has_foreign_triggers = found->has_foreign_triggers,
+                                       .require_standby = pg->options.database->require_standby,
+                                       .columns = found->columns};
+}
+
 /*
  * Runs a statement for `rows` rows, one of the sizes where it is prepared, with pg->parameters. STORE_OK:
  * *result is the caller's to clear.
@@ -132,14 +142,8 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
     struct buffer sql;
     buffer_init(&sql);
     if (unprepared || !*prepared) {
-        statements_write(
-            &sql, statement, rows,
-            &(struct statements_options){.keep_when = pg->options.keep_when,
-                                         .on_citus = session_inspection(pg->session)->on_citus,
-                                         .hides_flush = session_inspection(pg->session)->hides_flush,
-                                         .has_foreign_triggers = session_inspection(pg->session)->has_foreign_triggers,
-                                         .require_standby = pg->options.database->require_standby,
-                                         .columns = *columns});
+        const struct statements_options options = options_of(pg);
+        statements_write(&sql, statement, rows, &options);
         buffer_append(&sql, "", 1);
         if (sql.failed) {
             buffer_fini(&sql);
@@ -168,7 +172,8 @@ static void take_row(struct store_pg *pg, enum statement statement, const PGresu
     const struct delivery *delivery = pg->open[at];
     struct progress *progress = &pg->progress[pg->open_positions[at]];
     if (statement == STATEMENT_UPSERT && PQgetisnull(result, row, STATEMENTS_CREATED_BY)) {
-        progress->begun = true;
+        progress->locked = true;
+        progress->begun |= PQgetisnull(result, row, STATEMENTS_REVISED_BY);
     } else if (statement == STATEMENT_LOOKUP && progress->begun) {
         /* A trigger of somebody else has dropped the revision: that the row is there settles nothing. */
     } else if (statement == STATEMENT_REVISE) {
@@ -201,11 +206,13 @@ static void take_rows(struct store_pg *pg, enum statement statement, const PGres
     }
 }
 
-/* Collects the deliveries of the batch that are not settled: all, or those whose rows are locked. */
-static size_t collect_open(struct store_pg *pg, struct delivery *const *deliveries, size_t count, bool only_locked) {
+/* Collects the deliveries of the batch that are not settled: all, or those whose rows are, or are not, locked. */
+enum selection { ALL_OPEN, LOCKED, NOT_LOCKED };
+static size_t collect_open(struct store_pg *pg, struct delivery *const *deliveries, size_t count,
+                           enum selection selection) {
     size_t open = 0;
     for (size_t i = 0; i < count; i++) {
-        if (pg->progress[i].settled || (only_locked && !pg->progress[i].locked))
+        if (pg->progress[i].settled || (selection != ALL_OPEN && pg->progress[i].locked != (selection == LOCKED)))
             continue;
         pg->open[open] = deliveries[i];
         pg->open_positions[open++] = i;
@@ -278,6 +285,23 @@ static void judge_lookups(struct store_pg *pg, size_t count, bool looked_up, siz
     pg->store.mostly_known = mostly_known && now_us >= pg->lookup_again_us;
 }
 
+/*
+ * What the upsert has left open was found as it is, and locked; the commit has made it durable. With triggers of
+ * somebody else, that is told, since one that drops an insert drops the receipt's revision too, and then it is revised
+ * by an update. That does not ask keep_when: where there is one, such a delivery fails.
+ */
+static enum store_result settle_not_met(struct store_pg *pg, struct delivery *const *deliveries, size_t count,
+                                        int64_t deadline_us) {
+    const struct statements_options options = options_of(pg);
+    if (statements_tell_begun(&options))
+        return options.keep_when
+                   ? STORE_OK
+                   : settle(pg, STATEMENT_REVISE, collect_open(pg, deliveries, count, NOT_LOCKED), deadline_us);
+    for (size_t i = 0; i < count; i++)
+        pg->progress[i].locked = true;
+    return STORE_OK;
+}
+
 enum store_result store_upsert(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
@@ -286,18 +310,17 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
     if (!begin_batch(pg, INSPECTION_RECEIPTS, count, false, deadline_us))
         return STORE_FAILED;
     if (looked_up)
-        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
-    size_t open = collect_open(pg, deliveries, count, false), settled_by_lookup = count - open;
+        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, ALL_OPEN), deadline_us);
+    size_t open = collect_open(pg, deliveries, count, ALL_OPEN), settled_by_lookup = count - open;
     if (stored == STORE_OK)
         stored = settle(pg, STATEMENT_UPSERT, open, deadline_us);
-    /* Those that are left open were found as they are, and locked; the commit has made them durable. */
-    for (size_t i = 0; i < count; i++)
-        pg->progress[i].locked = true;
     if (stored == STORE_OK)
-        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, false), deadline_us);
+        stored = settle_not_met(pg, deliveries, count, deadline_us);
+    if (stored == STORE_OK)
+        stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, ALL_OPEN), deadline_us);
     if (stored != STORE_OK)
         return stored;
-    if (collect_open(pg, deliveries, count, false) > 0) {
+    if (collect_open(pg, deliveries, count, ALL_OPEN) > 0) {
         /* Deleted by hand between the two statements: then upserting it again creates it. */
         fail(pg, "PostgreSQL has not stored what it was sent: does a trigger on inventory.receipts drop it?");
         return count > 1 ? STORE_UNSTORABLE : STORE_CONFLICT;
@@ -312,15 +335,15 @@ enum store_result store_upsert(struct store *store, struct delivery *const *deli
  * What it has settled is committed, also when the lookup fails, which may wait for a lock on receipt_revisions.
  */
 static enum store_result store_briefly(struct store_pg *pg, enum statement statement,
-                                       struct delivery *const *deliveries, size_t count, bool only_locked,
+                                       struct delivery *const *deliveries, size_t count, enum selection selection,
                                        int64_t deadline_us) {
     if (!begin_batch(pg, INSPECTION_RECEIPTS, count, true, deadline_us))
         return STORE_FAILED;
-    enum store_result stored = settle(pg, statement, collect_open(pg, deliveries, count, false), deadline_us);
+    enum store_result stored = settle(pg, statement, collect_open(pg, deliveries, count, ALL_OPEN), deadline_us);
     if (stored != STORE_OK)
         return stored;
     end_batch(pg, deliveries, count);
-    stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, only_locked), deadline_us);
+    stored = settle(pg, STATEMENT_LOOKUP, collect_open(pg, deliveries, count, selection), deadline_us);
     if (stored == STORE_OK)
         end_batch(pg, deliveries, count);
     return stored;
@@ -328,12 +351,12 @@ static enum store_result store_briefly(struct store_pg *pg, enum statement state
 
 enum store_result store_insert(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us) {
-    return store_briefly(pg_of(store), STATEMENT_INSERT, deliveries, count, false, deadline_us);
+    return store_briefly(pg_of(store), STATEMENT_INSERT, deliveries, count, ALL_OPEN, deadline_us);
 }
 
 enum store_result store_revise(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us) {
-    return store_briefly(pg_of(store), STATEMENT_REVISE, deliveries, count, true, deadline_us);
+    return store_briefly(pg_of(store), STATEMENT_REVISE, deliveries, count, LOCKED, deadline_us);
 }
 
 enum store_result store_reject(struct store *store, struct delivery *const *deliveries, size_t count,

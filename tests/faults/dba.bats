@@ -125,14 +125,16 @@ says_all() {
 }
 
 @test "a trigger of the DBA's that drops, ignores or hides revisions: 503, and nothing is called unchanged" {
-    local what
-    for what in 'return null' 'return old' 'new.revision := old.revision; return new'; do
+    local what schema
+    for what in 'public return null' 'public return old' 'public new.revision := old.revision; return new' \
+        'inventory return null'; do
+        read -r schema what <<<"$what"
         eventually 20 serves
         post "$(receipt "$unit")"
         expect 200 unchanged
-        does "create function public.drops() returns trigger language plpgsql as \$\$ begin $what; end \$\$;
-              create trigger z_drops before update on inventory.receipts for each row execute function public.drops()" \
-            "drop trigger z_drops on inventory.receipts; drop function public.drops()"
+        does "create function $schema.drops() returns trigger language plpgsql as \$\$ begin $what; end \$\$;
+              create trigger z_drops before update on inventory.receipts for each row execute function $schema.drops()" \
+            "drop trigger z_drops on inventory.receipts; drop function $schema.drops()"
         connect_again
         post "$(receipt "$unit" '.sku = "other"')"
         expect 503
@@ -144,6 +146,26 @@ says_all() {
         expect 200 revised
         versions_are_kept
     done
+}
+
+@test "a trigger of the DBA's that drops the insert of a receipt that is there: it is revised, or found unchanged" {
+    post "$(receipt "$unit")"
+    does "create function public.knows() returns trigger language plpgsql as \$\$
+              begin
+                if exists (select from inventory.receipts where unit_identifier = new.unit_identifier) then return null; end if;
+                return new;
+              end \$\$;
+          create trigger z_knows before insert on inventory.receipts for each row execute function public.knows()" \
+        "drop trigger z_knows on inventory.receipts; drop function public.knows()"
+    connect_again
+    eventually 20 serves
+    post "$(receipt "$unit")"
+    expect 200 unchanged
+    post "$(receipt "$unit" '.sku = "other"')"
+    expect 200 revised
+    versions_are_kept
+    post "$(receipt "$unit" '.sku = "other"')"
+    expect 200 unchanged
 }
 
 @test "a trigger of the DBA's that drops rows: 503, and the reason" {
