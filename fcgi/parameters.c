@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Types by their fixed OIDs (PostgreSQL's pg_type.dat). */
-enum { OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2950, OID_JSONB = 3802 };
+enum { OID_BYTEA = 17, OID_BOOL = 16, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2950, OID_JSONB = 3802 };
 
 enum {
     ERRORS_MAX_BYTES = RECEIPT_FIELD_COUNT * 96, /* {"field":…,"code":…} takes up to 82 */
@@ -127,8 +127,9 @@ static void set_headers(struct parameters *p, size_t index, const struct deliver
 }
 
 bool parameters_set_receipts(struct parameters *p, enum statement statement, const struct receipt_columns *columns,
-                             struct delivery *const *deliveries, size_t count, size_t rows) {
+                             struct delivery *const *deliveries, size_t count, size_t rows, bool any_length) {
     static const struct delivery none; /* without a key, it is no row's */
+    static const char truths[] = {0, 1};
     size_t at = 0, json_size = 0;
     int64_t *integer = p->integers;
     for (size_t row = 0; row < rows; row++) {
@@ -148,8 +149,10 @@ bool parameters_set_receipts(struct parameters *p, enum statement statement, con
         receipt_write_extra(&p->json, receipt, columns);
         end_json(p, at++, json_start);
         set_parameter(p, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
-        if (statement == STATEMENT_LOOKUP)
+        if (statement == STATEMENT_LOOKUP) {
+            set_parameter(p, at++, OID_BOOL, &truths[any_length], 1);
             continue;
+        }
         set_parameter(p, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
         set_headers(p, at++, delivery);
     }

@@ -27,11 +27,11 @@ bool parameters_init(struct parameters *p, size_t max_rows);
 void parameters_fini(struct parameters *p);
 
 /*
- * Of any statement but REJECT. LOOKUP may have more rows than deliveries, which look up nothing. False when there is no
- * memory.
+ * Of any statement but REJECT. LOOKUP may have more rows than deliveries, which look up nothing; any_length is for
+ * LOOKUP. False when there is no memory.
  */
 bool parameters_set_receipts(struct parameters *p, enum statement statement, const struct receipt_columns *columns,
-                             struct delivery *const *deliveries, size_t count, size_t rows);
+                             struct delivery *const *deliveries, size_t count, size_t rows, bool any_length);
 
 /* Of REJECT. */
 bool parameters_set_rejections(struct parameters *p, struct delivery *const *deliveries, size_t count);

@@ -1,7 +1,7 @@
 #include "statements.h"
 
 /* Besides the columns for fields. */
-enum { RECEIPT_MORE = 4, LOOKUP_MORE = 2, REJECT_MORE = 7 };
+enum { RECEIPT_MORE = 4, LOOKUP_MORE = 3, REJECT_MORE = 7 };
 
 /*
  * The settings that a promise rests on, as they are while the statement runs; sql/README.md has the reasons. Evaluated
@@ -236,19 +236,15 @@ static void write_lookup(struct buffer *sql, size_t rows, const struct statement
     buffer_append_text(sql, options->hides_flush ? "false, "
                                                  : "(select current_setting('synchronous_standby_names') = ''"
                                                    " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()), ");
-    append_columns(sql, options, options->on_citus ? "r." : "c.", false, NULL);
+    append_columns(sql, options, "r.", false, NULL);
     buffer_append_text(sql, " from (");
     append_values(sql, rows, RECEIPT_KEY_COUNT + LOOKUP_MORE);
-    buffer_append_text(sql, ") as v (" STATEMENTS_NATURAL_KEY ", extra, request_id)"
+    buffer_append_text(sql, ") as v (" STATEMENTS_NATURAL_KEY ", extra, request_id, any_length)"
                             " join inventory.receipts as r using (" STATEMENTS_NATURAL_KEY ")");
-    if (options->on_citus)
-        return;
-    /* However large a row has become, and however many there are, what was sent to revise them may be small. */
-    buffer_append_text(sql, " left join lateral (select ");
-    append_columns(sql, options, "r.", false, NULL);
-    buffer_append_text(sql, " where ");
+    /* However long rows have become, and however many there are, what was sent to revise them may be short. */
+    buffer_append_text(sql, " where v.any_length or ");
     append_text_bytes(sql, options);
-    buffer_append_format(sql, " <= %d) as c on true", STATEMENTS_LOOKUP_ROW_BYTES);
+    buffer_append_format(sql, " <= %d", STATEMENTS_LOOKUP_ROW_BYTES);
 }
 
 /*

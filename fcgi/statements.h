@@ -29,14 +29,14 @@
 enum { STATEMENTS_SCHEMA_NEEDED = 1 };
 
 enum {
-    STATEMENTS_LOOKUP_ROW_BYTES = 16 * 1024, /* of text that LOOKUP returns of a row, at most */
+    STATEMENTS_LOOKUP_ROW_BYTES = 16 * 1024, /* of text in a row, unless it may be of any length */
     STATEMENTS_PARAMETERS_MAX = 65535,       /* PostgreSQL's protocol counts them in 16 bits (Bind, "Int16") */
 };
 
 /*
  * Parameters of each row, in this order. UPSERT, INSERT, REVISE: the columns of receipts for fields, extra, request_id,
- * api_key_name, sender_headers. LOOKUP: the natural key, extra, request_id. REJECT: request_id, api_key_name, status,
- * message, errors, body, the natural key, sender_headers.
+ * api_key_name, sender_headers. LOOKUP: the natural key, extra, request_id, whether the row may be of any length.
+ * REJECT: request_id, api_key_name, status, message, errors, body, the natural key, sender_headers.
  *
  * With has_foreign_triggers, UPSERT has another row for each delivery whose row it has locked, and one for each
  * revision that was begun. In both CREATED_BY is null, and in the latter REVISED_BY too. REVISE has a column 3 with
@@ -51,8 +51,8 @@ enum statement {
     STATEMENT_REVISE, /* of rows that are there and not locked by others, 2: whether it was revised */
     /*
      * Of rows that are there, as UPSERT, and 4: whether the delivery has revised it before it was revised again, 5:
-     * whether the row is surely flushed and has the delivery's extra; from 6 on the columns for fields but for the key:
-     * all of them null where their texts are too long. (That is not so on Citus.)
+     * whether the row is surely flushed and has the delivery's extra; from 6 on the columns for fields but for the key.
+     * Rows with longer texts are left out, unless they may be of any length.
      */
     STATEMENT_LOOKUP,
     STATEMENT_REJECT,

@@ -36,6 +36,20 @@ malformed() {
     expect 200 revised
 }
 
+@test "a receipt with a long text is found unchanged, also among others that are known, and revised" {
+    local n filter='.return_reason = ([range(20000)] | map("long") | join(" "))'
+    post "$(receipt "$unit" "$filter")"
+    expect 201 created
+    for n in 1 2 3; do
+        post "$(receipt "$unit" "$filter")"
+        expect 200 unchanged
+    done
+    post "$(receipt "$unit")"
+    expect 200 revised
+    post "$(receipt "$unit" "$filter")"
+    expect 200 revised
+}
+
 @test "each of the three key fields makes another receipt" {
     post "$(receipt "$unit")"
     expect 201 created

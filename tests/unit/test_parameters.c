@@ -20,7 +20,7 @@ static void rows_that_look_up_nothing_have_no_key_and_no_content(void **state) {
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++)
         delivery.receipt.values[receipt_key_fields[k]] = (struct receipt_value){"key", 3, RECEIPT_VALUE_STRING};
     assert_true(parameters_init(&parameters, ROWS));
-    assert_true(parameters_set_receipts(&parameters, STATEMENT_LOOKUP, &columns, deliveries, 1, ROWS));
+    assert_true(parameters_set_receipts(&parameters, STATEMENT_LOOKUP, &columns, deliveries, 1, ROWS, false));
     size_t each = statements_row_parameters(STATEMENT_LOOKUP, &columns), bytes = 0;
     for (size_t i = 0; i < ROWS * each; i++) {
         bool is_key = i % each < RECEIPT_KEY_COUNT;
