@@ -72,7 +72,7 @@ by_nginx() {
     [[ ${lines[1]} == *"$unit-old: got 503 1 times since "*"; the database has an older version; will be retried"* ]]
     [[ ${lines[2]} == *" \"$unit-with \\\"quotes\\\" é\": got 503 1 "* ]]
     [[ ${lines[3]} == 'Missing: 3 of 4 deliveries that got 503' ]]
-    [[ $stderr == *' requests were answered by nginx itself, which does not know the key (502: '*'), from 20'*'so more may be missing' ]]
+    [[ $stderr == *' requests were answered by nginx itself, which does not know the key (503: '*'), from 20'*'so more may be missing' ]]
     # In whatever order, and from standard input.
     missing "${logs[2]}" "${logs[1]}" "${logs[0]}"
     [[ $status == 1 && ${lines[3]} == 'Missing: 3 of 4 '* ]]
@@ -185,6 +185,8 @@ $(line 5 503 x | sed 's/A 1/A \\\\xff/')|lines of these logs are cut off or dama
 $(by_nginx 502 502)|requests were answered by nginx itself, which does not know the key (502: 1), from $(utc 10)
 $(by_nginx 502 '502, 502')|requests were answered by nginx itself, which does not know the key (502: 1)
 $(by_nginx 504 '502, 504')|requests were answered by nginx itself, which does not know the key (504: 1)
+$(by_nginx 503 502)|requests were answered by nginx itself, which does not know the key (503: 1)
+$(by_nginx 503 '502, 504')|requests were answered by nginx itself, which does not know the key (503: 1)
 $(by_nginx 503 -)|requests were answered by nginx itself, which does not know the key (503: 1)
 $(by_nginx 499 -)|requests were answered by nginx itself, which does not know the key (499: 1)
 $(by_nginx 413 '')|requests were answered by nginx itself, which does not know the key (413: 1)
