@@ -234,7 +234,10 @@ bool handler_read_body(const struct handler *handler, const char *body, size_t l
         valid = read_json(handler, body, len, delivery);
         break;
     case COMPRESSION_UNPACKED:
-        valid = read_json(handler, unpacked.data, unpacked.len, delivery);
+        if (compression_is_known(unpacked.data, unpacked.len))
+            reject_malformed(delivery, "The body is compressed more than once.");
+        else
+            valid = read_json(handler, unpacked.data, unpacked.len, delivery);
         if (delivery->rejection != REJECTION_NONE)
             keep_body(delivery, unpacked.data, unpacked.len);
         break;

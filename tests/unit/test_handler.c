@@ -451,6 +451,9 @@ static void a_body_that_cannot_be_decoded_is_kept_and_its_encoding_named(void **
     char *raw = pack(valid_body, strlen(valid_body), RAW_DEFLATE, &raw_len);
     char *large = repeat(" ", BODY_MAX_BYTES + 1), *bomb = pack(large, BODY_MAX_BYTES + 1, GZIP, &bomb_len);
     char *invalid = pack("{\n!", 3, GZIP, &invalid_len);
+    size_t once_len, twice_len;
+    char *once = pack(valid_body, strlen(valid_body), GZIP, &once_len);
+    char *twice = pack(once, once_len, GZIP, &twice_len);
     const struct {
         const char *encoding, *body;
         size_t len;
@@ -469,6 +472,7 @@ static void a_body_that_cannot_be_decoded_is_kept_and_its_encoding_named(void **
         {NULL, "\x1f\x8b\x08", 3, "damaged or cut short"},
         {"gzip", invalid, invalid_len, "line 2, column 1"},
         {"gzip", bomb, bomb_len, "larger than 1 MiB"},
+        {"gzip, gzip", twice, twice_len, "compressed more than once"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct request request = make_request();
@@ -480,6 +484,9 @@ static void a_body_that_cannot_be_decoded_is_kept_and_its_encoding_named(void **
                    i, outcome, delivery.message);
         if (rows[i].body == invalid)
             expect_row(text_is(delivery.body, delivery.body_len, "{\n!"), "row %zu: it is not kept decompressed", i);
+        else if (rows[i].body == twice)
+            expect_row(delivery.body_len == once_len && memcmp(delivery.body, once, once_len) == 0,
+                       "row %zu: it is not kept as reprocess can read it", i);
         else
             expect_row(delivery.body_len == rows[i].len && memcmp(delivery.body, rows[i].body, rows[i].len) == 0,
                        "row %zu: it is not kept as it came", i);
@@ -488,6 +495,8 @@ static void a_body_that_cannot_be_decoded_is_kept_and_its_encoding_named(void **
     free(large);
     free(bomb);
     free(invalid);
+    free(once);
+    free(twice);
     end_table();
 }
 
