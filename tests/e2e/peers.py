@@ -82,16 +82,14 @@ def hand_over(how, path, worker):
 
 
 def replace(path, worker, log):
-    """Runs workers on a socket that stays open, as systemd does: one after the other, as long as they end with status 0."""
+    """Runs workers on a socket that stays open, one after the other, however they end, as systemd does."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(4096)
-    status = 0
-    while status == 0:
+    while True:
         with open(log, "ab") as stderr, subprocess.Popen([worker], stdin=listener, stderr=stderr) as process:
             signal.signal(signal.SIGTERM, lambda *_, process=process: (process.kill(), sys.exit()))
-            status = process.wait()
-    sys.exit(status)
+            process.wait()
 
 
 if __name__ == "__main__":
