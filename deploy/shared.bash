@@ -58,5 +58,5 @@ at_end() {
 instance_in() {
     mkdir -p "$1"
     # Nor bats' own descriptor.
-    env RECEIPTD_VAR="$1" PORT=0 "${@:3}" "$(dirname "${BASH_SOURCE[0]}")/local" "$2" </dev/null 3>&-
+    env LOCAL_VAR="$1" PORT=0 "${@:3}" "$(dirname "${BASH_SOURCE[0]}")/local" "$2" </dev/null 3>&-
 }

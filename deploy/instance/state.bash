@@ -6,7 +6,7 @@ find_state() {
     var=$(realpath -m -- "$link")
     run=$(realpath -m -- "$var/run")
     if [[ -d $var && $EUID -ne 0 && ! -O $var ]]; then
-        die "$link belongs to $(stat -c %U "$var"): be that user, or set RECEIPTD_VAR to another folder"
+        die "$link belongs to $(stat -c %U "$var"): be that user, or set LOCAL_VAR to another folder"
     fi
     if ((EUID != 0)); then
         run_user=$(id -un)
@@ -34,7 +34,7 @@ lock() {
 make_state() {
     # Each of half a dozen configuration files would want them written differently.
     [[ $link != *[\"\'\\\$\`,$'\n']* ]] ||
-        die "$link has a quotation mark, dollar, backslash or comma in it: set RECEIPTD_VAR to another folder"
+        die "$link has a quotation mark, dollar, backslash or comma in it: set LOCAL_VAR to another folder"
     id "$run_user" >/dev/null 2>&1 || die "there is no user $run_user; deploy/install-packages makes it"
 
     if [[ -L $link ]]; then mkdir -p "$var"; else mkdir -p "$link"; fi
@@ -94,13 +94,19 @@ write_env() {
     local owner
     owner=$(stat -c %U "$var")
     put "$var/env" 0600 "$owner" <<END
+CLIENT_API_KEY=$key
 RECEIPTD_URL=https://127.0.0.1:$port/inventory_receipt
-RECEIPTD_API_KEY=$key
 RECEIPTD_CACERT=$(quote "$var/tls/server.crt")
+RECEIPTD_KEYS_FILE=$(quote "$var/keys")
 PGHOST=$(quote "$run")
 PGPORT=5432
 PGDATABASE=inventory
 PGUSER=postgres
+# The former name of the key, for scripts; not exported, since no program of receiptd knows it.
+case \$- in
+*a*) set +a; unset RECEIPTD_API_KEY; RECEIPTD_API_KEY=\$CLIENT_API_KEY; set -a ;;
+*) unset RECEIPTD_API_KEY; RECEIPTD_API_KEY=\$CLIENT_API_KEY ;;
+esac
 END
     put "$var/auth-header" 0600 "$owner" <<<"X-Api-Key: $key"
 }

@@ -5,7 +5,7 @@
 make_key() {
     local text did=kept
     if [[ -f $var/env ]]; then
-        key=$(sed -n 's/^RECEIPTD_API_KEY=//p' "$var/env")
+        key=$(sed -nE 's/^(CLIENT|RECEIPTD)_API_KEY=//p' "$var/env")
     fi
     if [[ -z $key ]] || ! grep -qs " $(printf %s "$key" | sha256sum | cut -d ' ' -f 1)\$" "$var/keys"; then
         did=made

@@ -80,7 +80,7 @@ class Instance:
 
     def connection(self, worker):
         """A connection to a worker's socket, over which a receipt was delivered."""
-        os.environ["RECEIPTD_API_KEY"] = self.env["RECEIPTD_API_KEY"]
+        os.environ["CLIENT_API_KEY"] = self.env["CLIENT_API_KEY"]
         client = sockets.Client(str(self.state / f"run/worker-{worker}.sock"))
         if client.post(sockets.new_body()) != 201:
             raise Wrong("a delivery to a worker's socket was not answered 201")
@@ -163,7 +163,7 @@ class Instance:
         begun = self.answers()
         text = output("wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds}s",
                       "--timeout", "10s", "-s", HERE / "load.lua", self.env["RECEIPTD_URL"].rpartition("/")[0] + path,
-                      "--", ROOT / "deploy/sample.json", self.env["RECEIPTD_API_KEY"], mode,
+                      "--", ROOT / "deploy/sample.json", self.env["CLIENT_API_KEY"], mode,
                       str(run or self.new_run()), asns,
                       env={**os.environ, "CONNECTIONS": str(connections)})
         figures = json.loads(text.splitlines()[-1])

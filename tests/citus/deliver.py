@@ -1,5 +1,5 @@
 """Delivers the bodies on standard input, a line each, to a worker's socket, all of them at a time: deliver.py SOCKET. Prints
-what each was answered. Uses RECEIPTD_API_KEY."""
+what each was answered. Uses CLIENT_API_KEY."""
 
 import collections
 import json

@@ -4,7 +4,7 @@
 
 Writes a line of JSON to RECORD for each look, until a signal ends it. Each look at a database is a new connection of PGUSER
 and a transaction that has to reach the disk and the standbys; with --with-standby it fails unless a standby is named.
-RECEIPTD_READY is the URL of the ready page.
+CLIENT_READY is the URL of the ready page.
 """
 
 import json
@@ -100,7 +100,7 @@ def main():
 
     def look_at_page():
         began = time.time()
-        said = ready(os.environ["RECEIPTD_READY"], context)
+        said = ready(os.environ["CLIENT_READY"], context)
         record.write(ready=said["ready"], reasons=said.get("reasons"), began=began, at=time.time())
 
     repeat(look_at_page)

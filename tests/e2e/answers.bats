@@ -5,7 +5,7 @@ setup() {
     use_instance shared
     unit=answers-$BATS_TEST_NUMBER
     json=(-H 'Content-Type: application/json')
-    key=(-H "X-Api-Key: $RECEIPTD_API_KEY")
+    key=(-H "X-Api-Key: $CLIENT_API_KEY")
 }
 
 # body_keys KEY...: the names in the answer's body, in order.

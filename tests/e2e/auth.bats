@@ -37,12 +37,12 @@ rows() {
 
 @test "the key is taken from each of the headers" {
     local header
-    for header in "X-Api-Key: $RECEIPTD_API_KEY" "api_key: $RECEIPTD_API_KEY" \
-        "Authorization: Bearer $RECEIPTD_API_KEY" "authorization: bearer $RECEIPTD_API_KEY" \
-        "$(basic "optoro:$RECEIPTD_API_KEY")" "$(basic ":$RECEIPTD_API_KEY")" \
-        "$(basic "$RECEIPTD_API_KEY:")" "$(basic "$RECEIPTD_API_KEY:x")" "apikey: $RECEIPTD_API_KEY" \
-        "Authorization: Token $RECEIPTD_API_KEY" "Authorization: ApiKey $RECEIPTD_API_KEY" \
-        "Authorization: Token token=\"$RECEIPTD_API_KEY\"" "Authorization: Token token=$RECEIPTD_API_KEY, nonce=\"x\""; do
+    for header in "X-Api-Key: $CLIENT_API_KEY" "api_key: $CLIENT_API_KEY" \
+        "Authorization: Bearer $CLIENT_API_KEY" "authorization: bearer $CLIENT_API_KEY" \
+        "$(basic "optoro:$CLIENT_API_KEY")" "$(basic ":$CLIENT_API_KEY")" \
+        "$(basic "$CLIENT_API_KEY:")" "$(basic "$CLIENT_API_KEY:x")" "apikey: $CLIENT_API_KEY" \
+        "Authorization: Token $CLIENT_API_KEY" "Authorization: ApiKey $CLIENT_API_KEY" \
+        "Authorization: Token token=\"$CLIENT_API_KEY\"" "Authorization: Token token=$CLIENT_API_KEY, nonce=\"x\""; do
         call "$header"
         echo "${header%% *}: $code"
         [[ $code == 20[01] ]]
@@ -51,9 +51,9 @@ rows() {
 }
 
 @test "the same key in several headers is one key" {
-    call "X-Api-Key: $RECEIPTD_API_KEY" "api_key: $RECEIPTD_API_KEY" "apikey: $RECEIPTD_API_KEY" "$(basic "x:$RECEIPTD_API_KEY")"
+    call "X-Api-Key: $CLIENT_API_KEY" "api_key: $CLIENT_API_KEY" "apikey: $CLIENT_API_KEY" "$(basic "x:$CLIENT_API_KEY")"
     expect 201 created
-    call "X-Api-Key: $RECEIPTD_API_KEY" "Authorization: Token token=\"$RECEIPTD_API_KEY\""
+    call "X-Api-Key: $CLIENT_API_KEY" "Authorization: Token token=\"$CLIENT_API_KEY\""
     expect 200 unchanged
 }
 
@@ -63,36 +63,36 @@ rows() {
     unauthorized 'X-Api-Key;'
     unauthorized "X-Api-Key: $wrong"
     unauthorized "api_key: $wrong"
-    unauthorized "X-Api-Key: ${RECEIPTD_API_KEY%?}"
-    unauthorized "X-Api-Key: ${RECEIPTD_API_KEY}x"
-    unauthorized "X-Api-Key: ${RECEIPTD_API_KEY^^}"
-    unauthorized "Authorization: $RECEIPTD_API_KEY"
+    unauthorized "X-Api-Key: ${CLIENT_API_KEY%?}"
+    unauthorized "X-Api-Key: ${CLIENT_API_KEY}x"
+    unauthorized "X-Api-Key: ${CLIENT_API_KEY^^}"
+    unauthorized "Authorization: $CLIENT_API_KEY"
     unauthorized "Authorization: Token $wrong"
     unauthorized "Authorization: Token token=\"$wrong\""
     unauthorized "Authorization: ApiKey $wrong"
     unauthorized "apikey: $wrong"
     unauthorized 'Authorization: Bearer'
-    unauthorized "$(basic "$RECEIPTD_API_KEY")"
+    unauthorized "$(basic "$CLIENT_API_KEY")"
     unauthorized "$(basic "$wrong:")"
     unauthorized "$(basic "x:$wrong")"
     unauthorized 'Authorization: Basic !!!'
     unauthorized 'Authorization: Basic'
-    unauthorized "$(basic "x:$RECEIPTD_API_KEY:y")"
-    unauthorized "$(basic "x$RECEIPTD_API_KEY:y")"
-    unauthorized "$(basic "x:y:$RECEIPTD_API_KEY")"
+    unauthorized "$(basic "x:$CLIENT_API_KEY:y")"
+    unauthorized "$(basic "x$CLIENT_API_KEY:y")"
+    unauthorized "$(basic "x:y:$CLIENT_API_KEY")"
     unauthorized "X-Api-Key: $(head -c 4000 /dev/zero | tr '\0' k)"
     [[ $(rows) == "$stored" ]]
 }
 
 @test "401: keys that differ, also where one of them is right" {
-    unauthorized "X-Api-Key: $RECEIPTD_API_KEY" 'api_key: other'
-    unauthorized "X-Api-Key: $RECEIPTD_API_KEY" 'Authorization: Bearer other'
-    unauthorized 'X-Api-Key: other' "$(basic "x:$RECEIPTD_API_KEY")"
-    unauthorized "X-Api-Key: $RECEIPTD_API_KEY" 'X-Api-Key: other'
-    unauthorized 'api_key: other' "api_key: $RECEIPTD_API_KEY"
-    unauthorized 'apikey: other' "api_key: $RECEIPTD_API_KEY"
-    unauthorized "apikey: $RECEIPTD_API_KEY" 'Authorization: Token token="other"'
-    unauthorized "X-Api-Key: $RECEIPTD_API_KEY, other"
+    unauthorized "X-Api-Key: $CLIENT_API_KEY" 'api_key: other'
+    unauthorized "X-Api-Key: $CLIENT_API_KEY" 'Authorization: Bearer other'
+    unauthorized 'X-Api-Key: other' "$(basic "x:$CLIENT_API_KEY")"
+    unauthorized "X-Api-Key: $CLIENT_API_KEY" 'X-Api-Key: other'
+    unauthorized 'api_key: other' "api_key: $CLIENT_API_KEY"
+    unauthorized 'apikey: other' "api_key: $CLIENT_API_KEY"
+    unauthorized "apikey: $CLIENT_API_KEY" 'Authorization: Token token="other"'
+    unauthorized "X-Api-Key: $CLIENT_API_KEY, other"
     [[ $(rows) == "$stored" ]]
 }
 
@@ -100,7 +100,7 @@ rows() {
     local name
     for name in api_key x-api-key key access_token; do
         request -H 'Content-Type: application/json' --data-binary "$data" \
-            "$RECEIPTD_URL?$name=$RECEIPTD_API_KEY"
+            "$RECEIPTD_URL?$name=$CLIENT_API_KEY"
         expect 401
     done
 }

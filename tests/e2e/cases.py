@@ -3,7 +3,7 @@
 Every case has a name, a body and what it has to be answered; what is accepted is then compared with its row. Prints
 every case that went wrong, and a line of counts; the exit status is 1 when there was one, or when there was no case.
 
-Uses RECEIPTD_URL, RECEIPTD_API_KEY, RECEIPTD_CACERT and psql with libpq's PG... variables.
+Uses RECEIPTD_URL, CLIENT_API_KEY, RECEIPTD_CACERT and psql with libpq's PG... variables.
 """
 
 import json

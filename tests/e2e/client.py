@@ -100,9 +100,9 @@ class Connection:
         return answer
 
     def delivery(self, body, headers=None):
-        """The bytes of a request with that body and the key in RECEIPTD_API_KEY, or with other headers."""
+        """The bytes of a request with that body and the key in CLIENT_API_KEY, or with other headers."""
         if headers is None:
-            headers = {"X-Api-Key": os.environ["RECEIPTD_API_KEY"], "Content-Type": "application/json"}
+            headers = {"X-Api-Key": os.environ["CLIENT_API_KEY"], "Content-Type": "application/json"}
         lines = [f"POST {self.url.path} HTTP/1.1", f"Host: {self.url.netloc}", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -299,7 +299,7 @@ request() {
 post() {
     local data=$1
     shift
-    request -H "X-Api-Key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$data" "$@" \
+    request -H "X-Api-Key: $CLIENT_API_KEY" -H 'Content-Type: application/json' --data-binary "$data" "$@" \
         "$RECEIPTD_URL"
 }
 

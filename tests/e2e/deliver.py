@@ -17,7 +17,7 @@ What was told (the records) against what is stored:
 
 SIGTERM ends the plan of a load: it delivers nothing new, but what it has begun it tries to the end.
 
-Uses RECEIPTD_URL, RECEIPTD_API_KEY, RECEIPTD_CACERT and, for check, psql with libpq's PG... variables.
+Uses RECEIPTD_URL, CLIENT_API_KEY, RECEIPTD_CACERT and, for check, psql with libpq's PG... variables.
 """
 
 import argparse

@@ -48,7 +48,7 @@ class Sender(threading.Thread):
     def deliver(self, connection, host):
         """Sends the body in pieces, and reads the status."""
         head = f"POST {self.where} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-        head += f"X-Api-Key: {os.environ['RECEIPTD_API_KEY']}\r\nContent-Length: {len(self.body)}\r\n\r\n"
+        head += f"X-Api-Key: {os.environ['CLIENT_API_KEY']}\r\nContent-Length: {len(self.body)}\r\n\r\n"
         connection.sendall(head.encode())
         pieces = int(self.seconds / 0.25) + 1
         size = len(self.body) // pieces + 1

@@ -67,7 +67,7 @@ is_ready() {
 
 post_to_page() {
     unit=page-$BATS_TEST_NUMBER
-    get 1/live -H "X-Api-Key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")"
+    get 1/live -H "X-Api-Key: $CLIENT_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")"
 }
 
 @test "a sender cannot reach a page" {

@@ -44,7 +44,7 @@ with_key() {
 }
 
 @test "a key is replaced under load, and no delivery fails" {
-    local old=$RECEIPTD_API_KEY
+    local old=$CLIENT_API_KEY
     make_key second
     with_key "$key"
     expect 401
@@ -57,7 +57,7 @@ with_key() {
     load_goes_on 20
     end_load
 
-    RECEIPTD_API_KEY=$key load_in_background --connections 8 --flawless
+    CLIENT_API_KEY=$key load_in_background --connections 8 --flawless
     load_goes_on 20
     echo "$line" | set_keys
     with_key "$old"
@@ -72,7 +72,7 @@ with_key() {
     for text in '' '# nothing' 'name nodigest' "two words $(printf 'x%.0s' {1..64})" 'name'; do
         echo "$text" | set_keys
         grep -q 'keys stay as they were' <(tail -n 3 "$state/log/worker-1.log")
-        with_key "$RECEIPTD_API_KEY"
+        with_key "$CLIENT_API_KEY"
         [[ $code == 20[01] ]]
     done
     grep -q 'line 1: ' <(tail -n 3 "$state/log/worker-1.log")

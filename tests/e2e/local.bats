@@ -54,7 +54,7 @@ kept() {
 
 @test "psql opens the database as its administrator" {
     use_instance shared
-    run env "RECEIPTD_VAR=$state" "$root/deploy/local" psql -XAtc 'select current_user, current_database()' 3>&-
+    run env "LOCAL_VAR=$state" "$root/deploy/local" psql -XAtc 'select current_user, current_database()' 3>&-
     [[ $output == 'postgres|inventory' ]]
 }
 
@@ -91,21 +91,39 @@ kept() {
     local port=${RECEIPTD_URL##*:} taken=$E2E_SCRATCH/instances/taken
     port=${port%%/*}
     mkdir "$taken"
-    run env RECEIPTD_VAR="$taken" PORT="$port" "$root/deploy/local" run 3>&-
+    run env LOCAL_VAR="$taken" PORT="$port" "$root/deploy/local" run 3>&-
     [[ $status == 1 && $output == *"$port"*'in use'* ]]
     [[ ! -e $taken/pgdata && -z $(find "$taken" -name '*.pid') ]]
 }
 
 @test "env: the names that it promises, for its owner only, fit for a shell" {
     use_instance shared
-    [[ $(sed 's/=.*//' "$state/env" | tr '\n' ' ') == \
-        'RECEIPTD_URL RECEIPTD_API_KEY RECEIPTD_CACERT PGHOST PGPORT PGDATABASE PGUSER ' ]]
+    [[ $(sed -n 's/^\([A-Z_]*\)=.*/\1/p' "$state/env" | tr '\n' ' ') == \
+        'CLIENT_API_KEY RECEIPTD_URL RECEIPTD_CACERT RECEIPTD_KEYS_FILE PGHOST PGPORT PGDATABASE PGUSER ' ]]
     [[ $RECEIPTD_URL == https://127.0.0.1:*/inventory_receipt ]]
     [[ $(sql 'select rolsuper from pg_roles where rolname = current_user') == t ]]
     local file
     for file in env auth-header keys tls/server.key; do
         [[ $(stat -c %a "$state/$file") =~ ^[46][04]?0$ ]]
     done
+}
+
+@test "a shell that has read env can call receiptd, and a client" {
+    use_instance shared
+    # shellcheck disable=SC2016 # these are of that shell
+    local shell script='set -a; . "$0"; set -e
+        "$1" doctor "${0%/env}/run/worker-1.sock" "${0%/env}/run/worker-2.sock" >"$2/doctor" || [ $? = 1 ]
+        "$1" reprocess --dry-run; "$1" missing </dev/null || [ $? -gt 1 ]
+        [ "$RECEIPTD_API_KEY" = "$CLIENT_API_KEY" ]; ! env | grep -q ^RECEIPTD_API_KEY
+        curl -q -sS --noproxy "*" --cacert "$RECEIPTD_CACERT" -H "X-Api-Key: $CLIENT_API_KEY" \
+            -H "Content-Type: application/json" -d "{}" -o /dev/null -w "%{http_code}\n" "$RECEIPTD_URL"'
+    for shell in bash dash; do
+        # With one that an earlier shell has exported.
+        run -0 env -i "PATH=$PATH" RECEIPTD_API_KEY=old "$shell" -c "$script" "$state/env" "$WORKER" "$BATS_TEST_TMPDIR" 3>&-
+        [[ ${lines[-1]} == 422 && $output != *'no such variable'* ]]
+        run ! grep '^FAIL' "$BATS_TEST_TMPDIR/doctor"
+    done
+    sql 'delete from inventory.rejected_receipts' >/dev/null
 }
 
 @test "the key is in the arguments of no process, also while run posts the example" {
@@ -120,7 +138,7 @@ kept() {
     local_run shared RECEIPTD_THREADS=2 "PATH=$shims:$PATH"
     [[ $status == 0 ]]
     grep -q '^curl .*--data-binary' "$shims/calls"
-    run ! grep -F -- "$RECEIPTD_API_KEY" "$shims/calls"
+    run ! grep -F -- "$CLIENT_API_KEY" "$shims/calls"
 }
 
 @test "PostgreSQL is reached by its UNIX socket only" {
@@ -208,7 +226,7 @@ END
     expect 503
     rm "$folder"/worker-?.sock
     ln -s "$state"/run/worker-?.sock "$folder"
-    at_foreign -H "api_key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt foreign)" \
+    at_foreign -H "api_key: $CLIENT_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt foreign)" \
         "$address/"
     expect 201 created
     eventually grep -q "request_id=$(header X-Request-Id) .* status=201 " "$folder/log/receiptd.log"

@@ -80,7 +80,7 @@ logs() {
     expect 401
     # nginx writes its log every second.
     eventually grep -q "request_id=$(header X-Request-Id)" "$state/log/nginx-receiptd.log"
-    run ! grep -rF -e "$secret" -e "$word" -e "$login" -e "$RECEIPTD_API_KEY" "$state/log"
+    run ! grep -rF -e "$secret" -e "$word" -e "$login" -e "$CLIENT_API_KEY" "$state/log"
 }
 
 @test "log levels: warning leaves out what went well" {

@@ -167,7 +167,7 @@ anonymous() {
 }
 
 @test "behind a load balancer: the sender's address, and from nobody else" {
-    RECEIPTD_CACERT=$company/tls/server.crt python3 "$e2e/peers.py" proxied "$(url 1)" 203.0.113.7 "$RECEIPTD_API_KEY" "$(receipt "$unit")" 3>&-
+    RECEIPTD_CACERT=$company/tls/server.crt python3 "$e2e/peers.py" proxied "$(url 1)" 203.0.113.7 "$CLIENT_API_KEY" "$(receipt "$unit")" 3>&-
     eventually grep -q "client=203.0.113.7 .* status=201 " "$log"
     deliver_to 2 -H 'X-Forwarded-For: 203.0.113.8, 127.0.0.1'
     expect 200 unchanged
@@ -195,7 +195,7 @@ anonymous() {
     padded 100000 >"$BATS_TEST_TMPDIR/slow"
     for n in 1 2; do
         curl -q -sS --noproxy '*' --cacert "$company/tls/server.crt" --limit-rate 500 --max-time "$patience_s" -o /dev/null \
-            -H "X-Api-Key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' \
+            -H "X-Api-Key: $CLIENT_API_KEY" -H 'Content-Type: application/json' \
             --data-binary @"$BATS_TEST_TMPDIR/slow" "$(url 6)" 3>&- &
         bodies+=($!)
     done

@@ -28,10 +28,10 @@ takes_receipts() {
     [[ $code == 200 && $result == unchanged ]]
     RECEIPTD_URL=$RECEIPTD_URL/ post "$(receipt "$unit")"
     [[ $code == 200 && $result == unchanged ]]
-    request -u "anything:$RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" \
+    request -u "anything:$CLIENT_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" \
         "$RECEIPTD_URL"
     [[ $code == 200 && $result == unchanged ]]
-    request -H "api_key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" \
+    request -H "api_key: $CLIENT_API_KEY" -H 'Content-Type: application/json' --data-binary "$(receipt "$unit")" \
         "$RECEIPTD_URL"
     [[ $code == 200 && $result == unchanged ]]
     request -H "apikey: $RECEIPTD_API_KEY" -H "baggage: $(printf '%*s' 31000 '' | tr ' ' x)" -H 'X-Optiturn-Id: 7' \

@@ -18,7 +18,7 @@ setup() {
     unit=rejected-$BATS_TEST_NUMBER
     example="{program_identifier: \"returns\", asn_number: \"SO00001234\", unit_identifier: \"$unit\"}"
     sent=$BATS_TEST_TMPDIR/sent
-    key=(-H "X-Api-Key: $RECEIPTD_API_KEY")
+    key=(-H "X-Api-Key: $CLIENT_API_KEY")
     json=(-H 'Content-Type: application/json')
 }
 

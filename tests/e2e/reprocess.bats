@@ -95,7 +95,7 @@ END
 }
 
 @test "a body that was refused for its content type becomes a receipt" {
-    request -H "X-Api-Key: $RECEIPTD_API_KEY" -H 'Content-Type: text/plain' --data-binary "$(receipt "$unit")" \
+    request -H "X-Api-Key: $CLIENT_API_KEY" -H 'Content-Type: text/plain' --data-binary "$(receipt "$unit")" \
         "$RECEIPTD_URL"
     expect 400
     run -0 "${reprocess[@]}"

@@ -68,7 +68,7 @@ raw() {
 # stored_as TYPE FILE [CURL ARGUMENT...]: a file with the example, sent as that content type, is a receipt. An empty type: none
 # is sent.
 stored_as() {
-    request -H "X-Api-Key: $RECEIPTD_API_KEY" -H "Content-Type:${1:+ $1}" --data-binary "@$2" "${@:3}" "$RECEIPTD_URL"
+    request -H "X-Api-Key: $CLIENT_API_KEY" -H "Content-Type:${1:+ $1}" --data-binary "@$2" "${@:3}" "$RECEIPTD_URL"
     [[ $code == 20[01] ]] || expect 201 created
 }
 

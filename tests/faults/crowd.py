@@ -1,6 +1,6 @@
 """Many clients of a worker's socket at a time: crowd.py SOCKET CHECK [ARGUMENT...]
 
-Uses RECEIPTD_API_KEY. Exit status 0 when the check found what it has to.
+Uses CLIENT_API_KEY. Exit status 0 when the check found what it has to.
 """
 
 import collections

@@ -76,7 +76,7 @@ has_rows() {
 deliver_others() {
     local figures requests seconds p99 refused errors
     figures=$(CONNECTIONS=32 wrk -t 2 -c 32 -d "$1s" --timeout 60s -s "$root/tests/bench/load.lua" "$RECEIPTD_URL" -- \
-        "$root/deploy/sample.json" "$RECEIPTD_API_KEY" new "$RANDOM" 0-99999999 3>&-)
+        "$root/deploy/sample.json" "$CLIENT_API_KEY" new "$RANDOM" 0-99999999 3>&-)
     figures=${figures##*$'\n'}
     echo "$figures"
     read -r requests seconds p99 refused errors < <(jq -r '"\(.requests) \(.seconds) \(.p99) \(.refused) \(.errors)"' \

@@ -6,7 +6,7 @@
   flood.py beside NAME COUNT MS  64 at a time, and beside them COUNT usual receipts of another sender. Exit status 0 when
                                  99 of 100 of these were answered within MS milliseconds, and all of them 201
 
-Uses RECEIPTD_URL, RECEIPTD_CACERT and RECEIPTD_API_KEY.
+Uses RECEIPTD_URL, RECEIPTD_CACERT and CLIENT_API_KEY.
 """
 
 import collections

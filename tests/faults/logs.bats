@@ -29,7 +29,7 @@ deliver_long() {
     receipt "$unit" '("\u0001" * 230 + .unit_identifier) as $long | .unit_identifier = $long | .asn_number = $long |
         .program_identifier = $long' >"$BATS_TEST_TMPDIR/long"
     codes=$(curl -q -sS --noproxy '*' --max-time "$patience_s" --cacert "$RECEIPTD_CACERT" -o /dev/null -w '%{http_code}\n' \
-        -H "X-Api-Key: $RECEIPTD_API_KEY" -H 'Content-Type: application/json' -H 'Expect:' \
+        -H "X-Api-Key: $CLIENT_API_KEY" -H 'Content-Type: application/json' -H 'Expect:' \
         --data-binary "@$BATS_TEST_TMPDIR/long" "$RECEIPTD_URL?[1-$1]" 3>&- | sort | uniq -c | xargs)
     [[ $codes == "$(($1 - 1)) 200 1 201" ]] || { echo "answered: $codes"; return 1; }
 }

@@ -1,6 +1,6 @@
 """Talks to a worker's socket without nginx, well or badly: sockets.py SOCKET CHECK [ARGUMENT...]
 
-FastCGI as its specification 1.0 has it. Uses RECEIPTD_API_KEY. Exit status 0 when the check found what it has to.
+FastCGI as its specification 1.0 has it. Uses CLIENT_API_KEY. Exit status 0 when the check found what it has to.
 """
 
 import fcntl
@@ -50,7 +50,7 @@ def request(body, keep=True, record_size=MOST_IN_A_RECORD, **changes):
         "CONTENT_TYPE": "application/json",
         "CONTENT_LENGTH": str(len(body)),
         "REQUEST_ID": secrets.token_hex(16),
-        "HTTP_X_API_KEY": os.environ["RECEIPTD_API_KEY"],
+        "HTTP_X_API_KEY": os.environ["CLIENT_API_KEY"],
         **changes,
     }
     pairs = b"".join(pair(name, value) for name, value in parameters.items() if value is not None)

@@ -50,7 +50,7 @@ measure() {
     unused=$(descriptors)
     while ((done < deliveries)); do
         ((SECONDS - began < seconds))
-        output=$(wrk -t 2 -c 32 -d 5 -s "$faults/long/soak.lua" "$RECEIPTD_URL" -- "$RECEIPTD_API_KEY" \
+        output=$(wrk -t 2 -c 32 -d 5 -s "$faults/long/soak.lua" "$RECEIPTD_URL" -- "$CLIENT_API_KEY" \
             "$EPOCHREALTIME" 3>&-)
         [[ $output != *'status '* && $output != *'Socket errors'* ]] || { echo "$output" && return 1; }
         done=$((done + $(sed -n 's/^ *\([0-9]*\) requests in .*/\1/p' <<<"$output")))
