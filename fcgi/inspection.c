@@ -13,10 +13,13 @@ enum { LOCK_TIMEOUT_MAX_MS = 1000, STATEMENT_TIMEOUT_MAX_MS = 5000 };
 const char inspection_query[] =
     "select 'setting', name, setting, source from pg_catalog.pg_settings where name in ('fsync', 'full_page_writes',"
     " 'synchronous_commit', 'synchronous_standby_names', 'default_transaction_read_only', 'server_encoding',"
-    " 'lock_timeout', 'statement_timeout', 'client_min_messages', 'session_replication_role', 'citus.version')"
+    " 'lock_timeout', 'statement_timeout', 'client_min_messages', 'session_replication_role', 'max_wal_senders',"
+    " 'citus.version')"
     " union all select 'setting', 'pg_is_in_recovery()', pg_catalog.pg_is_in_recovery()::text, 'standby'"
     /* PostgreSQL: "synchronous_standby_names": [FIRST | ANY] number (names), or names, of which one is waited for. */
     " union all select 'fact', 'standbys', case when current_setting('synchronous_standby_names') = ''"
+    /* Then PostgreSQL waits for none (syncrep.h: SyncRepRequested). */
+    " or current_setting('max_wal_senders') = '0'"
     " or current_setting('synchronous_commit') in ('off', 'local') then '0' else coalesce((regexp_match("
     "current_setting('synchronous_standby_names'),"
     " '^[[:space:]]*(first[[:space:]]+|any[[:space:]]+)?([0-9]+)[[:space:]]*[(]', 'i'))[2], '1') end, null"
@@ -124,6 +127,8 @@ static void judge_settings(struct inspection *inspection, const PGresult *result
         {"fsync", is(result, "fsync", "on"), INSPECTION_UNFIT, "a crash would lose receipts"},
         {"full_page_writes", is(result, "full_page_writes", "on"), INSPECTION_UNFIT, "a crash would lose receipts"},
         {"synchronous_commit", durable, INSPECTION_UNFIT, "a crash would lose acknowledged receipts"},
+        {"max_wal_senders", !require_standby || !is(result, "max_wal_senders", "0"), INSPECTION_UNFIT,
+         "no commit waits for a standby, and RECEIPTD_REQUIRE_STANDBY is on"},
         {"synchronous_standby_names", !durable || commits_are_durable(result, require_standby), INSPECTION_UNFIT,
          "no commit waits for a standby, and RECEIPTD_REQUIRE_STANDBY is on"},
         {"session_replication_role", !is(result, "session_replication_role", "replica"), INSPECTION_UNFIT,
@@ -182,21 +187,25 @@ static void read_columns(struct inspection *inspection, const PGresult *result) 
 
 void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *cluster,
                      const PGresult *check, bool require_standby) {
-    *inspection =
-        (struct inspection){.has_foreign_triggers = find(result, "fact", "foreign_triggers") >= 0,
-                            .hides_flush = find(result, "fact", "hides_flush") >= 0,
-                            .on_citus = find(result, "setting", "citus.version") >= 0,
-                            .takes_writes = is(result, "pg_is_in_recovery()", "false") &&
-                                            is(result, "default_transaction_read_only", "off"),
-                            .system_identifier = strtoull(value_of(result, "fact", "system_identifier"), NULL, 10),
-                            .timeline = (uint32_t)strtoul(value_of(result, "fact", "timeline"), NULL, 10),
-                            .standbys = (unsigned)strtoul(value_of(result, "fact", "standbys"), NULL, 10)};
+    *inspection = (struct inspection){.has_foreign_triggers = find(result, "fact", "foreign_triggers") >= 0,
+                                      .hides_flush = find(result, "fact", "hides_flush") >= 0,
+                                      .on_citus = find(result, "setting", "citus.version") >= 0,
+                                      .takes_writes = is(result, "pg_is_in_recovery()", "false") &&
+                                                      is(result, "default_transaction_read_only", "off"),
+                                      .standbys = (unsigned)strtoul(value_of(result, "fact", "standbys"), NULL, 10)};
     if (PQntuples(cluster) == 1) {
         inspection->system_identifier = strtoull(PQgetvalue(cluster, 0, 0), NULL, 10);
         inspection->timeline = (uint32_t)strtoul(PQgetvalue(cluster, 0, 1), NULL, 10);
         snprintf(inspection->loaded_at, sizeof inspection->loaded_at, "%s", PQgetvalue(cluster, 0, 2));
     }
     judge_settings(inspection, result, require_standby);
+    if (require_standby && !cluster && inspection->verdict != INSPECTION_UNFIT) {
+        inspection->verdict = INSPECTION_UNFIT;
+        snprintf(
+            inspection->problem, sizeof inspection->problem,
+            "the role may not execute pg_control_system, pg_walfile_name, pg_current_wal_lsn or pg_conf_load_time, "
+            "so nothing shows whether a commit waited for a standby, and RECEIPTD_REQUIRE_STANDBY is on");
+    }
     judge_schema(inspection, check);
     read_columns(inspection, result);
 }

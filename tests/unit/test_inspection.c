@@ -11,7 +11,7 @@ static const struct {
     {"full_page_writes", "on"},        {"synchronous_commit", "on"},
     {"synchronous_standby_names", ""}, {"session_replication_role", "origin"},
     {"client_min_messages", "notice"}, {"lock_timeout", "250"},
-    {"statement_timeout", "3000"},
+    {"statement_timeout", "3000"},     {"max_wal_senders", "10"},
 };
 
 static PGresult *make_result(int columns) {
@@ -62,6 +62,8 @@ static void a_setting_decides(void **state) {
         {"synchronous_standby_names", "a", false, INSPECTION_FIT},
         {"synchronous_standby_names", "a", true, INSPECTION_FIT},
         {"synchronous_standby_names", "", true, INSPECTION_UNFIT},
+        {"max_wal_senders", "0", false, INSPECTION_FIT},
+        {"max_wal_senders", "0", true, INSPECTION_UNFIT},
         {"session_replication_role", "replica", false, INSPECTION_UNFIT},
         {"session_replication_role", "local", false, INSPECTION_FIT},
         {"client_min_messages", "error", false, INSPECTION_UNFIT},
@@ -75,9 +77,9 @@ static void a_setting_decides(void **state) {
         {"statement_timeout", "15000", false, INSPECTION_SLOW},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        PGresult *server = make_server(rows[i].name, rows[i].value, -1);
+        PGresult *server = make_server(rows[i].name, rows[i].value, -1), *cluster = make_result(3);
         struct inspection found;
-        inspection_read(&found, server, NULL, NULL, rows[i].require_standby);
+        inspection_read(&found, server, cluster, NULL, rows[i].require_standby);
         expect_row(found.verdict == rows[i].verdict && !*found.receipts_problem, "%s=%s: %d %s", rows[i].name,
                    rows[i].value, (int)found.verdict, found.problem);
         if (found.verdict != INSPECTION_FIT) /* which one, and who has set it */
@@ -85,8 +87,22 @@ static void a_setting_decides(void **state) {
                        found.problem);
         expect_row(found.standbys == 2 && found.timeline == 0 && found.columns.missing_count == 0, "row %zu", i);
         PQclear(server);
+        PQclear(cluster);
     }
     end_table();
+}
+
+/* A role that may not see where in a cluster the server is. */
+static void a_commit_of_which_nothing_is_known_waited_for_no_standby(void **state) {
+    (void)state;
+    PGresult *server = make_server("synchronous_standby_names", "a", -1);
+    struct inspection found;
+    inspection_read(&found, server, NULL, NULL, false);
+    assert_int_equal(found.verdict, INSPECTION_FIT);
+    inspection_read(&found, server, NULL, NULL, true);
+    assert_int_equal(found.verdict, INSPECTION_UNFIT);
+    assert_non_null(strstr(found.problem, "pg_control_system"));
+    PQclear(server);
 }
 
 static void a_missing_column_is_noted_and_one_of_the_key_is_needed(void **state) {
@@ -133,6 +149,7 @@ static void what_the_schema_says_is_told(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_setting_decides),
+        cmocka_unit_test(a_commit_of_which_nothing_is_known_waited_for_no_standby),
         cmocka_unit_test(a_missing_column_is_noted_and_one_of_the_key_is_needed),
         cmocka_unit_test(what_the_schema_says_is_told),
     };
