@@ -69,17 +69,24 @@ static void more_than_can_be_told_apart_keep_libpqs_order(void **state) {
     assert_int_equal(hosts_count(hosts), 1);
 }
 
+/* Failures are ordered by time, so two of them must not have the same microsecond. */
+static void note_failed(size_t host) {
+    hosts_note_failed(hosts, host);
+    for (int64_t now_us = clock_now_us(); clock_now_us() == now_us;)
+        ;
+}
+
 static void the_last_good_host_is_tried_first_and_failed_ones_last(void **state) {
     (void)state;
     hosts = hosts_new("a,b,c", NULL, NULL);
     expect_order("new", "a,b,c||");
     hosts_note_good(hosts, 1);
     expect_order("b is good", "b,c,a||");
-    hosts_note_failed(hosts, 1);
+    note_failed(1);
     expect_order("b failed", "c,a,b||");
-    hosts_note_failed(hosts, 2);
+    note_failed(2);
     expect_order("then c failed", "a,b,c||");
-    hosts_note_failed(hosts, 0);
+    note_failed(0);
     expect_order("then a failed: the one that failed first is first again", "b,c,a||");
     hosts_note_good(hosts, 2);
     expect_order("c is good", "c,b,a||");
