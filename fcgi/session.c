@@ -415,7 +415,9 @@ static bool inspect(struct session *session, enum inspection_use use, int64_t de
     is_primary(session);
     if (session->inspection.verdict == INSPECTION_SLOW)
         log_message(LOG_WARNING, "PostgreSQL: %s", session->inspection.problem);
-    return is_fit(session, use);
+    bool fit = is_fit(session, use);
+    troubles_note_inspected(&session->database->troubles, fit);
+    return fit;
 }
 
 bool session_inspect(struct session *session, enum inspection_use use, int64_t deadline_us) {

@@ -61,6 +61,19 @@ bool troubles_note(struct troubles *troubles, bool stops_storing, const char *co
     return log;
 }
 
+static void forget_kinds(struct troubles *troubles) {
+    for (size_t i = 0; i < TROUBLES_KINDS; i++)
+        troubles->kinds[i].logged_us = 0;
+}
+
+void troubles_note_inspected(struct troubles *troubles, bool is_fit) {
+    if (atomic_exchange(&troubles->unfit, !is_fit) && is_fit) {
+        pthread_mutex_lock(&troubles->lock);
+        forget_kinds(troubles);
+        pthread_mutex_unlock(&troubles->lock);
+    }
+}
+
 bool troubles_note_connected(struct troubles *troubles, const char *text) {
     pthread_mutex_lock(&troubles->lock);
     unsigned long hash = troubles_hash(&text, 1);
@@ -80,8 +93,7 @@ bool troubles_note_stored(struct troubles *troubles, int64_t now_us, unsigned *c
     if (over) {
         *count = troubles->count;
         *lasted_us = last_us - troubles->first_us;
-        for (size_t i = 0; i < TROUBLES_KINDS; i++)
-            troubles->kinds[i].logged_us = 0;
+        forget_kinds(troubles);
         troubles->count = 0;
         atomic_store(&troubles->last_us, 0);
     }

@@ -16,6 +16,7 @@
 enum { TROUBLES_KINDS = 8 };
 
 struct troubles {
+    atomic_bool unfit;            /* an inspection has found something that keeps the server from being used */
     atomic_int_least64_t last_us; /* when the last one came that kept something from being stored; 0: it is over */
 
     pthread_mutex_t lock; /* guards the rest */
@@ -39,6 +40,10 @@ void troubles_fini(struct troubles *troubles);
  */
 bool troubles_note(struct troubles *troubles, bool stops_storing, const char *const *texts, size_t count,
                    int64_t now_us, unsigned *more);
+
+/* Notes what an inspection found. If the server can be used again, the same trouble is logged again when it comes back.
+ */
+void troubles_note_inspected(struct troubles *troubles, bool is_fit);
 
 /* Notes a new connection; `text` says where it leads. Returns whether to log it: nothing but the same was since. */
 bool troubles_note_connected(struct troubles *troubles, const char *text);

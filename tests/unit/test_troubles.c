@@ -79,6 +79,17 @@ static void it_is_over_when_something_was_stored_and_nothing_failed_for_a_while(
     assert_int_equal(count, 1);
 }
 
+static void what_an_inspection_finds_again_is_logged_again(void **state) {
+    (void)state;
+    assert_true(note("fsync is off", 1));
+    troubles_note_inspected(&troubles, false);
+    assert_false(note("fsync is off", 2));
+    troubles_note_inspected(&troubles, true);
+    assert_true(note("fsync is off", 3));
+    troubles_note_inspected(&troubles, true); /* and was before */
+    assert_false(note("fsync is off", 4));
+}
+
 static void a_locked_row_is_no_outage(void **state) {
     (void)state;
     unsigned count;
@@ -107,6 +118,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(more_kinds_than_there_is_room_for, begin, end),
         cmocka_unit_test_setup_teardown(it_is_over_when_something_was_stored_and_nothing_failed_for_a_while, begin,
                                         end),
+        cmocka_unit_test_setup_teardown(what_an_inspection_finds_again_is_logged_again, begin, end),
         cmocka_unit_test_setup_teardown(a_locked_row_is_no_outage, begin, end),
         cmocka_unit_test_setup_teardown(a_connection_is_logged_again_after_a_trouble_that_was, begin, end),
     };
