@@ -56,7 +56,7 @@ comment on column inventory.rejected_receipts.request_id is
 comment on column inventory.rejected_receipts.api_key_name is
   'The name, in the service''s key file, of the API key with which it was sent. Example: optoro-2026';
 comment on column inventory.rejected_receipts.status is
-  'Why it was refused, as an HTTP status: 400 no JSON object (or sent as another content type), 422 missing or invalid fields. Also where RECEIPTD_INVALID_POLICY=accept had the sender told 200. Example: 422';
+  'Why it was refused, as an HTTP status: 400 no JSON object (or sent as another content type), 422 missing or invalid fields. Also where RECEIPTD_REJECTION_POLICY=accept answers 200. Example: 422';
 comment on column inventory.rejected_receipts.message is
   'The same in words. Example: Validation Failed';
 comment on column inventory.rejected_receipts.errors is
