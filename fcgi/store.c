@@ -227,8 +227,7 @@ static size_t collect_open(struct store_pg *pg, struct delivery *const *deliveri
 static enum store_result settle(struct store_pg *pg, enum statement statement, size_t open, int64_t deadline_us) {
     for (size_t first = 0, piece; first < open; first += piece) {
         PGresult *result;
-        /* What this session has locked and not written is as it was sent, and so no longer than the batch. */
-        bool locked = pg->progress[pg->open_positions[first]].locked;
+        bool locked = false; /* then rows are as they were sent, and so no longer than the batch */
         piece = open - first;
         size_t rows = piece;
         if (is_prepared(pg)) {
@@ -236,6 +235,8 @@ static enum store_result settle(struct store_pg *pg, enum statement statement, s
                 piece = store_fit(&pg->store, piece);
             rows = size_at(pg, index_with_room(pg, piece));
         }
+        for (size_t i = first; i < first + piece; i++)
+            locked |= pg->progress[pg->open_positions[i]].locked;
         if (!parameters_set_receipts(&pg->parameters, statement, &session_inspection(pg->session)->columns,
                                      pg->open + first, piece, rows, locked))
             return fail(pg, "out of memory");
