@@ -342,7 +342,7 @@ sleeps() {
     eventually logged 57014
     load_goes_on 100
     eventually ended "$slow_one"
-    logged 'status=503 .*sqlstate=57014'
+    eventually logged 'status=503 .*sqlstate=57014'
     end_load
 }
 
