@@ -34,12 +34,13 @@ const char inspection_query[] =
      * pg_trigger.h: 1 for each row, 2 before, 4 insert, 16 update. Ours are known by their functions, not by the schema
      * of these: with the search_path of sql/README.md, a function of the DBA's is made in inventory too.
      */
-    " union all select 'fact', 'foreign_triggers', 'true', null where exists (select from pg_catalog.pg_trigger as t"
+    " union all select distinct 'fact', case when tgtype & 3 = 3 then 'foreign_triggers' else 'foreign_after_triggers'"
+    " end, 'true', null from pg_catalog.pg_trigger as t"
     " join pg_catalog.pg_class as c on c.relname = 'receipts' join pg_catalog.pg_namespace as n on n.oid = relnamespace"
     " join pg_catalog.pg_proc as p on p.oid = tgfoid where nspname = 'inventory' and (tgrelid = c.oid or tgrelid in"
     " (select inhrelid from pg_catalog.pg_inherits where inhparent = c.oid))"
-    " and not tgisinternal and tgenabled <> 'D' and tgtype & 3 = 3 and tgtype & 20 <> 0 and not (pronamespace = n.oid"
-    " and proname in ('number_revision', 'apply_once', 'keep_erased', 'fold_extra')))"
+    " and not tgisinternal and tgenabled <> 'D' and tgtype & 20 <> 0 and not (pronamespace = n.oid and proname in"
+    " ('number_revision', 'apply_once', 'keep_erased', 'fold_extra', 'keep_revision', 'tell_written'))"
     " union all select 'fact', 'check', 'true', null from pg_catalog.pg_proc as p"
     " join pg_catalog.pg_namespace as n on n.oid = p.pronamespace where nspname = 'inventory' and proname ="
     " 'schema_problems' and has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute')"
@@ -188,6 +189,7 @@ static void read_columns(struct inspection *inspection, const PGresult *result) 
 void inspection_read(struct inspection *inspection, const PGresult *result, const PGresult *cluster,
                      const PGresult *check, bool require_standby) {
     *inspection = (struct inspection){.has_foreign_triggers = find(result, "fact", "foreign_triggers") >= 0,
+                                      .has_foreign_after_triggers = find(result, "fact", "foreign_after_triggers") >= 0,
                                       .hides_flush = find(result, "fact", "hides_flush") >= 0,
                                       .on_citus = find(result, "setting", "citus.version") >= 0,
                                       .takes_writes = is(result, "pg_is_in_recovery()", "false") &&
@@ -227,7 +229,8 @@ const char *inspection_problem(const struct inspection *inspection, enum inspect
 bool inspection_equal(const struct inspection *a, const struct inspection *b) {
     return a->verdict == b->verdict && strcmp(a->problem, b->problem) == 0 &&
            strcmp(a->schema_problem, b->schema_problem) == 0 && a->hides_flush == b->hides_flush &&
-           a->has_foreign_triggers == b->has_foreign_triggers && a->standbys == b->standbys &&
+           a->has_foreign_triggers == b->has_foreign_triggers &&
+           a->has_foreign_after_triggers == b->has_foreign_after_triggers && a->standbys == b->standbys &&
            a->timeline == b->timeline && a->system_identifier == b->system_identifier &&
            memcmp(&a->columns, &b->columns, sizeof a->columns) == 0;
 }

@@ -45,7 +45,8 @@ struct inspection {
     char rejections_problem[INSPECTION_PROBLEM_SIZE]; /* and to rejected deliveries */
     char schema_problem[INSPECTION_PROBLEM_SIZE];     /* both */
     bool hides_flush;                                 /* the role may not see how far the log was flushed */
-    bool has_foreign_triggers; /* receipts has triggers of somebody else that can change or drop a row */
+    bool has_foreign_after_triggers; /* receipts has some that run after a row is written, and can delete it again */
+    bool has_foreign_triggers;       /* receipts has triggers of somebody else that can change or drop a row */
     bool on_citus;
     bool takes_writes;                    /* it is no standby, and not read-only */
     struct receipt_columns columns;       /* of inventory.receipts */

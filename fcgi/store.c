@@ -30,6 +30,7 @@ enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0] + 1 }; /* the last is batch_m
 struct progress {
     bool settled;
     enum outcome outcome; /* if it is settled */
+    bool written;         /* this session has written its row, and has to look whether it is still there */
     bool locked;          /* this session has locked its row */
     bool begun;           /* it was about to revise it */
 };
@@ -167,6 +168,14 @@ static void settle_progress(struct progress *progress, enum outcome outcome) {
     progress->outcome = outcome;
 }
 
+/* Triggers of somebody else may delete a row that was just written, so a lookup after the commit settles it then. */
+static void settle_written(struct store_pg *pg, struct progress *progress, enum outcome outcome) {
+    if (session_inspection(pg->session)->has_foreign_after_triggers)
+        progress->written = progress->locked = true;
+    else
+        settle_progress(progress, outcome);
+}
+
 /* What a row of a result says of the open delivery at `at`. */
 static void take_row(struct store_pg *pg, enum statement statement, const PGresult *result, int row, size_t at) {
     const struct delivery *delivery = pg->open[at];
@@ -174,15 +183,16 @@ static void take_row(struct store_pg *pg, enum statement statement, const PGresu
     if (statement == STATEMENT_UPSERT && PQgetisnull(result, row, STATEMENTS_CREATED_BY)) {
         progress->locked = true;
         progress->begun |= PQgetisnull(result, row, STATEMENTS_REVISED_BY);
-    } else if (statement == STATEMENT_LOOKUP && progress->begun) {
+    } else if (statement == STATEMENT_LOOKUP && progress->begun && !progress->written) {
         /* A trigger of somebody else has dropped the revision: that the row is there settles nothing. */
     } else if (statement == STATEMENT_REVISE) {
         progress->locked = true;
         progress->begun = rows_is_true(result, row, STATEMENTS_WAS_BEGUN);
         if (rows_is_true(result, row, STATEMENTS_WAS_REVISED))
-            settle_progress(progress, OUTCOME_REVISED);
-    } else if (statement != STATEMENT_LOOKUP || progress->locked ||
-               rows_is_same(result, row, delivery, &session_inspection(pg->session)->columns)) {
+            settle_written(pg, progress, OUTCOME_REVISED);
+    } else if (statement != STATEMENT_LOOKUP) {
+        settle_written(pg, progress, rows_outcome(result, row, statement, delivery));
+    } else if (progress->locked || rows_is_same(result, row, delivery, &session_inspection(pg->session)->columns)) {
         settle_progress(progress, rows_outcome(result, row, statement, delivery));
     }
 }

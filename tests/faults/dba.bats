@@ -168,6 +168,41 @@ says_all() {
     expect 200 unchanged
 }
 
+@test "a trigger of the DBA's that deletes a row after it was written: 503; one that only copies it changes nothing" {
+    does "create table public.copies (id bigserial primary key, receipt jsonb);
+          create function public.copies() returns trigger language plpgsql security definer as \$\$
+              begin insert into public.copies (receipt) values (to_jsonb(new)); return null; end \$\$;
+          create trigger copies after insert or update on inventory.receipts for each row execute function public.copies()" \
+        "drop trigger copies on inventory.receipts; drop function public.copies(); drop table public.copies"
+    connect_again
+    eventually serves
+    begin_load --flawless
+    load_goes_on 100
+    end_load
+    versions_are_kept
+    post "$(receipt "$unit-1")"
+    expect 201 created
+    post "$(receipt "$unit-1" '.sku = "other"')"
+    expect 200 revised
+    post "$(receipt "$unit-1" '.sku = "other"')"
+    expect 200 unchanged
+    undo
+
+    does "create function public.deletes() returns trigger language plpgsql security definer as \$\$
+              begin delete from inventory.receipts where unit_identifier = new.unit_identifier; return null; end \$\$;
+          create trigger deletes after insert or update on inventory.receipts for each row
+          when (new.sku like 'gone%') execute function public.deletes()" \
+        "drop trigger deletes on inventory.receipts; drop function public.deletes()"
+    connect_again
+    eventually serves
+    post "$(receipt "$unit-2" '.sku = "gone 1"')"
+    expect 503
+    post "$(receipt "$unit-1" '.sku = "gone 2"')"
+    expect 503
+    post "$(receipt "$unit-3")"
+    expect 201 created
+}
+
 @test "a trigger of the DBA's that drops rows: 503, and the reason" {
     does "create function public.drops() returns trigger language plpgsql as \$\$ begin return null; end \$\$;
           create trigger drops before insert on inventory.receipts for each row execute function public.drops()" \
