@@ -289,7 +289,9 @@ enum log_line_kind log_line_parse(char *text, bool ended, struct log_line *line)
         return LOG_LINE_BROKEN;
     char *at = find_time(text);
     if (!at) /* "[512B blob data]" is what journalctl shows of a line that is not printable */
-        return strstr(text, " msg=delivery ") || strstr(text, "B blob data]") ? LOG_LINE_BROKEN : LOG_LINE_OTHER;
+        return strstr(text, " msg=delivery ") || strstr(text, " worker_status=") || strstr(text, "B blob data]")
+                   ? LOG_LINE_BROKEN
+                   : LOG_LINE_OTHER;
     bool whole = true;
     while (*at != '\0' && (whole = take_field(&at, line)))
         ;

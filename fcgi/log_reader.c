@@ -78,6 +78,25 @@ static bool is_fragment(const char *text, size_t len, bool is_first, bool ended)
            (is_first && len > 0 && (strchr(text, '=') || !strchr(text, ' ')));
 }
 
+/*
+ * How many lines journald or rsyslog has dropped, as it reports itself among the lines; 1 if it does not count them.
+ * journald names whose lines, rsyslog does not.
+ */
+static size_t count_lost(const char *text) {
+    static const char journald[] = "Suppressed ", whose[] = " messages from receiptd";
+    const char *number = strstr(text, journald);
+    if (number && strstr(number, whose))
+        number += sizeof journald - 1;
+    else if (strstr(text, "due to rate-limiting"))
+        number = strstr(text, " messages");
+    else
+        return 0;
+    while (number && number > text && number[-1] >= '0' && number[-1] <= '9')
+        number--;
+    size_t count = number ? strtoul(number, NULL, 10) : 0;
+    return count > 0 ? count : 1;
+}
+
 static void take_line(struct source *source, char *text, size_t len, bool ended, struct reading *reading) {
     struct log_totals *totals = reading->totals;
     struct log_line line;
@@ -95,6 +114,7 @@ static void take_line(struct source *source, char *text, size_t len, bool ended,
     switch (log_line_parse(text, ended, &line)) {
     case LOG_LINE_OTHER:
         totals->broken += !last_nul && is_fragment(text, len, may_be_first, ended);
+        totals->dropped += count_lost(text);
         return;
     case LOG_LINE_BROKEN:
         totals->broken++;

@@ -14,7 +14,7 @@
 struct log_totals {
     size_t known;      /* lines of the service or of nginx */
     size_t broken;     /* see LOG_LINE_BROKEN */
-    size_t dropped;    /* lines that the service reported as dropped */
+    size_t dropped;    /* lines that the service, journald or rsyslog reported as dropped */
     size_t unreadable; /* files that could not be read to their end, or are no logs */
     bool left_out;     /* a worker was started to leave acknowledged deliveries out */
 };

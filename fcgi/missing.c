@@ -11,10 +11,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum {
     CHUNK = 1000,
     STATUS_MAX = 599,
+    SERVER_ERROR = 500, /* and above: the sender retries */
     BAD_GATEWAY = 502,
     GATEWAY_TIMEOUT = 504,
 };
@@ -124,6 +126,22 @@ static bool is_path_of_receipts(const char *request) {
 }
 
 /*
+ * nginx also takes other spellings of the URL, such as "//inventory_receipt", and logs "-" if the URL has a host.
+ * Final answers to these are not counted: the URL was wrong, or it was no HTTP.
+ */
+static bool is_other_spelling(const struct log_line *line) {
+    static const char post[] = "POST ", path[] = "/inventory_receipt";
+    const char *request = line->request;
+    size_t len = strcspn(request, "#"), path_len = sizeof path - 1;
+    while (len > 0 && request[len - 1] == '/')
+        len--;
+    bool is_spelling = strncmp(request, post, sizeof post - 1) == 0 && len >= sizeof post - 1 + path_len &&
+                       strncasecmp(request + len - path_len, path, path_len) == 0;
+    return (is_spelling || strcmp(request, "-") == 0) &&
+           (line->status_number >= SERVER_ERROR || line->status_number == outcomes[OUTCOME_TOO_LARGE].status);
+}
+
+/*
  * Whether nginx answered by itself. Its log lists the statuses of the workers that it tried, of which the last one
  * answered; 502 and 504 among them are its own words for a worker that did not. A 401 is no delivery of the sender's.
  */
@@ -133,7 +151,7 @@ static bool is_by_nginx(const struct log_line *line) {
         last--;
     long worker = strtol(last, NULL, 10);
     bool answered = worker != 0 && worker != BAD_GATEWAY && worker != GATEWAY_TIMEOUT;
-    return is_path_of_receipts(line->request) && !answered &&
+    return (is_path_of_receipts(line->request) || is_other_spelling(line)) && !answered &&
            line->status_number >= outcomes[OUTCOME_MALFORMED].status &&
            line->status_number != outcomes[OUTCOME_UNAUTHORIZED].status;
 }
@@ -355,8 +373,7 @@ bool missing_report_gaps(const struct log_totals *totals, FILE *errors) {
                 "receiptd: %zu lines of these logs are cut off or damaged; which deliveries they show is unknown\n",
                 totals->broken);
     if (totals->dropped > 0)
-        fprintf(errors,
-                "receiptd: the service dropped %zu lines of these logs; which deliveries they showed is unknown\n",
+        fprintf(errors, "receiptd: %zu lines of these logs were dropped; which deliveries they showed is unknown\n",
                 totals->dropped);
     return totals->known == 0 || totals->unreadable > 0 || totals->broken > 0 || totals->dropped > 0;
 }

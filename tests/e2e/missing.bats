@@ -167,7 +167,7 @@ reject() {
 }
 
 @test "what is unknown is counted, and is no all-clear" {
-    local name reason
+    local name reason count
     # Each of these alone.
     line 5 201 other ' result=created' >"$made.known"
     while IFS='|' read -r name reason; do
@@ -190,6 +190,24 @@ $(by_nginx 503 '502, 504')|requests were answered by nginx itself, which does no
 $(by_nginx 503 -)|requests were answered by nginx itself, which does not know the key (503: 1)
 $(by_nginx 499 -)|requests were answered by nginx itself, which does not know the key (499: 1)
 $(by_nginx 413 '')|requests were answered by nginx itself, which does not know the key (413: 1)
+$(by_nginx 503 502 'POST //inventory_receipt')|requests were answered by nginx itself, which does not know the key (503: 1)
+$(by_nginx 503 502 'POST /./inventory_receipt//')|requests were answered by nginx itself, which does not know the key (503: 1)
+$(by_nginx 503 - 'POST /Inventory_Receipt')|requests were answered by nginx itself, which does not know the key (503: 1)
+$(by_nginx 413 - 'POST /inventory_receipt#a')|requests were answered by nginx itself, which does not know the key (413: 1)
+$(by_nginx 503 - -)|requests were answered by nginx itself, which does not know the key (503: 1)
+$(by_nginx 503 - | sed 's/.* client=/client=/')|lines of these logs are cut off or damaged
+$(by_nginx 503 - | jq -Rc '{message: .}')|lines of these logs are cut off or damaged
+END
+    # What journald and rsyslog report; journald names whose lines it has dropped.
+    while IFS='|' read -r count name; do
+        { cat "$made.known" && printf 'Nov 28 10:00:00 host %s\n' "$name"; } >"$made"
+        missing "$made"
+        echo "$name: $status $stderr"
+        [[ $status == 3 && $stderr == *"receiptd: $count lines of these logs were dropped"* ]]
+    done <<'END'
+1200|systemd-journald[300]: Suppressed 1200 messages from receiptd@1.service
+70|rsyslogd: imjournal: 70 messages lost due to rate-limiting (20000 allowed within 600 seconds)
+1|rsyslogd: imuxsock[pid 7]: begin to drop messages due to rate-limiting
 END
     # The worker's own answers, which its log has, and what is no delivery.
     {
@@ -203,6 +221,11 @@ END
         by_nginx 401 -
         by_nginx 502 502 'POST /inventory_receipts'
         by_nginx 502 502 'GET /inventory_receipt'
+        by_nginx 502 502 'GET //inventory_receipt'
+        by_nginx 404 - 'POST /Inventory_Receipt'
+        by_nginx 201 '502, 201' -
+        by_nginx 400 - -
+        echo 'Nov 28 10:00:00 host systemd-journald[300]: Suppressed 9 messages from ssh.service'
     } >"$made"
     missing "$made"
     echo "$stderr"

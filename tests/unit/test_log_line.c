@@ -77,6 +77,7 @@ static void kinds(void **state) {
         {"another log\n", LOG_LINE_OTHER},
         {"time=\"2026-11-28\" level=info msg=delivery\n", LOG_LINE_OTHER},
         {"unit_identifier=\"\n", LOG_LINE_OTHER},
+        {"2 status=502 bytes=7 seconds=0.1 worker=\"u\" worker_status=\"502\" worker_seconds=\"-\"\n", LOG_LINE_BROKEN},
         /* Cut off, and continued by another line. */
         {"time=2026-11-28T10:00:00.123Z level=info msg=deliv", LOG_LINE_BROKEN},
         {"time=2026-11-28T10:00:00.123Z level=info\n", LOG_LINE_BROKEN},
