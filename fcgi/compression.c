@@ -11,9 +11,10 @@ static bool is_gzip(const unsigned char *bytes, size_t len) {
     return len >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b;
 }
 
-/* RFC 1950: deflate with the usual window, and a checksum of the header. */
+/* RFC 1950: deflate (8) with a window of at most 32 KiB (7), and a checksum of the header. No JSON object begins like
+ * that. */
 static bool is_zlib(const unsigned char *bytes, size_t len) {
-    return len >= 2 && bytes[0] == 0x78 && (bytes[0] * 256 + bytes[1]) % 31 == 0;
+    return len >= 2 && (bytes[0] & 0x0f) == 8 && bytes[0] >> 4 <= 7 && (bytes[0] * 256 + bytes[1]) % 31 == 0;
 }
 
 bool compression_is_known(const char *body, size_t len) {
