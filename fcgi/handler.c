@@ -259,8 +259,9 @@ bool handler_read_body(const struct handler *handler, const char *body, size_t l
 static void name_encoding(const struct request *request, struct delivery *delivery) {
     static const char token[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-, ";
     const char *encoding = request->content_encoding;
-    if (delivery->error_line == 0 || compression_is_known(request->body, request->body_len) || !encoding ||
-        *encoding == '\0' || strcasecmp(encoding, "identity") == 0)
+    bool is_json_error = delivery->error_line > 0 || is_wide(request->body, request->body_len);
+    if (!is_json_error || compression_is_known(request->body, request->body_len) || !encoding || *encoding == '\0' ||
+        strcasecmp(encoding, "identity") == 0)
         return;
     snprintf(delivery->message, sizeof delivery->message,
              "The body is neither JSON nor compressed with gzip or deflate (Content-Encoding: %.*s).",

@@ -460,6 +460,7 @@ static void a_body_that_cannot_be_decoded_is_kept_and_its_encoding_named(void **
         const char *message;
     } rows[] = {
         {"br", "\x8b\x02\x80", 3, "(Content-Encoding: br)."},
+        {"br", "\x0b\x00\x80", 3, "(Content-Encoding: br)."}, /* a NUL, as UTF-16 has it */
         {"zstd", "\x28\xb5\x2f\xfd", 4, "(Content-Encoding: zstd)."},
         {"deflate", raw, raw_len, "(Content-Encoding: deflate)."},
         {"gzip, br", "\x8b", 1, "(Content-Encoding: gzip, br)."},
