@@ -50,11 +50,12 @@ static bool take_path(const char *line, char path[PATH_MAX]) {
 
 /* Whether a line of an error log is about a delivery whose URL has a query string. */
 static bool has_query(const char *line) {
-    static const char beginning[] = ", request: \"POST /inventory_receipt";
-    const char *at = strstr(line, beginning);
+    static const char path[] = "/inventory_receipt";
+    const char *at = strstr(line, ", request: \"");
+    at = at ? strcasestr(at, path) : NULL; /* also behind a host, or a second slash */
     if (!at)
         return false;
-    at += sizeof beginning - 1;
+    at += sizeof path - 1;
     return at[strcspn(at, "? \"")] == '?';
 }
 
