@@ -111,8 +111,12 @@ static void report_unreadable_keys(const struct doctor *doctor, const char *erro
 
 /* `reason`: why the file could not be opened; 0: it could. */
 static void report_no_keys(const struct doctor *doctor, int reason, const char *error) {
+    struct stat file;
     if (reason == EACCES || reason == EPERM)
         report_unreadable_keys(doctor, error);
+    else if (stat(doctor->config.keys_file, &file) == 0 && !S_ISREG(file.st_mode))
+        findings_add(doctor->findings, FINDING_FAIL, "API keys", "let RECEIPTD_KEYS_FILE name a regular file", "%s",
+                     error);
     else
         findings_add(doctor->findings, FINDING_FAIL, "API keys",
                      strstr(error, ", line ") ? "correct that line: NAME and digest, as receiptd key prints them"
@@ -358,7 +362,8 @@ static void examine_endpoint(const struct doctor *doctor) {
     if (answered)
         examine_answer(doctor, url, answer.status);
     else
-        findings_add(doctor->findings, FINDING_FAIL, "endpoint", "does the name lead to nginx, and does it run?",
+        findings_add(doctor->findings, FINDING_FAIL, "endpoint",
+                     answer.failure_remedy ? answer.failure_remedy : "does the name lead to nginx, and does it run?",
                      "%s: %s", url, answer.failure);
 }
 

@@ -224,6 +224,7 @@ static SSL *open_connection(const char *url, const char *ca_file, int newest, st
                             struct https_answer *answer) {
     if (!take_apart(url, address)) {
         fail(answer, "the address has to be https://HOST[:PORT]/PATH", NULL);
+        answer->failure_remedy = "correct RECEIPTD_URL";
         return NULL;
     }
     int fd = connect_to(address, answer);
@@ -232,12 +233,17 @@ static SSL *open_connection(const char *url, const char *ca_file, int newest, st
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     SSL *ssl = NULL;
     errno = 0;
-    if (!context || SSL_CTX_set_max_proto_version(context, newest) != 1 ||
-        (ca_file ? SSL_CTX_load_verify_locations(context, ca_file, NULL) : SSL_CTX_set_default_verify_paths(context)) !=
-            1)
-        fail(answer, ca_file ? ca_file : "certificates to trust", reason());
-    else if (!(ssl = SSL_new(context)) || !prepare(ssl, address) || SSL_set_fd(ssl, fd) != 1 || SSL_connect(ssl) != 1)
+    if (!context || SSL_CTX_set_max_proto_version(context, newest) != 1) {
         fail(answer, "TLS", reason());
+    } else if ((ca_file ? SSL_CTX_load_verify_locations(context, ca_file, NULL)
+                        : SSL_CTX_set_default_verify_paths(context)) != 1) {
+        fail(answer, ca_file ? ca_file : "certificates to trust", reason());
+        answer->failure_remedy = "RECEIPTD_CACERT must name a readable file with certificates (PEM); without it, the "
+                                 "package ca-certificates has the system's";
+    } else if (!(ssl = SSL_new(context)) || !prepare(ssl, address) || SSL_set_fd(ssl, fd) != 1 ||
+               SSL_connect(ssl) != 1) {
+        fail(answer, "TLS", reason());
+    }
     SSL_CTX_free(context);
     if (answer->failure[0]) {
         SSL_free(ssl);

@@ -12,7 +12,8 @@
     "senders cannot check it: let ssl_certificate name a file with the certificate and the intermediate ones below it"
 
 struct https_answer {
-    char failure[512]; /* why there is no answer; "" when there is one */
+    char failure[512];          /* why there is no answer; "" when there is one */
+    const char *failure_remedy; /* what to do about that; NULL: the server is at fault, or the way to it */
     bool has_certificate;
     char names[256];       /* of the certificate, separated by blanks */
     char certificate[128]; /* why a client would not trust it under that name; "" when it would */

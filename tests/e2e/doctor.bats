@@ -182,6 +182,8 @@ certificate,TLS,endpoint,database,durability,cluster,schema,schema,connections,c
     : >"$keys"
     doctor "RECEIPTD_KEYS_FILE=$keys"
     advises 'API keys' 'make one: receiptd key NAME'
+    doctor "RECEIPTD_KEYS_FILE=$BATS_TEST_TMPDIR"
+    advises 'API keys' 'name a regular file'
     chmod 000 "$keys"
     # Root can read it.
     user=$(stat -c %U "$state/pgdata")
@@ -359,8 +361,10 @@ doctor_says_ready() {
     finds warn endpoint 'not tried'
     doctor "RECEIPTD_URL=http${RECEIPTD_URL#https}"
     finds FAIL endpoint 'the address has to be https://'
+    advises endpoint 'correct RECEIPTD_URL'
     doctor RECEIPTD_URL=https://127.0.0.1:1/inventory_receipt
     finds FAIL endpoint 'cannot connect: Connection refused'
+    advises endpoint 'does the name lead to nginx'
     doctor RECEIPTD_URL=https://no-such-name.invalid/inventory_receipt
     finds FAIL endpoint 'no-such-name.invalid: '
     doctor "RECEIPTD_URL=${RECEIPTD_URL}s"
@@ -385,6 +389,10 @@ doctor_says_ready() {
     kill $!
     doctor "RECEIPTD_CACERT=$BATS_TEST_TMPDIR/none"
     finds FAIL endpoint "$BATS_TEST_TMPDIR/none: No such file"
+    advises endpoint 'RECEIPTD_CACERT must name a readable file'
+    doctor "RECEIPTD_CACERT=$RECEIPTD_KEYS_FILE"
+    finds FAIL endpoint "$RECEIPTD_KEYS_FILE: no certificate"
+    advises endpoint 'RECEIPTD_CACERT must name a readable file'
 }
 
 @test "no server, no database, no role, a server that takes no writes, rejections, a superuser" {
