@@ -21,6 +21,11 @@ const char rejections_page_query[] = "select rejection_id::text, " UTC(
                    " and received_at <= $3::timestamptz and ($4::uuid is null or rejection_id = $4)"
                    " order by received_at, rejection_id limit " PAGE_ROWS;
 
+/* A login that waits for locks for ever would let one that is held up keep the others from being reached. */
+static const char begin_query[] =
+    "select " UTC("now()") ", $1::uuid, $2::timestamptz, case when current_setting('lock_timeout') = '0'"
+                           " then set_config('lock_timeout', '250ms', false) end";
+
 /* The columns of a page; binary, but for what is cast to text. */
 enum { ID, RECEIVED_AT, REQUEST_ID, API_KEY_NAME, BODY, FIRST_HEADER };
 
@@ -54,8 +59,7 @@ static bool begin(struct rejections *rejections) {
         report(rejections);
         return false;
     }
-    rejections->began = PQexecParams(rejections->connection, "select " UTC("now()") ", $1::uuid, $2::timestamptz", 2,
-                                     NULL, values, NULL, NULL, 0);
+    rejections->began = PQexecParams(rejections->connection, begin_query, 2, NULL, values, NULL, NULL, 0);
     if (PQresultStatus(rejections->began) == PGRES_TUPLES_OK)
         return true;
     const char *state = PQresultErrorField(rejections->began, PG_DIAG_SQLSTATE);

@@ -287,15 +287,15 @@ release() {
 }
 
 @test "one that another session holds up does not keep the others from being reached" {
-    local holder lock n resolutions ids=()
+    local holder lock n resolutions options ids=()
     for n in 1 2 3; do
         post "$(receipt "$unit-$n")"
         refuse "$(receipt "$unit-$n" "$widened")"
         ids+=("$id")
     done
-    while IFS='|' read -r lock resolutions; do
+    while IFS='|' read -r lock resolutions options; do
         hold "$lock"
-        run -1 --separate-stderr "${reprocess[@]}"
+        run -1 --separate-stderr "${worker_env[@]}" "PGOPTIONS=$options" "${reprocess[@]:${#worker_env[@]}}"
         release
         echo "$output $stderr $(resolutions)"
         [[ $stderr == *"$(rejection "${ids[1]}")"* && $output == *'examined: '*'held up by other sessions: 1; run this again'* ]]
@@ -303,6 +303,7 @@ release() {
     done <<END
 select from receipts where unit_identifier = '$unit-2' for update|revised open revised
 select from inventory.rejected_receipts where request_id = '${ids[1]}' for update|revised open revised
+select from inventory.rejected_receipts where request_id = '${ids[1]}' for update|revised open revised|-c lock_timeout=0
 END
     run -0 "${reprocess[@]}"
     [[ $(resolutions) == 'revised revised revised' && $(row revision "$unit-2") == 1 ]]
