@@ -219,6 +219,17 @@ static bool prepare(SSL *ssl, const struct address *address) {
     return SSL_set1_host(ssl, address->host) == 1 && SSL_set_tlsext_host_name(ssl, address->host) == 1;
 }
 
+/* Loads the certificates to trust. */
+static bool load_trusted(SSL_CTX *context, const char *ca_file, struct https_answer *answer) {
+    if ((ca_file ? SSL_CTX_load_verify_locations(context, ca_file, NULL) : SSL_CTX_set_default_verify_paths(context)) ==
+        1)
+        return true;
+    fail(answer, ca_file ? ca_file : "certificates to trust", reason());
+    answer->failure_remedy = "RECEIPTD_CACERT must name a readable file with certificates (PEM); without it, the "
+                             "package ca-certificates has the system's";
+    return false;
+}
+
 /* Connects and shakes hands, up to a version of TLS (0: any). The caller frees both, with close_connection. */
 static SSL *open_connection(const char *url, const char *ca_file, int newest, struct address *address,
                             struct https_answer *answer) {
@@ -233,17 +244,11 @@ static SSL *open_connection(const char *url, const char *ca_file, int newest, st
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     SSL *ssl = NULL;
     errno = 0;
-    if (!context || SSL_CTX_set_max_proto_version(context, newest) != 1) {
+    bool ready = context && SSL_CTX_set_max_proto_version(context, newest) == 1;
+    bool trusts = ready && load_trusted(context, ca_file, answer);
+    if (!ready || (trusts && (!(ssl = SSL_new(context)) || !prepare(ssl, address) || SSL_set_fd(ssl, fd) != 1 ||
+                              SSL_connect(ssl) != 1)))
         fail(answer, "TLS", reason());
-    } else if ((ca_file ? SSL_CTX_load_verify_locations(context, ca_file, NULL)
-                        : SSL_CTX_set_default_verify_paths(context)) != 1) {
-        fail(answer, ca_file ? ca_file : "certificates to trust", reason());
-        answer->failure_remedy = "RECEIPTD_CACERT must name a readable file with certificates (PEM); without it, the "
-                                 "package ca-certificates has the system's";
-    } else if (!(ssl = SSL_new(context)) || !prepare(ssl, address) || SSL_set_fd(ssl, fd) != 1 ||
-               SSL_connect(ssl) != 1) {
-        fail(answer, "TLS", reason());
-    }
     SSL_CTX_free(context);
     if (answer->failure[0]) {
         SSL_free(ssl);
