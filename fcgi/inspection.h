@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { INSPECTION_PROBLEM_SIZE = 1024, INSPECTION_TIME_SIZE = 48, INSPECTION_PROBLEMS_MAX = 8 };
+enum { INSPECTION_PROBLEM_SIZE = 1024, INSPECTION_TIME_SIZE = 48 };
 
 /* What a session is for: one that stores neither, the probe's, minds whatever is wrong. */
 enum inspection_use { INSPECTION_RECEIPTS, INSPECTION_REJECTIONS, INSPECTION_ALL };
