@@ -153,17 +153,10 @@ static void append_id(struct buffer *text, const struct acknowledged *delivery) 
 }
 
 static void append_json(struct buffer *json, size_t n, const struct acknowledged *delivery) {
-    static const char *const names[RECEIPT_KEY_COUNT] = {"program", "asn", "unit"};
-    const char *part = delivery->key;
-    buffer_append_format(json, "%s{\"n\":%zu,\"rejected\":%s,\"unchanged\":%s,\"ms\":%" PRId64 ",\"id\":\"",
-                         n > 0 ? "," : "[", n, is_rejection(delivery->outcome) ? "true" : "false",
+    buffer_append_format(json, "%s{\"n\":%zu,\"rejected\":%s,\"unchanged\":%s,\"ms\":%" PRId64 ",", n > 0 ? "," : "[",
+                         n, is_rejection(delivery->outcome) ? "true" : "false",
                          delivery->outcome == OUTCOME_UNCHANGED ? "true" : "false", delivery->answered_ms);
-    append_id(json, delivery);
-    buffer_append_text(json, "\"");
-    for (int k = 0; k < RECEIPT_KEY_COUNT; k++, part += strlen(part) + 1) {
-        buffer_append_format(json, ",\"%s\":", names[k]);
-        buffer_append_json_string(json, part, strlen(part));
-    }
+    failure_append_id_and_key(json, delivery->request_id, delivery->key);
     buffer_append_text(json, "}");
 }
 
@@ -188,16 +181,8 @@ static bool look_up(struct search *search) {
     buffer_init(&json);
     for (size_t n = 0; n < search->chunk_count; n++)
         append_json(&json, n, &search->chunk[n]);
-    buffer_append(&json, "]", 2); /* with its NUL */
-    const char *const values[] = {json.data};
-    PGresult *result =
-        json.failed ? NULL : PQexecParams(search->connection, lookup_query, 1, NULL, values, NULL, NULL, 0);
-    bool ok = PQresultStatus(result) == PGRES_TUPLES_OK && (size_t)PQntuples(result) == search->chunk_count;
-    if (!ok) {
-        progress_clear(&search->progress);
-        fprintf(search->errors, "receiptd: %s%s", json.failed ? "" : "PostgreSQL: ",
-                json.failed ? "out of memory\n" : PQerrorMessage(search->connection));
-    }
+    PGresult *result = missing_look_up(search->connection, lookup_query, &json, &search->progress, search->errors);
+    bool ok = result && (size_t)PQntuples(result) == search->chunk_count;
     for (int row = 0; ok && row < PQntuples(result); row++)
         search->chunk[strtoul(PQgetvalue(result, row, 0), NULL, 10)].stored =
             (unsigned char)strtoul(PQgetvalue(result, row, 1), NULL, 10);

@@ -41,6 +41,18 @@ int failure_compare_keys(const char *a, const char *b) {
     return order ? order : (len_a > len_b) - (len_a < len_b);
 }
 
+void failure_append_id_and_key(struct buffer *json, const unsigned char *request_id, const char *key) {
+    static const char *const names[RECEIPT_KEY_COUNT] = {"program", "asn", "unit"};
+    buffer_append_text(json, "\"id\":\"");
+    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
+        buffer_append_format(json, "%02x", request_id[i]);
+    buffer_append_text(json, "\"");
+    for (int k = 0; k < RECEIPT_KEY_COUNT; k++, key += strlen(key) + 1) {
+        buffer_append_format(json, ",\"%s\":", names[k]);
+        buffer_append_json_string(json, key, strlen(key));
+    }
+}
+
 int failure_compare(const void *a, const void *b) {
     const struct failure *failure_a = a, *failure_b = b;
     int order = (failure_a->first_ms > failure_b->first_ms) - (failure_a->first_ms < failure_b->first_ms);

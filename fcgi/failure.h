@@ -28,6 +28,10 @@ size_t failure_set_key(char *key, const struct log_line *line);
 size_t failure_key_len(const char *key);
 int failure_compare_keys(const char *a, const char *b);
 
+/* Appends members of a JSON object that `receiptd missing` sends to the database: the request id, and the key's parts.
+ */
+void failure_append_id_and_key(struct buffer *json, const unsigned char *request_id, const char *key);
+
 /* Oldest first, for spool.h. */
 int failure_compare(const void *a, const void *b);
 

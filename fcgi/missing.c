@@ -195,18 +195,24 @@ static void fail_spool(struct search *search) {
 }
 
 static void append_json(struct buffer *json, size_t n, const struct failure *failure) {
-    static const char *const names[RECEIPT_KEY_COUNT] = {"program", "asn", "unit"};
-    buffer_append_format(json, "%s{\"n\":%zu,\"ms\":%" PRId64 ",\"again\":%s,\"id\":\"", n > 0 ? "," : "[", n,
-                         failure->last_ms, failure->unchanged_ms >= failure->last_ms ? "true" : "false");
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
-        buffer_append_format(json, "%02x", failure->last_id[i]);
-    buffer_append_text(json, "\"");
-    const char *part = failure->key;
-    for (int k = 0; k < RECEIPT_KEY_COUNT; k++, part += strlen(part) + 1) {
-        buffer_append_format(json, ",\"%s\":", names[k]);
-        buffer_append_json_string(json, part, strlen(part));
-    }
+    buffer_append_format(json, "%s{\"n\":%zu,\"ms\":%" PRId64 ",\"again\":%s,", n > 0 ? "," : "[", n, failure->last_ms,
+                         failure->unchanged_ms >= failure->last_ms ? "true" : "false");
+    failure_append_id_and_key(json, failure->last_id, failure->key);
     buffer_append_text(json, "}");
+}
+
+PGresult *missing_look_up(PGconn *connection, const char *query, struct buffer *json, struct progress *progress,
+                          FILE *errors) {
+    buffer_append(json, "]", 2); /* with its NUL */
+    const char *const values[] = {json->data};
+    PGresult *result = json->failed ? NULL : PQexecParams(connection, query, 1, NULL, values, NULL, NULL, 0);
+    if (PQresultStatus(result) == PGRES_TUPLES_OK)
+        return result;
+    progress_clear(progress);
+    fprintf(errors, "receiptd: %s%s",
+            json->failed ? "" : "PostgreSQL: ", json->failed ? "out of memory\n" : PQerrorMessage(connection));
+    PQclear(result);
+    return NULL;
 }
 
 /* Takes over those of the chunk that are not in the database. */
@@ -215,24 +221,16 @@ static bool look_up(struct search *search) {
     buffer_init(&json);
     for (size_t n = 0; n < search->chunk_count; n++)
         append_json(&json, n, &search->chunk[n]);
-    buffer_append(&json, "]", 2); /* with its NUL */
-    const char *const values[] = {json.data};
-    PGresult *result =
-        json.failed ? NULL : PQexecParams(search->connection, lookup_query, 1, NULL, values, NULL, NULL, 0);
-    bool answered = PQresultStatus(result) == PGRES_TUPLES_OK, ok = answered;
+    PGresult *result = missing_look_up(search->connection, lookup_query, &json, &search->progress, search->errors);
+    bool ok = result != NULL;
     for (int row = 0; ok && row < PQntuples(result); row++) {
         struct failure *failure = &search->chunk[strtoul(PQgetvalue(result, row, 0), NULL, 10)];
         failure->stored = *PQgetvalue(result, row, 1) == 't';
         ok = spool_add(search->missing, failure, offsetof(struct failure, key) + failure_key_len(failure->key));
         search->missing_count += ok;
     }
-    if (answered && !ok) {
+    if (result && !ok)
         fail_spool(search);
-    } else if (!answered) {
-        progress_clear(&search->progress);
-        fprintf(search->errors, "receiptd: %s%s", json.failed ? "" : "PostgreSQL: ",
-                json.failed ? "out of memory\n" : PQerrorMessage(search->connection));
-    }
     search->failures += search->chunk_count;
     progress_show(&search->progress, "comparing with the database:", search->failures, 0, PROGRESS_DELIVERIES);
     PQclear(result);

@@ -7,8 +7,10 @@
 #ifndef RECEIPTD_MISSING_H
 #define RECEIPTD_MISSING_H
 
+#include "buffer.h"
 #include "log_reader.h"
 #include "pg.h"
+#include "progress.h"
 #include "service.h"
 
 #include <stdbool.h>
@@ -38,6 +40,13 @@ enum missing_result missing(const struct missing_options *options, FILE *out, FI
 
 /* Becomes the service's user and connects. NULL: the reason was written to `errors`. The caller calls PQfinish. */
 PGconn *missing_connect(const struct missing_options *options, FILE *errors);
+
+/*
+ * Runs a query with an array of JSON objects as its parameter, with `json` as far as the last of them. NULL: the reason
+ * was written to `errors`, in place of the progress. The caller calls PQclear.
+ */
+PGresult *missing_look_up(PGconn *connection, const char *query, struct buffer *json, struct progress *progress,
+                          FILE *errors);
 
 /* Writes to `errors` what the logs do not show. True when there is such a thing: then finding nothing proves nothing.
  */
