@@ -316,7 +316,7 @@ static const char *remedy_for(const char *message) {
 }
 
 void doctor_pg(struct findings *findings, bool require_standby, struct doctor_pg_facts *facts) {
-    PGconn *connection = pg_connect(NULL);
+    PGconn *connection = pg_connect_to_latest();
     *facts = (struct doctor_pg_facts){.unresolved = -1};
     facts->connected = PQstatus(connection) == CONNECTION_OK;
     if (facts->connected)

@@ -1,5 +1,7 @@
 #include "inspection.h"
 
+#include "pg.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +57,7 @@ enum { KIND, NAME, VALUE, MORE };
 
 /* The timeline is that of the log which is written now: the control file has the former one until a checkpoint. */
 const char inspection_cluster_query[] =
-    "select " INSPECTION_SYSTEM_IDENTIFIER ", " INSPECTION_TIMELINE ", pg_catalog.pg_conf_load_time()";
+    "select " PG_SYSTEM_IDENTIFIER ", " PG_TIMELINE ", pg_catalog.pg_conf_load_time()";
 
 /* A problem that names rejected_receipts concerns nothing else, one of another table receipts, and the others all. */
 const char inspection_check_query[] =

@@ -32,12 +32,6 @@ extern const char inspection_check_query[];   /* the schema's own check (sql/dep
 bool inspection_may_ask_cluster(const PGresult *result);
 bool inspection_may_ask_check(const PGresult *result);
 
-/* Expressions for where in a cluster a server is: its timeline, 0 of a standby; and which cluster that is. */
-#define INSPECTION_TIMELINE                                                                                            \
-    "case when pg_catalog.pg_is_in_recovery() then 0 else (('x' || substr(pg_catalog.pg_walfile_name("                 \
-    "pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::bigint) end"
-#define INSPECTION_SYSTEM_IDENTIFIER "(select system_identifier from pg_catalog.pg_control_system())"
-
 struct inspection {
     enum inspection_verdict verdict;
     char problem[INSPECTION_PROBLEM_SIZE]; /* unless it is fit: what is wrong, why it matters, and who has set it */

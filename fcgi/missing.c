@@ -352,7 +352,7 @@ static bool report_unknown(const struct search *search) {
 }
 
 PGconn *missing_connect(const struct missing_options *options, FILE *errors) {
-    PGconn *connection = service_become(options->service) ? pg_connect(NULL) : NULL;
+    PGconn *connection = service_become(options->service) ? pg_connect_to_latest() : NULL;
     if (connection && PQstatus(connection) == CONNECTION_OK)
         return connection;
     fprintf(errors, "receiptd: PostgreSQL: %s",

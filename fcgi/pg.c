@@ -83,10 +83,10 @@ static void set_parameters(struct parameters *parameters, const PQconninfoOption
 static PGconn *connect_to(struct hosts *hosts, size_t only) {
     struct parameters parameters = {.count = 0};
     PQconninfoOption *options = PQconndefaults();
-    size_t size = hosts ? hosts_text_size(hosts) : 0;
+    size_t size = hosts_text_size(hosts);
     char *lists = NULL;
     set_parameters(&parameters, options);
-    if (hosts && hosts_count(hosts) > 1) {
+    if (hosts_count(hosts) > 1) {
         unsigned char order[HOSTS_MAX];
         lists = malloc(3 * size);
         if (!lists) {
@@ -116,11 +116,43 @@ static PGconn *connect_to(struct hosts *hosts, size_t only) {
 }
 
 PGconn *pg_connect(struct hosts *hosts) {
-    return connect_to(hosts, hosts ? hosts_count(hosts) : 0);
+    return connect_to(hosts, hosts_count(hosts));
 }
 
 PGconn *pg_connect_to(struct hosts *hosts, size_t host) {
     return connect_to(hosts, host);
+}
+
+/* The server's timeline; -1 without a connection, 0 if the role may not read it. */
+static long read_timeline(PGconn *connection) {
+    if (PQstatus(connection) != CONNECTION_OK)
+        return -1;
+    PGresult *result = PQexec(connection, "select " PG_TIMELINE);
+    long timeline = PQresultStatus(result) == PGRES_TUPLES_OK ? atol(PQgetvalue(result, 0, 0)) : 0;
+    PQclear(result);
+    return timeline;
+}
+
+PGconn *pg_connect_to_latest(void) {
+    struct hosts *hosts = pg_hosts();
+    if (!hosts)
+        return NULL;
+    PGconn *latest = NULL;
+    long latest_timeline = -1;
+    for (size_t host = 0; hosts_count(hosts) > 1 && host < hosts_count(hosts); host++) {
+        PGconn *connection = pg_connect_to(hosts, host);
+        long timeline = read_timeline(connection);
+        if (timeline > latest_timeline) {
+            PQfinish(latest);
+            latest = connection;
+            latest_timeline = timeline;
+        } else
+            PQfinish(connection);
+    }
+    if (!latest)
+        latest = pg_connect(hosts); /* if it fails, its message covers all hosts */
+    hosts_free(hosts);
+    return latest;
 }
 
 /* Why libpq takes no password from this file: libpq, fe-connect.c, passwordFromFile. */

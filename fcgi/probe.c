@@ -103,7 +103,7 @@ static bool inspect(struct probe *probe) {
     return ok;
 }
 
-static const char visit_query[] = "select " INSPECTION_SYSTEM_IDENTIFIER ", " INSPECTION_TIMELINE;
+static const char visit_query[] = "select " PG_SYSTEM_IDENTIFIER ", " PG_TIMELINE;
 
 /*
  * Looks for a newer primary at one of the hosts that this worker is not connected to: the old one may accept writes for

@@ -77,7 +77,7 @@ struct rejections *rejections_open(const char *id, const char *since, FILE *erro
         fprintf(errors, "receiptd: out of memory\n");
         return NULL;
     }
-    *rejections = (struct rejections){.connection = pg_connect(NULL), .errors = errors, .id = id, .since = since};
+    *rejections = (struct rejections){.connection = pg_connect_to_latest(), .errors = errors, .id = id, .since = since};
     if (!begin(rejections)) {
         rejections_close(rejections);
         return NULL;

@@ -97,6 +97,10 @@ names_wait() {
     promote_second
     eventually stores_at "$new"
     logged 'is primary on timeline 2, later than 1'
+    # A program that runs once chooses the new one too, although the old one is first and accepts writes.
+    set_worker_env
+    run "${worker_env[@]}" "PGHOST=$old,$new" "$WORKER" doctor
+    [[ $output == *'timeline 2,'* ]]
 }
 
 @test "RECEIPTD_REQUIRE_STANDBY: 503 while no standby is named, whenever the names are taken away" {
