@@ -97,6 +97,6 @@ where current_setting('server_version_num')::integer >= 140000
 
 alter role receiptd_migrator set search_path = inventory;
 -- A change that waits for a lock makes every delivery wait behind it: it gives up instead, and is run again later.
-alter role receiptd_migrator set lock_timeout = '5s';
+alter role receiptd_migrator set lock_timeout = '1s';
 
 commit;

@@ -5,24 +5,7 @@ begin;
 
 set local role receiptd_owner;
 
--- The transaction that wrote a version: of the first one it stands in receipts, of every later one in the row of
--- receipt_revisions for the version that it replaced. So it never changes where it stands, both columns grow with the
--- table, which is what a BRIN index takes, and a revision changes no indexed column of receipts. (One column in receipts
--- with the transaction of the present version would make every range of the index that has a revised row as wide as the
--- table, and would cost revisions their HOT updates.)
---
--- Without a value: from before this change. A default for these would rewrite the table.
-alter table inventory.receipts add column created_in bigint;
-alter table inventory.receipts alter column created_in set default pg_current_xact_id()::text::bigint;
-alter table inventory.receipt_revisions add column replaced_in bigint;
-alter table inventory.receipt_revisions alter column replaced_in set default pg_current_xact_id()::text::bigint;
--- Ranges of 256 pages: with the default 128, looking for what is new in 50 million takes 4.4 ms instead of 2.2.
-create index receipts_created_in_idx on inventory.receipts using brin (created_in)
-  with (autosummarize = on, pages_per_range = 256);
-create index receipt_revisions_replaced_in_idx on inventory.receipt_revisions using brin (replaced_in)
-  with (autosummarize = on);
-
--- What no row of those two tells.
+-- What no row of receipts (created_in) or receipt_revisions (replaced_in) tells.
 create table inventory.feed_events (
   event_id bigint generated always as identity,
   change text not null,
@@ -237,12 +220,6 @@ grant execute on function
   inventory.changes_since(text, integer)
 to receiptd_reader;
 
-comment on column inventory.receipts.created_in is
-  'The number of the transaction that created the row (pg_current_xact_id), for inventory.changes_since; null for rows from before there was a feed. Example: 123456';
-comment on column inventory.receipt_revisions.replaced_in is
-  'The number of the transaction that brought the version after this one, for inventory.changes_since; null for rows from before there was a feed. Example: 123789';
-comment on index inventory.receipts_created_in_idx is 'For inventory.changes_since.';
-comment on index inventory.receipt_revisions_replaced_in_idx is 'For inventory.changes_since.';
 comment on table inventory.feed_events is
   'What inventory.changes_since has to tell and no other table does: receipts that were deleted, and those that were written without a new version. Written by triggers on receipts. Old rows may be deleted, once every reader of the feed, and inventory.totals_state, has gone past them.';
 comment on index inventory.feed_events_written_in_idx is 'For inventory.changes_since.';

@@ -46,10 +46,15 @@ create table inventory.receipt_revisions (
   sender_headers jsonb,
   received_at timestamptz not null,
   replaced_at timestamptz not null default now(),
+  replaced_in bigint default pg_current_xact_id()::text::bigint,
   constraint receipt_revisions_pkey primary key (program_identifier, asn_number, unit_identifier, revision),
   constraint receipt_revisions_receipts_fkey foreign key (program_identifier, asn_number, unit_identifier)
     references inventory.receipts (program_identifier, asn_number, unit_identifier) on delete cascade
 );
+
+-- See receipts_created_in_idx.
+create index receipt_revisions_replaced_in_idx on inventory.receipt_revisions using brin (replaced_in)
+  with (autosummarize = on);
 
 revoke all on inventory.receipt_revisions from public;
 grant select on inventory.receipt_revisions to receiptd_reader;
@@ -267,5 +272,8 @@ comment on column inventory.receipt_revisions.received_at is
   'When this version arrived. Example: 2026-11-23 12:00:00.123456+00';
 comment on column inventory.receipt_revisions.replaced_at is
   'When the version that replaced it arrived. Example: 2026-11-24 08:30:00.654321+00';
+comment on column inventory.receipt_revisions.replaced_in is
+  'The number of the transaction that brought the version after this one, for inventory.changes_since. Example: 123789';
+comment on index inventory.receipt_revisions_replaced_in_idx is 'For inventory.changes_since.';
 
 commit;

@@ -60,6 +60,7 @@ create table inventory.receipts (
   sender_headers jsonb,
   received_at timestamptz not null default now(),
   revised_at timestamptz,
+  created_in bigint default pg_current_xact_id()::text::bigint,
   constraint receipts_pkey primary key (program_identifier, asn_number, unit_identifier),
   constraint receipts_program_identifier_check check (program_identifier <> ''),
   constraint receipts_asn_number_check check (asn_number <> ''),
@@ -73,6 +74,15 @@ create index receipts_received_at_idx on inventory.receipts using brin (received
 -- this index took 2 to 4 µs of the server's time for each receipt, of 42, and 100 bytes of the write-ahead log.
 create index receipts_unit_identifier_idx on inventory.receipts (unit_identifier);
 
+-- For the feed: the transaction that wrote a version. Of the first one it is here, of every later one in the row of
+-- receipt_revisions for the version that it replaced. So it never changes where it is, both columns grow with the table,
+-- which is what a BRIN index takes, and a revision changes no indexed column of receipts. (One column in receipts with the
+-- transaction of the present version would make every range of the index that has a revised row as wide as the table, and
+-- would cost revisions their HOT updates.)
+-- Ranges of 256 pages: with the default 128, looking for what is new in 50 million takes 4.4 ms instead of 2.2.
+create index receipts_created_in_idx on inventory.receipts using brin (created_in)
+  with (autosummarize = on, pages_per_range = 256);
+
 revoke all on inventory.receipts from public;
 grant select, insert, update on inventory.receipts to receiptd_writer;
 grant select on inventory.receipts to receiptd_reader;
@@ -85,6 +95,7 @@ comment on index inventory.receipts_received_at_idx is
   'For reports over a span of time, that is, with received_at between two times.';
 comment on index inventory.receipts_unit_identifier_idx is
   'For the receipts of one unit, whatever it was received against.';
+comment on index inventory.receipts_created_in_idx is 'For inventory.changes_since.';
 
 comment on column inventory.receipts.program_identifier is
   'Reported as program_identifier: the program under which the unit was received. ASN numbers are unique within a program. Part of the key. Example: returns';
@@ -160,5 +171,7 @@ comment on column inventory.receipts.received_at is
   'When the delivery that created the row arrived (the vendor sends no time of its own); of one that was refused at first: when "receiptd reprocess" made a receipt of it, while rejected_receipts says when it arrived. It never changes. Example: 2026-11-23 12:00:00.123456+00';
 comment on column inventory.receipts.revised_at is
   'When the present version arrived, with the same exception as received_at; null while revision is 0. Example: 2026-11-24 08:30:00.654321+00';
+comment on column inventory.receipts.created_in is
+  'The number of the transaction that created the row (pg_current_xact_id), for inventory.changes_since. Example: 123456';
 
 commit;

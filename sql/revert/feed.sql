@@ -14,7 +14,5 @@ drop function inventory.tell_deleted();
 drop function inventory.tell_written();
 drop function inventory.tell_truncated();
 drop table inventory.feed_events;
-alter table inventory.receipts drop column created_in;
-alter table inventory.receipt_revisions drop column replaced_in;
 
 commit;

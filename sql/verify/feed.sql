@@ -11,23 +11,19 @@ begin
   select string_agg(problem, '; ')
   into problems
   from (
-    select format('inventory.%s has no column %s that is the transaction by default', relation, name)
-    from (
-      values ('receipts', 'created_in'), ('receipt_revisions', 'replaced_in'), ('feed_events', 'written_in')
-    ) as stamped (relation, name)
+    select 'inventory.feed_events.written_in is not the transaction by default'
     where not exists (
       select
       from pg_attribute
       join pg_attrdef on adrelid = attrelid and adnum = attnum
-      where attrelid = to_regclass('inventory.' || relation)
-        and attname = name
+      where attrelid = to_regclass('inventory.feed_events')
+        and attname = 'written_in'
         and atttypid = 'bigint'::regtype
         and pg_get_expr(adbin, adrelid) = '((pg_current_xact_id())::text)::bigint'
     )
     union all
-    select format('the index inventory.%s is missing', name)
-    from unnest(array['receipts_created_in_idx', 'receipt_revisions_replaced_in_idx', 'feed_events_written_in_idx']) as name
-    where not exists (select from pg_index where indexrelid = to_regclass('inventory.' || name) and indisvalid)
+    select 'the index inventory.feed_events_written_in_idx is missing'
+    where not exists (select from pg_index where indexrelid = to_regclass('inventory.feed_events_written_in_idx') and indisvalid)
     union all
     select format('the trigger %s is missing or off', name)
     from unnest(array['receipts_tell_deleted', 'receipts_tell_written', 'receipts_tell_truncated']) as name

@@ -50,7 +50,8 @@ begin
       ('api_key_name', 'text not null'),
       ('sender_headers', 'jsonb'),
       ('received_at', 'timestamp with time zone not null'),
-      ('replaced_at', 'timestamp with time zone not null default now()')
+      ('replaced_at', 'timestamp with time zone not null default now()'),
+      ('replaced_in', 'bigint default ((pg_current_xact_id())::text)::bigint')
   ) as expected (name, definition)
   left join (
     select
@@ -97,6 +98,20 @@ begin
         (select relowner from pg_class where oid = 'inventory.receipt_revisions'::regclass)
         = 'receiptd_owner'::regrole,
         'the table does not belong to receiptd_owner'
+      ),
+      (
+        exists (
+          select
+          from pg_index
+          join pg_class on pg_class.oid = indexrelid
+          join pg_am on pg_am.oid = relam
+          where indrelid = 'inventory.receipt_revisions'::regclass
+            and indexrelid = to_regclass('inventory.receipt_revisions_replaced_in_idx')
+            and amname = 'brin'
+            and indisvalid
+            and pg_get_indexdef(indexrelid, 1, true) = 'replaced_in'
+        ),
+        'there is no BRIN index receipt_revisions_replaced_in_idx on replaced_in'
       ),
       (
         exists (

@@ -57,7 +57,8 @@ begin
       ('api_key_name', 'text not null', false),
       ('sender_headers', 'jsonb', false),
       ('received_at', 'timestamp with time zone not null default now()', false),
-      ('revised_at', 'timestamp with time zone', false)
+      ('revised_at', 'timestamp with time zone', false),
+      ('created_in', 'bigint default ((pg_current_xact_id())::text)::bigint', false)
   ) as expected (name, definition, never_empty)
   left join (
     select
@@ -125,6 +126,20 @@ begin
             and pg_get_indexdef(indexrelid, 1, true) = 'unit_identifier'
         ),
         'there is no index receipts_unit_identifier_idx on unit_identifier'
+      ),
+      (
+        exists (
+          select
+          from pg_index
+          join pg_class on pg_class.oid = indexrelid
+          join pg_am on pg_am.oid = relam
+          where indrelid = 'inventory.receipts'::regclass
+            and indexrelid = to_regclass('inventory.receipts_created_in_idx')
+            and amname = 'brin'
+            and indisvalid
+            and pg_get_indexdef(indexrelid, 1, true) = 'created_in'
+        ),
+        'there is no BRIN index receipts_created_in_idx on created_in'
       ),
       (
         has_table_privilege('receiptd_writer', 'inventory.receipts', 'select')

@@ -163,7 +163,7 @@ select results_eq(
     where setrole = 'receiptd_migrator'::regrole
     order by 1
   $$,
-  $$ values ('lock_timeout=5s'), ('search_path=inventory') $$,
+  $$ values ('lock_timeout=1s'), ('search_path=inventory') $$,
   'the settings of the migrator'
 );
 -- Of a session over a UNIX socket PostgreSQL shows them as 0.
