@@ -1,7 +1,9 @@
--- The roles of receiptd, and their settings. Roles belong to the whole cluster and take CREATEROLE to make, so an
--- administrator runs this once, before the first sqitch deploy:
+-- The roles of receiptd, and their settings. Roles belong to the whole cluster, so an administrator runs this once, before
+-- the first deployment. It takes a superuser, or CREATEROLE, as the administrator of a managed PostgreSQL has it:
 --
 --   psql -d postgres -f roles.sql
+--
+-- Since PostgreSQL 16, only the administrator that created the roles, or a superuser, may run it again.
 --
 -- Running it again is harmless: it makes what is missing and puts the settings below back to what stands here.
 --
@@ -27,6 +29,8 @@
 \set ON_ERROR_STOP on
 
 begin;
+-- Without "… is already a member".
+set local client_min_messages = warning;
 
 -- "create role" has no "if not exists".
 select format('create role %I', name)
@@ -51,6 +55,12 @@ where not exists (
   from pg_catalog.pg_auth_members
   where roleid = 'receiptd_owner'::regrole and member = 'receiptd_migrator'::regrole
 )
+\gexec
+
+-- An administrator who is not a superuser creates a database for receiptd_owner, and changes its settings, only as a member.
+select 'grant receiptd_owner to current_user'
+from pg_catalog.pg_roles
+where rolname = current_user and not rolsuper
 \gexec
 
 -- receiptd_writer: settings stand here and not in the connection, because pgbouncer drops or refuses those.
@@ -88,15 +98,29 @@ alter role receiptd_writer set tcp_keepalives_idle = 10;
 alter role receiptd_writer set tcp_keepalives_interval = 5;
 alter role receiptd_writer set tcp_keepalives_count = 3;
 alter role receiptd_writer set tcp_user_timeout = '25s';
--- The same while a statement runs or waits for a lock or a standby; PostgreSQL 14 or later.
-select $$ alter role receiptd_writer set client_connection_check_interval = '5s' $$
-where current_setting('server_version_num')::integer >= 140000
-\gexec
+-- The same while a statement runs or waits for a lock or a standby.
+alter role receiptd_writer set client_connection_check_interval = '5s';
 
 -- receiptd_migrator
 
 alter role receiptd_migrator set search_path = inventory;
 -- A change that waits for a lock makes every delivery wait behind it: it gives up instead, and is run again later.
 alter role receiptd_migrator set lock_timeout = '1s';
+
+-- The DETAIL of an error can show a whole row, and so put personal data into the server's log. Only a superuser may set
+-- this, or a role that a superuser has granted the parameter to.
+select
+  has_parameter_privilege('log_error_verbosity', 'set') as may_set,
+  current_setting('log_error_verbosity') = 'terse' as is_set
+\gset verbosity_
+\if :verbosity_may_set
+  alter role receiptd_migrator set log_error_verbosity = terse;
+  alter role receiptd_writer set log_error_verbosity = terse;
+  alter role receiptd_purger set log_error_verbosity = terse;
+\elif :verbosity_is_set
+\else
+  \warn 'Set log_error_verbosity = terse for the server (parameter group, flags): this role may not set it, and errors can'
+  \warn 'put personal data into the server''s log until then.'
+\endif
 
 commit;

@@ -158,10 +158,12 @@ make_database() {
 
 # deploy_schema: on the primary, as the page has it.
 deploy_schema() {
-    local commands
+    local commands role
     commands=$(page_block database | for_host "$primary")
     commands=${commands//'/usr/share/receiptd/sql'/"$root/sql"}
-    commands=${commands//"'\password receiptd_writer'"/"\"alter role receiptd_writer password 'WRITER-PASSWORD'\""}
+    for role in migrator writer; do
+        commands=${commands//"'\password receiptd_$role'"/"\"alter role receiptd_$role password '${role^^}-PASSWORD'\""}
+    done
     on sender env HOME="$scratch" LC_ALL=C.UTF-8 bash -euc "$commands" >"$scratch/schema.log" 2>&1 ||
         die "the schema: $(tail -n 5 "$scratch/schema.log")"
 }

@@ -59,7 +59,8 @@ add_change() {
 
 # schema COMMAND [ARGUMENT...]: of sqitch, as the page has it, with the newer project.
 schema() {
-    SQITCH_FULLNAME=test SQITCH_EMAIL=test@localhost sqitch --chdir "$newer_tree/sql" "$1" "${@:2}" db:pg:inventory \
+    SQITCH_FULLNAME=test SQITCH_EMAIL=test@localhost sqitch --chdir "$newer_tree/sql" "$1" "${@:2}" \
+        db:pg://receiptd_migrator@/inventory \
         >"$BATS_TEST_TMPDIR/sqitch" 2>&1 3>&- || { cat "$BATS_TEST_TMPDIR/sqitch"; return 1; }
 }
 
