@@ -167,7 +167,7 @@ static enum connection_received take_bytes(struct connection *connection, const 
     if (atomic_load(&connection->state) == CONNECTION_IDLE) {
         records_init(&connection->records);
         result = records_scan(&connection->records, bytes, len, NULL);
-        if (result == RECORDS_WHOLE && !connection->records.copy_needed && len <= CONNECTION_SMALL_BYTES)
+        if (result == RECORDS_WHOLE && len <= CONNECTION_SMALL_BYTES)
             *window_len = len;
         else if (result != RECORDS_WRONG)
             begin_receiving(connection, stdin_max);

@@ -255,9 +255,13 @@ static void set_stack_size(void) {
     }
 }
 
-/* For sigtimedwait; blocked here, before there are other threads, hence in every one. */
+/*
+ * For sigtimedwait; blocked here, before there are other threads, hence in every one. SIGPIPE, for a log or a client
+ * that is gone, would end the process.
+ */
 static sigset_t block_signals(void) {
     sigset_t signals;
+    signal(SIGPIPE, SIG_IGN);
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);

@@ -1,82 +1,60 @@
 #include "reader.h"
 
-#include <errno.h>
 #include <fcgiapp.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum {
-    PIPE_BYTES = 128 * 1024, /* for all parameters of a request, or a record of its body */
-    BODY_KEPT_BYTES = 65536, /* of the body's buffer; what a large body needed beyond it is freed after it */
-};
+enum { BODY_KEPT_BYTES = 65536 }; /* of the body's buffer; what a large body needed beyond it is freed after it */
 
 struct reader {
-    FCGX_Request fcgi; /* what it takes for its connection is the end of the pipe that is read from; -1: no pipe */
-    int input;         /* the other end of it */
-    bool emptied;      /* the last request was read to its end, so that the pipe can be used again */
-    struct buffer body;
+    FCGX_Stream stream;                    /* of the parameters, then of the body */
+    char *record;                          /* where the next one begins */
+    struct buffer body;                    /* if it is not in one record */
+    char params[RECORDS_PARAMS_MAX_BYTES]; /* the values, each with a NUL: they take less than the pairs did */
 };
 
-bool reader_start_library(void) {
-    if (FCGX_Init() != 0)
-        return false;
-    /* It has put handlers of its own on these (libfcgi: OS_InstallSignalHandlers). */
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGUSR1, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    return true;
-}
-
-/* An empty pipe, which is read and written without waiting. */
-static bool open_pipe(struct reader *reader) {
-    int ends[2];
-    if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0)
-        return false;
-    /* If the system does not grant it, requests with more than some 60 KB of parameters are refused. */
-    fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES);
-    reader->fcgi.ipcFd = ends[0];
-    reader->input = ends[1];
-    reader->emptied = true;
-    return true;
-}
-
-static void close_pipe(struct reader *reader) {
-    FCGX_Free(&reader->fcgi, 1); /* closes it unless it did so before */
-    if (reader->input >= 0)
-        close(reader->input);
-    reader->input = -1;
-}
-
 struct reader *reader_new(void) {
-    struct reader *reader = calloc(1, sizeof *reader);
-    if (!reader)
-        return NULL;
-    FCGX_InitRequest(&reader->fcgi, -1, 0);
-    buffer_init(&reader->body);
-    reader->input = -1;
-    if (!open_pipe(reader)) {
-        int error = errno;
-        reader_free(reader);
-        errno = error;
-        return NULL;
-    }
+    struct reader *reader = malloc(sizeof *reader);
+    if (reader)
+        buffer_init(&reader->body);
     return reader;
 }
 
 void reader_free(struct reader *reader) {
-    if (!reader)
-        return;
-    close_pipe(reader);
-    buffer_fini(&reader->body);
+    if (reader)
+        buffer_fini(&reader->body);
     free(reader);
 }
 
-static bool put(struct reader *reader, const char *bytes, size_t len) {
-    return write(reader->input, bytes, len) == (ssize_t)len;
+/* libfcgi calls it for more of a stream, which is the content of the next record, or the end at an empty one. */
+static void take_record(FCGX_Stream *stream) {
+    struct reader *reader = stream->data;
+    size_t len = records_content_len(reader->record);
+    stream->rdNext = (unsigned char *)reader->record + RECORDS_HEADER_BYTES;
+    stream->wrNext = stream->stop = stream->rdNext + len;
+    stream->isClosed = len == 0;
+    reader->record = records_next(reader->record);
+}
+
+/* The stream that begins with the next record. */
+static FCGX_Stream *open_stream(struct reader *reader) {
+    reader->stream = (FCGX_Stream){.isReader = 1, .fillBuffProc = take_record, .data = reader};
+    return &reader->stream;
+}
+
+/* Reads the length of a name or a value. False at the end of the stream. */
+static bool read_length(FCGX_Stream *in, size_t *len) {
+    unsigned char bytes[4];
+    int first = FCGX_GetChar(in);
+    if (first == EOF)
+        return false;
+    bytes[0] = (unsigned char)first;
+    int more = (int)records_length_size(bytes[0]) - 1;
+    if (FCGX_GetStr((char *)bytes + 1, more, in) != more)
+        return false;
+    *len = records_read_length(bytes);
+    return true;
 }
 
 static void add_credential(struct request *request, const char *value, bool authorization) {
@@ -88,108 +66,95 @@ static void add_credential(struct request *request, const char *value, bool auth
     request->credential_count++;
 }
 
-/* The value of the parameter when `pair` is "NAME=value", else NULL. */
-static const char *parameter(const char *pair, const char *name) {
-    size_t len = strlen(name);
-    return strncmp(pair, name, len) == 0 && pair[len] == '=' ? pair + len + 1 : NULL;
+static inline bool is_named(const char *name, size_t len, const char *known) {
+    return strlen(known) == len && memcmp(name, known, len) == 0;
 }
 
-static void read_sender_header(const char *pair, struct request *request) {
-    const char *value;
-    for (int i = 0; i < SENDER_HEADER_COUNT; i++)
-        if ((value = parameter(pair, sender_headers[i].parameter)) && *value)
+static bool take_sender_header(struct request *request, const char *name, size_t len, const char *value) {
+    for (int i = 0; i < SENDER_HEADER_COUNT && *value; i++)
+        if (is_named(name, len, sender_headers[i].parameter)) {
             request->headers[i] = value;
+            return true;
+        }
+    return false;
 }
 
 /*
- * The parameters are walked, not looked up: a header that the client sent twice stands here twice, and of credentials
- * every one counts.
+ * Takes a parameter over. A header that the client sent twice is there twice, and of credentials every one counts.
+ * False when nobody needs its value.
  */
-static void read_parameters(char *const *pairs, struct request *request, const char **content_length) {
-    *request = (struct request){.method = ""};
-    *content_length = NULL;
-    for (; *pairs; pairs++) {
-        const char *value;
-        if ((value = parameter(*pairs, "REQUEST_METHOD")))
-            request->method = value;
-        else if ((value = parameter(*pairs, "CONTENT_TYPE")))
-            request->content_type = value;
-        else if ((value = parameter(*pairs, "CONTENT_LENGTH")))
-            *content_length = value;
-        else if ((value = parameter(*pairs, "REQUEST_ID")))
-            request->request_id = value;
-        else if ((value = parameter(*pairs, "REMOTE_USER")))
-            request->remote_user = value;
-        else if ((value = parameter(*pairs, "RECEIPTD_PAGE")))
-            request->page = value;
-        else if ((value = parameter(*pairs, "HTTP_CONTENT_ENCODING")))
-            request->content_encoding = value;
-        else if ((value = parameter(*pairs, "HTTP_X_RECEIPTD_DOCTOR")))
-            request->examination = value;
-        else if ((value = parameter(*pairs, "HTTP_X_API_KEY")) || (value = parameter(*pairs, "HTTP_API_KEY")) ||
-                 (value = parameter(*pairs, "HTTP_APIKEY")))
-            add_credential(request, value, false);
-        else if ((value = parameter(*pairs, "HTTP_AUTHORIZATION")))
-            add_credential(request, value, true);
-        else
-            read_sender_header(*pairs, request);
-    }
-}
-
-/* Reads so much of the body, which is in the pipe. */
-static bool read_part(struct reader *reader, size_t len) {
-    struct buffer *body = &reader->body;
-    if (len == 0)
-        return true;
-    if (FCGX_GetStr(body->data + body->len, (int)len, reader->fcgi.in) != (int)len)
-        return false;
-    body->len += len;
+static bool take_parameter(struct request *request, const char *name, size_t len, const char *value,
+                           const char **content_length) {
+    if (is_named(name, len, "REQUEST_METHOD"))
+        request->method = value;
+    else if (is_named(name, len, "CONTENT_TYPE"))
+        request->content_type = value;
+    else if (is_named(name, len, "CONTENT_LENGTH"))
+        *content_length = value;
+    else if (is_named(name, len, "REQUEST_ID"))
+        request->request_id = value;
+    else if (is_named(name, len, "REMOTE_USER"))
+        request->remote_user = value;
+    else if (is_named(name, len, "RECEIPTD_PAGE"))
+        request->page = value;
+    else if (is_named(name, len, "HTTP_CONTENT_ENCODING"))
+        request->content_encoding = value;
+    else if (is_named(name, len, "HTTP_X_RECEIPTD_DOCTOR"))
+        request->examination = value;
+    else if (is_named(name, len, "HTTP_X_API_KEY") || is_named(name, len, "HTTP_API_KEY") ||
+             is_named(name, len, "HTTP_APIKEY"))
+        add_credential(request, value, false);
+    else if (is_named(name, len, "HTTP_AUTHORIZATION"))
+        add_credential(request, value, true);
+    else
+        return take_sender_header(request, name, len, value);
     return true;
 }
 
-/* Reads the body, and the end of the request; what the pipe does not have of them yet is put there record by record. */
-static bool read_body(struct reader *reader, const struct reader_input *input) {
-    const char *record = input->bytes + input->head_len, *end = input->bytes + input->len;
-    if (record == end && input->stdin_bytes > 0 && !read_part(reader, input->stdin_bytes))
-        return false;
-    while (record < end) {
-        size_t content_len = records_content_len(record);
-        if (!put(reader, record, RECORDS_HEADER_BYTES + content_len) || !read_part(reader, content_len))
-            return false;
-        record += RECORDS_HEADER_BYTES + content_len;
+/* Reads name-value pairs. Room was checked by records_scan: a pair has at least two bytes of lengths for the NUL. */
+static void read_parameters(struct reader *reader, struct request *request, const char **content_length) {
+    FCGX_Stream *in = open_stream(reader);
+    char *at = reader->params, *end = reader->params + sizeof reader->params;
+    size_t name_len, value_len;
+    while (read_length(in, &name_len) && read_length(in, &value_len) && name_len + value_len < (size_t)(end - at)) {
+        char *value = at + name_len;
+        FCGX_GetStr(at, (int)(name_len + value_len), in);
+        value[value_len] = '\0';
+        if (take_parameter(request, at, name_len, value, content_length))
+            at = value + value_len + 1;
     }
-    return FCGX_GetChar(reader->fcgi.in) == EOF && FCGX_GetError(reader->fcgi.in) == 0;
+}
+
+/* Where the body is in one record, as nearly all are, it stays there. */
+static bool read_body(struct reader *reader, const struct reader_input *input, struct request *request) {
+    FCGX_Stream *in = open_stream(reader);
+    struct buffer *body = &reader->body;
+    size_t len = input->stdin_bytes;
+    take_record(in);
+    request->body = (const char *)in->rdNext;
+    request->body_len = len;
+    if ((size_t)(in->stop - in->rdNext) == len && !input->temporary)
+        return true;
+    body->len = 0;
+    if (!buffer_reserve(body, len))
+        return false;
+    body->len = (size_t)FCGX_GetStr(body->data, (int)len, in);
+    request->body = body->data;
+    request->body_len = body->len;
+    return true;
 }
 
 enum reader_result reader_read(struct reader *reader, const struct reader_input *input, struct request *request) {
-    FCGX_Request *fcgi = &reader->fcgi;
-    const char *content_length;
-    if (!reader->emptied) {
-        close_pipe(reader);
-        if (!open_pipe(reader))
-            return READER_WRONG;
-    }
-    reader->emptied = false;
-    /* Only a request on a connection that is kept is read from there; at the end of it there is none to accept from. */
-    fcgi->keepConnection = 1;
-    if (!put(reader, input->bytes, input->head_len) || FCGX_Accept_r(fcgi) != 0)
-        return READER_WRONG;
-    read_parameters(fcgi->envp, request, &content_length);
+    const char *content_length = NULL;
+    *request = (struct request){.method = ""};
+    reader->record = records_next(input->bytes);
+    read_parameters(reader, request, &content_length);
     if (content_length && *content_length && strtoull(content_length, NULL, 10) != input->records->stdin_bytes)
         return READER_WRONG;
-    reader->body.len = 0;
-    if (!buffer_reserve(&reader->body, input->stdin_bytes))
-        return READER_NO_MEMORY;
-    if (!read_body(reader, input))
-        return READER_WRONG;
-    reader->emptied = true;
-    request->body = reader->body.data;
-    request->body_len = reader->body.len;
-    return READER_OK;
+    return read_body(reader, input, request) ? READER_OK : READER_NO_MEMORY;
 }
 
 void reader_release(struct reader *reader) {
-    FCGX_Free(&reader->fcgi, 0);
     if (reader->body.failed || reader->body.capacity > BODY_KEPT_BYTES)
         buffer_fini(&reader->body);
 }

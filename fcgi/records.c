@@ -61,8 +61,6 @@ static void copy_begin(struct records_copy *copy, const struct records *records)
 static void copy_end_of_stream(struct records_copy *copy, unsigned type, unsigned request_id) {
     copy_header(copy, type, request_id, 0);
     copy->open_at = 0;
-    if (type == FCGI_PARAMS)
-        copy->head_len = copy->bytes.len;
 }
 
 static void copy_content(struct records_copy *copy, unsigned type, unsigned request_id, const char *bytes, size_t len) {
@@ -103,26 +101,15 @@ static enum stage take_begin(struct records *records, const char *bytes, size_t 
     return STAGE_PARAMS;
 }
 
-/* Section 3.4: a length below 128 is one byte, any other is four with the highest bit set. */
-static size_t length_size(unsigned char first) {
-    return first & 0x80 ? 4 : 1;
-}
-
-static size_t read_length(const unsigned char *bytes) {
-    if (length_size(bytes[0]) == 1)
-        return bytes[0];
-    return (size_t)(bytes[0] & 0x7f) << 24 | (size_t)bytes[1] << 16 | (size_t)bytes[2] << 8 | bytes[3];
-}
-
 /* Takes one byte of the two lengths with which a name-value pair begins. */
 static enum stage take_pair_length(struct records *records, char byte) {
     const unsigned char *lengths = records->collected;
     records->collected[records->collected_len++] = (unsigned char)byte;
-    size_t name_size = length_size(lengths[0]);
-    if (records->collected_len <= name_size || records->collected_len < name_size + length_size(lengths[name_size]))
+    size_t name_size = records_length_size(lengths[0]);
+    if (records->collected_len <= name_size ||
+        records->collected_len < name_size + records_length_size(lengths[name_size]))
         return STAGE_PARAMS;
-    /* libfcgi allocates that much before it reads what is there of it. */
-    records->pair_left = read_length(lengths) + read_length(lengths + name_size);
+    records->pair_left = records_read_length(lengths) + records_read_length(lengths + name_size);
     records->collected_len = 0;
     return records->pair_left > RECORDS_PARAMS_MAX_BYTES ? STAGE_REFUSED : STAGE_PARAMS;
 }
@@ -171,8 +158,6 @@ static enum stage take_header(struct records *records, struct records_copy *copy
     enum stage stage = (enum stage)records->stage;
     records->content_left = records_content_len((const char *)header);
     records->padding_left = header[6];
-    if (records->padding_left > 0 && (stage == STAGE_BEGIN || records->content_left == 0))
-        records->copy_needed = true;
     if (header[0] != FCGI_VERSION_1 || type != expected_type(stage))
         return STAGE_REFUSED;
     if (stage == STAGE_BEGIN) {

@@ -35,8 +35,6 @@ enum records_result {
 struct records {
     unsigned request_id;
     bool keep_connection;
-    /* FCGI_BEGIN_REQUEST or an empty record has padding, which libfcgi 2.4.2 takes for the next record: read a copy. */
-    bool copy_needed;
     size_t params_bytes;
     uint64_t stdin_bytes; /* of its body */
 
@@ -59,7 +57,6 @@ struct records_copy {
     struct buffer bytes;
     size_t stdin_max;   /* how many bytes of the body to keep; the rest is left out */
     size_t stdin_bytes; /* how many were kept */
-    size_t head_len;    /* where the FCGI_STDIN records begin, once they have */
     size_t open_at;     /* where the record begins that takes more content; 0: none does */
 };
 
@@ -76,6 +73,22 @@ enum records_result records_scan(struct records *records, const char *bytes, siz
 /* How long the content of a record is, of whose bytes at least the header is there. */
 static inline size_t records_content_len(const char *record) {
     return (size_t)(unsigned char)record[4] << 8 | (unsigned char)record[5];
+}
+
+/* Where the record behind it begins. */
+static inline char *records_next(char *record) {
+    return record + RECORDS_HEADER_BYTES + records_content_len(record) + (unsigned char)record[6];
+}
+
+/* How many bytes the length of a name or a value has, by the first of them (section 3.4); and the length itself. */
+static inline size_t records_length_size(unsigned char first) {
+    return first & 0x80 ? 4 : 1;
+}
+
+static inline size_t records_read_length(const unsigned char *bytes) {
+    if (records_length_size(bytes[0]) == 1)
+        return bytes[0];
+    return (size_t)(bytes[0] & 0x7f) << 24 | (size_t)bytes[1] << 16 | (size_t)bytes[2] << 8 | bytes[3];
 }
 
 /*

@@ -100,7 +100,6 @@ static bool send_reply(struct connection *connection) {
         log_message(LOG_ERROR, "an answer did not fit into %d bytes", REPLY_SIZE);
         return false;
     }
-    /* Not by libfcgi, which would have to keep its streams, 17 KB of buffers, until the delivery is stored. */
     return connection_send(connection, storage,
                            records_frame_answer(storage, reply.len, connection->records.request_id));
 }
@@ -167,19 +166,13 @@ static bool send_page(struct connection *connection, const char *page, struct se
 /* Reads a request, which is in the window when window_len is not 0. */
 static enum reader_result read_request(struct event_thread *thread, const struct connection *connection,
                                        size_t window_len, struct request *request) {
-    struct reader_input input = {.records = &connection->records};
-    if (window_len > 0) {
-        input.bytes = thread->window;
-        input.len = input.head_len = window_len;
-        input.stdin_bytes = connection->records.stdin_bytes;
-    } else {
-        const struct records_copy *copy = &connection->arrival.copy;
-        input.bytes = copy->bytes.data;
-        input.len = copy->bytes.len;
-        input.head_len = copy->head_len;
-        input.stdin_bytes = copy->stdin_bytes;
-    }
-    return reader_read(thread->reader, &input, request);
+    const struct records *records = &connection->records;
+    const struct records_copy *copy = &connection->arrival.copy;
+    const struct reader_input in_window = {
+        .records = records, .bytes = thread->window, .stdin_bytes = records->stdin_bytes};
+    const struct reader_input in_copy = {
+        .records = records, .bytes = copy->bytes.data, .stdin_bytes = copy->stdin_bytes, .temporary = true};
+    return reader_read(thread->reader, window_len > 0 ? &in_window : &in_copy, request);
 }
 
 /* Lets a request wait until small ones are stored. */
@@ -385,8 +378,7 @@ struct server *server_new(const struct server_options *options) {
     int flags = fcntl(options->listener, F_GETFL);
     bool ok = make_set(server);
     connections_init(&server->connections, server->ready);
-    if (!ok || !reader_start_library() || fcntl(options->listener, F_SETFL, flags | O_NONBLOCK) != 0 ||
-        !start_threads(server)) {
+    if (!ok || fcntl(options->listener, F_SETFL, flags | O_NONBLOCK) != 0 || !start_threads(server)) {
         int error = errno;
         server_free(server);
         errno = error;
