@@ -234,11 +234,13 @@ begin
 end
 $$;
 
--- One portion of inventory.move_field, in the order of the key, behind `after`; what somebody has locked is left.
+-- One portion of inventory.move_field, in the order of the key: `portion` rows behind `after`, or those up to `until`. Leaves
+-- rows that are locked.
 create function inventory.move_portion(
   field text,
   history boolean,
   after text[],
+  until text[],
   portion integer,
   out seen bigint,
   out left_behind bigint,
@@ -250,6 +252,7 @@ as $$
 declare
   relation constant text := case when history then 'inventory.receipt_revisions' else 'inventory.receipts' end;
   key constant text := 'program_identifier, asn_number, unit_identifier' || case when history then ', revision' else '' end;
+  place constant text := '$1[1], $1[2], $1[3]' || case when history then ', $1[4]::integer' else '' end;
   move inventory.moved_fields;
   assignments text;
 begin
@@ -276,11 +279,11 @@ begin
       with page as materialized (
         select
           %2$s,
-          case when extra #> %3$L is not null or %4$s then inventory.fold(to_jsonb(r)) is not null else false end as to_move
+          case when %3$s is not null then inventory.fold(to_jsonb(r)) is not null else false end as to_move
         from %1$s as r
-        where (%2$s) > (%5$s)
+        where (%2$s) > (%4$s) %9$s
         order by %2$s
-        limit $2
+        limit case when $2 is null then $3 end
       ), locked as materialized (
         select %2$s, inventory.fold(to_jsonb(r)) as changes
         from %1$s as r
@@ -291,27 +294,27 @@ begin
         update %1$s as r
         set
           extra = case when locked.changes ? 'extra' then nullif(locked.changes -> 'extra', 'null') else r.extra end,
-          %6$s
+          %5$s
         from locked
-        where (%7$s) = (%8$s)
+        where (%6$s) = (%7$s)
         returning 1
       )
       select
         (select count(*) from page),
         (select count(*) from page where to_move) - (select count(*) from moved),
-        (select array[%9$s] from page order by %2$s desc limit 1)
+        (select array[%8$s] from page order by %2$s desc limit 1)
     $query$,
     relation,
     key,
-    move.path,
-    case when move.direction = 'extra' then format('r.%I is not null', field) else 'false' end,
-    '$1[1], $1[2], $1[3]' || case when history then ', $1[4]::integer' else '' end,
+    case when move.direction = 'extra' then format('r.%I', field) else format('extra #> %L', move.path) end,
+    place,
     assignments,
     'r.' || replace(key, ', ', ', r.'),
     'locked.' || replace(key, ', ', ', locked.'),
-    replace(key, 'revision', 'revision::text')
+    replace(key, 'revision', 'revision::text'),
+    case when until is not null then format('and (%s) <= (%s)', key, replace(place, '$1', '$2')) end
   )
-  using after, portion
+  using after, until, portion
   into seen, left_behind, reached;
 end
 $$;
@@ -323,26 +326,39 @@ language plpgsql
 as $$
 declare
   history boolean;
-  left_behind bigint;
   after text[];
+  pending jsonb; -- portions in which rows were locked: where each begins and ends
   done record;
 begin
   foreach history in array array[false, true] loop
+    after := array['', '', '', '-1'];
+    pending := '[]';
     loop
-      left_behind := 0;
-      after := array['', '', '', '-1'];
-      loop
-        commit;
-        -- A row that somebody else has just written is read again, not an error.
-        set transaction isolation level read committed;
-        select * into done from inventory.move_portion(field, history, after, portion);
-        left_behind := left_behind + done.left_behind;
-        exit when done.seen < portion;
-        after := done.reached;
-      end loop;
-      exit when left_behind = 0;
+      commit;
+      -- A row that somebody else has just written is read again, not an error.
+      set transaction isolation level read committed;
+      select * into done from inventory.move_portion(field, history, after, null, portion);
+      if done.left_behind > 0 then
+        pending := pending || jsonb_build_array(jsonb_build_array(after, done.reached));
+      end if;
+      exit when done.seen < portion;
+      after := done.reached;
+    end loop;
+    -- Only these again: under load another pass over all would always find some row locked.
+    while pending <> '[]' loop
       commit;
       perform pg_catalog.pg_sleep(0.1);
+      commit;
+      set transaction isolation level read committed;
+      select p.*
+      into done
+      from (
+        select
+          array(select jsonb_array_elements_text(pending #> '{0,0}')) as after,
+          array(select jsonb_array_elements_text(pending #> '{0,1}')) as until
+      ) as place,
+        inventory.move_portion(field, history, place.after, place.until, portion) as p;
+      pending := (pending - 0) || case when done.left_behind > 0 then jsonb_build_array(pending -> 0) else '[]' end;
     end loop;
   end loop;
   update inventory.moved_fields set moved_at = now() where column_name = field;
@@ -447,7 +463,7 @@ revoke all on function
   inventory.content_of(jsonb),
   inventory.fold_extra(),
   inventory.write_fold_trigger(),
-  inventory.move_portion(text, boolean, text[], integer),
+  inventory.move_portion(text, boolean, text[], text[], integer),
   inventory.columns_changed(text[]),
   inventory.add_field(text, text[]),
   inventory.return_field(text, text[]),
@@ -479,7 +495,7 @@ comment on function inventory.fold_extra() is
   'Before an update of receipts: puts the values of moved fields in their place, and leaves the row alone when a delivery differs in nothing else.';
 comment on function inventory.write_fold_trigger() is
   'Creates, replaces or drops the trigger receipts_fold_extra, depending on inventory.moved_fields.';
-comment on function inventory.move_portion(text, boolean, text[], integer) is
+comment on function inventory.move_portion(text, boolean, text[], text[], integer) is
   'One portion of inventory.move_field: how many rows it looked at, how many it left to those who had locked them, and the key that it reached.';
 comment on procedure inventory.move_field(text, integer) is
   'Moves the values of a field that are in the wrong place, in receipts and their history, in portions that are committed one by one, beside the service. No row gets a new version, and the feed reports each of receipts. It may be stopped and run again.';

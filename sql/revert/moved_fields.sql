@@ -12,7 +12,7 @@ drop function inventory.return_field(text, text[]);
 drop function inventory.add_field(text, text[]);
 drop function inventory.columns_changed(text[]);
 drop procedure inventory.move_field(text, integer);
-drop function inventory.move_portion(text, boolean, text[], integer);
+drop function inventory.move_portion(text, boolean, text[], text[], integer);
 drop function inventory.write_fold_trigger();
 drop function inventory.fold_extra();
 drop function inventory.content_of(jsonb);

@@ -20,7 +20,7 @@ begin
         'inventory.content_of(jsonb)',
         'inventory.fold_extra()',
         'inventory.write_fold_trigger()',
-        'inventory.move_portion(text,boolean,text[],integer)',
+        'inventory.move_portion(text,boolean,text[],text[],integer)',
         'inventory.move_field(text,integer)',
         'inventory.columns_changed(text[])',
         'inventory.add_field(text,text[])',
