@@ -1,5 +1,5 @@
 -- A publication of inventory.receipts for logical replication and change data capture, without personal data (ot_user_login,
--- extra): see README.md, "Incremental loads". On demand, since a publication restricts what may be done to the table. As the
+-- extra, changed_by) and columns of your own: see README.md, "Incremental loads". On demand, since a publication restricts what may be done to the table. As the
 -- administrator or receiptd_migrator, on PostgreSQL 15 or later:
 --
 --   psql -d inventory -f publication.sql
@@ -40,7 +40,7 @@ begin
       and not exists (
         select
         from pg_attribute
-        where attrelid = indrelid and attnum = any (indkey) and attname in ('ot_user_login', 'extra')
+        where attrelid = indrelid and attnum = any (indkey) and attname in ('ot_user_login', 'extra', 'changed_by')
       )
   ) then
     raise exception 'the replica identity of inventory.receipts is an index on a column that this publication leaves out'
@@ -53,14 +53,14 @@ begin
   where attrelid = 'inventory.receipts'::regclass
     and attnum > 0
     and not attisdropped
-    and attgenerated = ''
-    and attname not in ('ot_user_login', 'extra');
+    and attname = any (inventory.field_columns() || inventory.bookkeeping_columns())
+    and attname not in ('ot_user_login', 'extra', 'changed_by');
   if exists (select from pg_publication where pubname = 'receiptd_receipts') then
     execute format('alter publication receiptd_receipts set table inventory.receipts (%s)', columns);
   else
     execute format('create publication receiptd_receipts for table inventory.receipts (%s)', columns);
     comment on publication receiptd_receipts is
-      'inventory.receipts for change data capture, without personal data (ot_user_login, extra).';
+      'inventory.receipts for change data capture, without personal data (ot_user_login, extra, changed_by).';
   end if;
 end
 $$;

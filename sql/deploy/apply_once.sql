@@ -33,43 +33,140 @@ as $$
   )
 $$;
 
+-- Every update of a receipt passes here, with the rights of the role that updates: that is what decides who may do what. For the
+-- service's own it is the hot path. So it has no condition, which PostgreSQL reads anew for every statement, and no search_path
+-- of its own, which costs more than all that it does: each name is qualified instead.
+--
+-- A delivery (revision counts one up, and a request id is given) is numbered by the service. Any other update is by hand:
+-- receipts_number_revision has to see it, whatever it says of revision. Only the owner may change what is about a version
+-- and not its content, or, erasing a person, content without a version.
 create function inventory.apply_once()
 returns trigger
 language plpgsql
-set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if inventory.has_revised(
-    new.revised_request_id, new.program_identifier, new.asn_number, new.unit_identifier
-  ) then
-    perform inventory.decline_revision(new.revised_request_id);
-    return null;
+  if new.revision operator(pg_catalog.=) (old.revision operator(pg_catalog.+) 1)
+    and new.revised_request_id is not null
+  then
+    -- Of the first two versions the row itself carries the request ids: so this costs first revisions no look-up.
+    if new.revised_request_id operator(pg_catalog.=) old.request_id
+      or new.revised_request_id operator(pg_catalog.=) old.revised_request_id
+      or old.revision operator(pg_catalog.>) 1
+        and inventory.has_revised(
+          new.revised_request_id, new.program_identifier, new.asn_number, new.unit_identifier
+        )
+    then
+      perform inventory.decline_revision(new.revised_request_id);
+      return null;
+    end if;
+    if old.changed_by is not null
+      or new.changed_by is not null
+      or session_user operator(pg_catalog.<>) 'receiptd_writer'::pg_catalog.name
+    then
+      new.changed_by := case
+        when pg_catalog.pg_has_role(session_user, 'receiptd_owner', 'member')
+          or not pg_catalog.pg_has_role(session_user, 'receiptd_writer', 'member')
+        then session_user
+      end;
+    end if;
+    if new.revised_at operator(pg_catalog.=) pg_catalog.now()
+      and new.request_id operator(pg_catalog.=) old.request_id
+      and new.received_at operator(pg_catalog.=) old.received_at
+      and coalesce(new.created_in, 0) operator(pg_catalog.=) coalesce(old.created_in, 0)
+      and new.unit_identifier operator(pg_catalog.=) old.unit_identifier
+      and new.asn_number operator(pg_catalog.=) old.asn_number
+      and new.program_identifier operator(pg_catalog.=) old.program_identifier
+    then
+      return new;
+    end if;
+    if new.program_identifier operator(pg_catalog.<>) old.program_identifier
+      or new.asn_number operator(pg_catalog.<>) old.asn_number
+      or new.unit_identifier operator(pg_catalog.<>) old.unit_identifier
+    then
+      raise exception 'the key of a receipt cannot be changed'
+        using errcode = 'integrity_constraint_violation',
+          hint = 'Insert a receipt with the other key, and delete this one.';
+    end if;
+    if pg_catalog.pg_has_role('receiptd_owner', 'usage') then
+      return new;
+    end if;
+    new.revised_at := pg_catalog.now();
+  elsif pg_catalog.pg_has_role('receiptd_owner', 'usage') then
+    new.revision := case
+      when pg_catalog.current_setting('receiptd.erasing', true) operator(pg_catalog.=) 'on' then -1
+      else old.revision
+    end;
+    return new;
+  else
+    new.revision := old.revision;
+    new.revised_request_id := old.revised_request_id;
+    new.revised_at := old.revised_at;
+    new.api_key_name := old.api_key_name;
+    new.sender_headers := old.sender_headers;
+  end if;
+  new.request_id := old.request_id;
+  new.received_at := old.received_at;
+  new.created_in := old.created_in;
+  return new;
+end
+$$;
+
+-- Before a row is inserted. Only the owner may say when a receipt arrived or which version it is (from a backup, say). The
+-- transaction is the one that inserts it, or the feed would not tell of it.
+create function inventory.stamp_receipt()
+returns trigger
+language plpgsql
+as $$
+begin
+  if session_user operator(pg_catalog.=) 'receiptd_writer'::pg_catalog.name
+    and new.changed_by is null
+    and new.revision operator(pg_catalog.=) 0
+    and new.received_at operator(pg_catalog.=) pg_catalog.now()
+    and new.revised_at is null
+    and new.revised_request_id is null
+    and new.created_in operator(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8
+  then
+    return new;
+  end if;
+  new.created_in := pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8;
+  new.changed_by := case
+    when pg_catalog.pg_has_role(session_user, 'receiptd_owner', 'member')
+      or not pg_catalog.pg_has_role(session_user, 'receiptd_writer', 'member')
+    then session_user
+  end;
+  if not pg_catalog.pg_has_role('receiptd_owner', 'usage') then
+    new.revision := 0;
+    new.received_at := pg_catalog.now();
+    new.revised_at := null;
+    new.revised_request_id := null;
   end if;
   return new;
 end
 $$;
 
 revoke all on function inventory.has_revised(uuid, text, text, text) from public;
-revoke all on function inventory.apply_once() from public;
+revoke all on function inventory.apply_once(), inventory.stamp_receipt() from public;
 grant execute on function inventory.has_revised(uuid, text, text, text) to receiptd_writer;
 
--- Of the first two versions the row itself carries the request ids, and the service's statement compares them: so this
--- costs new receipts and first revisions nothing.
 create trigger receipts_apply_once
 before update on inventory.receipts
 for each row
-when (
-  old.revision > 1
-  and new.revision = old.revision + 1
-  and new.revised_request_id is not null
-)
 execute function inventory.apply_once();
+
+create trigger receipts_stamp
+before insert on inventory.receipts
+for each row
+execute function inventory.stamp_receipt();
 
 comment on function inventory.has_revised(uuid, text, text, text) is
   'Whether the delivery with that request id brought a version of the receipt that was replaced since.';
 comment on function inventory.apply_once() is
-  'Before the service''s own update of receipts: leaves the row alone when the same delivery has revised it before, and others after that.';
+  'Before an update of receipts: leaves the row alone if the same delivery has revised it before; lets only the owner write what is not content; and records who makes a version by hand.';
+comment on function inventory.stamp_receipt() is
+  'Before a receipt is inserted: sets the transaction, and who inserts it by hand; lets only the owner give another time of arrival or a revision.';
 comment on trigger receipts_apply_once on inventory.receipts is
-  'Keeps a delivery that is tried again from replacing what came after it.';
+  'Keeps a delivery that is retried from replacing what arrived after it, and everybody but the owner from rewriting history.';
+comment on trigger receipts_stamp on inventory.receipts is
+  'Keeps everybody but the owner from writing history.';
 
 commit;

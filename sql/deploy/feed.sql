@@ -42,6 +42,14 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Somebody has filled a column of their own.
+  if not exists (
+    select
+    from unnest(inventory.field_columns() || inventory.bookkeeping_columns()) as name
+    where to_jsonb(new) -> name is distinct from to_jsonb(old) -> name
+  ) then
+    return null;
+  end if;
   insert into inventory.feed_events (change, program_identifier, asn_number, unit_identifier, received_at)
   values ('written', old.program_identifier, old.asn_number, old.unit_identifier, old.received_at);
   return null;

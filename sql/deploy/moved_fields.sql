@@ -29,7 +29,40 @@ as $$
   select set_config('receiptd.begun', replace(current_setting('receiptd.begun', true), request_id || ' ', ''), true)
 $$;
 
--- What a receipt says: its columns that the history has too. A column of somebody's own, in receipts only, is no content.
+-- The one place that says what the content of a receipt is. Any other column is somebody's own, whatever its name and in
+-- whichever table: filling it makes no revision. The service reads the list out of the text, so that a schema without this
+-- function is no error to it; so the body has to stay one array. inventory.add_field and inventory.remove_field write it again.
+create function inventory.field_columns()
+returns text[]
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$ select '{program_identifier,asn_number,shipment_identifier,from_identifier,from_type,to_identifier,to_type,to_original_identifier,carton_identifier,reference_type,reference_identifier,reference_alternate_identifier,line_identifier,unit_identifier,reference_line_identifier,sku,upc,serial_number,initial_condition,initial_channel,return_reason,ot_user_login,merchant,concept,asin,tracking_number,location_identifier,client_unit_identifier,reject_reason,extra}'::text[] $$;
+
+-- What else is ours in receipts and receipt_revisions.
+create function inventory.bookkeeping_columns()
+returns text[]
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$ select '{revision,request_id,revised_request_id,api_key_name,sender_headers,received_at,revised_at,created_in,changed_by,replaced_at,replaced_in}'::text[] $$;
+
+create function inventory.write_field_columns(names text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format(
+    'create or replace function inventory.field_columns() returns text[] language sql immutable '
+      'set search_path = pg_catalog, pg_temp as %L',
+    format(' select %L::text[] ', names)
+  );
+  perform inventory.record_schema('function', 'inventory.field_columns()');
+end
+$$;
+
+-- Those columns of the content that are there. (If one is missing, the service keeps its values in extra.)
 create function inventory.content_columns()
 returns text[]
 language plpgsql
@@ -48,10 +81,7 @@ begin
       and not r.attisdropped
       and not h.attisdropped
       and h.attgenerated = ''
-      and r.attname not in (
-        'revision', 'request_id', 'revised_request_id', 'api_key_name', 'sender_headers', 'received_at', 'revised_at',
-        'created_in', 'replaced_at', 'replaced_in'
-      )
+      and r.attname = any (inventory.field_columns())
     order by r.attname
   );
 end
@@ -386,7 +416,15 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if field <> all (inventory.content_columns()) then
+  if 2 <> (
+    select count(*)
+    from pg_attribute
+    where attrelid in ('inventory.receipts'::regclass, 'inventory.receipt_revisions'::regclass)
+      and attname = field
+      and attname <> all (inventory.bookkeeping_columns())
+      and attgenerated = ''
+      and not attisdropped
+  ) then
     raise exception 'there is no column % in both inventory.receipts and inventory.receipt_revisions', field
       using errcode = 'undefined_column';
   end if;
@@ -394,6 +432,9 @@ begin
   values (field, path)
   on conflict on constraint moved_fields_pkey do update
   set path = excluded.path, direction = 'column', moved_at = null;
+  if field <> all (inventory.field_columns()) then
+    perform inventory.write_field_columns(inventory.field_columns() || field);
+  end if;
   execute format(
     'comment on column inventory.receipt_revisions.%I is %L',
     field,
@@ -434,6 +475,7 @@ begin
   -- In the order in which the service locks them.
   lock table inventory.receipts, inventory.receipt_revisions in access exclusive mode;
   update inventory.moved_fields set direction = 'returned' where column_name = field;
+  perform inventory.write_field_columns(array_remove(inventory.field_columns(), field));
   execute format('alter table inventory.receipts drop column %I', field);
   execute format('alter table inventory.receipt_revisions drop column %I', field);
   perform inventory.columns_changed(field);
@@ -458,6 +500,9 @@ $$;
 
 revoke all on function
   inventory.decline_revision(uuid),
+  inventory.field_columns(),
+  inventory.bookkeeping_columns(),
+  inventory.write_field_columns(text[]),
   inventory.content_columns(),
   inventory.fold(jsonb, text),
   inventory.content_of(jsonb),
@@ -471,6 +516,8 @@ revoke all on function
   inventory.end_move(text)
 from public;
 grant execute on function inventory.decline_revision(uuid) to receiptd_writer;
+-- For inventory.schema_problems, and for whoever wants to know.
+grant execute on function inventory.field_columns(), inventory.bookkeeping_columns() to receiptd_writer, receiptd_reader;
 revoke all on procedure inventory.move_field(text, integer) from public;
 
 comment on table inventory.moved_fields is
@@ -485,8 +532,14 @@ comment on column inventory.moved_fields.moved_at is
   'When inventory.move_field had moved all rows; null: not yet. Example: 2026-11-24 08:30:00.654321+00';
 comment on function inventory.decline_revision(uuid) is
   'Called by a trigger of the service that leaves a receipt as it is, so that the service does not take the revision for one that was lost.';
+comment on function inventory.field_columns() is
+  'The content of a receipt: its fields, and extra. Any other column of receipts or receipt_revisions is bookkeeping or somebody''s own.';
+comment on function inventory.bookkeeping_columns() is
+  'What receipts and receipt_revisions have besides the content, and receiptd uses.';
+comment on function inventory.write_field_columns(text[]) is
+  'Writes inventory.field_columns() again, when a field was added or removed.';
 comment on function inventory.content_columns() is
-  'The columns that make up what a receipt says: those that receipts and receipt_revisions both have, except bookkeeping.';
+  'The columns that make up what a receipt says: those of inventory.field_columns() that receipts and receipt_revisions both have.';
 comment on function inventory.fold(jsonb, text) is
   'The columns of a receipt that change when the values of moved fields are put where inventory.moved_fields says; null: none.';
 comment on function inventory.content_of(jsonb) is

@@ -167,8 +167,11 @@ as $$
 declare
   receipts bigint;
   rejections bigint;
+  -- Times are compared, not ages: '-1000 years 360001 days' is longer than a day, and ago it is a time to come.
+  receipts_before constant timestamptz := now() - receipts_older_than;
+  rejections_before constant timestamptz := now() - rejections_older_than;
 begin
-  if receipts_older_than < interval '1 day' or rejections_older_than < interval '1 day' or portion < 1 then
+  if greatest(receipts_before, rejections_before) > now() - interval '24 hours' or portion is null or portion < 1 then
     raise exception 'nothing younger than a day is purged, and no portion is smaller than 1'
       using errcode = 'invalid_parameter_value';
   end if;
@@ -178,8 +181,8 @@ begin
     array(
       select r.ctid
       from inventory.receipts as r
-      where r.received_at < now() - receipts_older_than
-        and (r.revised_at is null or r.revised_at < now() - receipts_older_than)
+      where r.received_at < receipts_before
+        and (r.revised_at is null or r.revised_at < receipts_before)
       limit portion
       for update skip locked
     )
@@ -189,7 +192,7 @@ begin
   where rejection_id in (
     select r.rejection_id
     from inventory.rejected_receipts as r
-    where r.resolved_at < now() - rejections_older_than
+    where r.resolved_at < rejections_before
     limit portion
     for update skip locked
   );

@@ -1,6 +1,7 @@
 -- Deploy receiptd:receipt_revisions to pg
 -- requires: receipts
 -- requires: moved_fields
+-- requires: manual_changes
 
 begin;
 
@@ -47,6 +48,7 @@ create table inventory.receipt_revisions (
   received_at timestamptz not null,
   replaced_at timestamptz not null default now(),
   replaced_in bigint default pg_current_xact_id()::text::bigint,
+  changed_by text,
   constraint receipt_revisions_pkey primary key (program_identifier, asn_number, unit_identifier, revision),
   constraint receipt_revisions_receipts_fkey foreign key (program_identifier, asn_number, unit_identifier)
     references inventory.receipts (program_identifier, asn_number, unit_identifier) on delete cascade
@@ -67,8 +69,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- The version stays what it was, without the person: a revision would keep a copy with them.
-  if current_setting('receiptd.erasing', true) = 'on' then
+  -- Only inventory.apply_once() sets this: the owner is erasing a person. The version stays what it was, without the
+  -- person: a revision would keep a copy with them.
+  if new.revision = -1 then
+    new.revision := old.revision;
+    perform inventory.log_change('receipts', 'update', to_jsonb(old), to_jsonb(new));
     return new;
   end if;
 
@@ -85,6 +90,10 @@ begin
     new.revision := old.revision + 1;
     new.revised_request_id := null;
     new.revised_at := now();
+    new.changed_by := session_user;
+  else
+    new.changed_by := old.changed_by;
+    perform inventory.log_change('receipts', 'update', to_jsonb(old), to_jsonb(new));
   end if;
   return new;
 end
@@ -113,9 +122,9 @@ as $$
 begin
   return (
     select format(
-      'insert into inventory.receipt_revisions (%1$s, revision, request_id, api_key_name, sender_headers, received_at) '
+      'insert into inventory.receipt_revisions (%1$s, revision, request_id, api_key_name, sender_headers, received_at, changed_by) '
         'values (%2$s, %3$s.revision, case when %3$s.revision = 0 then %3$s.request_id else %3$s.revised_request_id end, '
-        '%3$s.api_key_name, %3$s.sender_headers, coalesce(%3$s.revised_at, %3$s.received_at))',
+        '%3$s.api_key_name, %3$s.sender_headers, coalesce(%3$s.revised_at, %3$s.received_at), %3$s.changed_by)',
       string_agg(quote_ident(name), ', '),
       string_agg(format('%s.%I', old_row, name), ', '),
       old_row
@@ -204,6 +213,34 @@ revoke all on function
   inventory.write_keep_revision()
 from public;
 
+-- What rows do not show: receipts and versions that are gone, and versions that are not what they were. (Versions that go with
+-- their receipt are not worth a row each.)
+create trigger receipts_log_insert
+after insert on inventory.receipts
+for each statement
+execute function inventory.log_manual_change('receipts');
+
+create trigger receipts_log_delete
+after delete on inventory.receipts
+for each row
+execute function inventory.log_manual_change('receipts');
+
+create trigger receipts_log_truncate
+after truncate on inventory.receipts
+for each statement
+execute function inventory.log_manual_change('receipts');
+
+create trigger receipt_revisions_log_change
+after update or delete on inventory.receipt_revisions
+for each row
+when (pg_trigger_depth() = 0)
+execute function inventory.log_manual_change('receipt_revisions');
+
+create trigger receipt_revisions_log_truncate
+after truncate on inventory.receipt_revisions
+for each statement
+execute function inventory.log_manual_change('receipt_revisions');
+
 -- The service raises revision itself; every other update has it set here.
 create trigger receipts_number_revision
 before update on inventory.receipts
@@ -232,6 +269,11 @@ comment on function inventory.write_keep_revision() is
   'Writes inventory.keep_revision() for the columns that there are: makes it faster after a column was added or dropped.';
 comment on trigger receipts_number_revision on inventory.receipts is
   'Counts a correction by hand as a revision.';
+comment on trigger receipts_log_insert on inventory.receipts is 'For inventory.manual_changes.';
+comment on trigger receipts_log_delete on inventory.receipts is 'For inventory.manual_changes.';
+comment on trigger receipts_log_truncate on inventory.receipts is 'For inventory.manual_changes.';
+comment on trigger receipt_revisions_log_change on inventory.receipt_revisions is 'For inventory.manual_changes.';
+comment on trigger receipt_revisions_log_truncate on inventory.receipt_revisions is 'For inventory.manual_changes.';
 comment on trigger receipts_keep_revision on inventory.receipts is
   'Keeps the version that an update has replaced.';
 
@@ -275,5 +317,7 @@ comment on column inventory.receipt_revisions.replaced_at is
 comment on column inventory.receipt_revisions.replaced_in is
   'The number of the transaction that brought the version after this one, for inventory.changes_since. Example: 123789';
 comment on index inventory.receipt_revisions_replaced_in_idx is 'For inventory.changes_since.';
+comment on column inventory.receipt_revisions.changed_by is
+  'The login (session_user) of the person or program that made this version by hand; null if the service did. Example: jack';
 
 commit;

@@ -1,5 +1,6 @@
 -- Deploy receiptd:rejected_receipts to pg
 -- requires: schema
+-- requires: manual_changes
 
 begin;
 
@@ -37,6 +38,51 @@ revoke all on inventory.rejected_receipts from public;
 -- (request_id: "on conflict do update" needs a column to set; it is set to what it is.)
 grant select, insert, update (request_id, resolved_at, resolution) on inventory.rejected_receipts to receiptd_writer;
 grant select on inventory.rejected_receipts to receiptd_reader;
+
+-- The service writes when a delivery arrived and under which request id, and nobody else's login can make it look otherwise.
+create function inventory.stamp_rejection()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not pg_has_role('receiptd_owner', 'usage') then
+    if tg_op = 'INSERT' then
+      new.rejection_id := gen_random_uuid();
+      new.received_at := now();
+      new.resolved_at := null;
+      new.resolution := null;
+    else
+      new.request_id := old.request_id;
+    end if;
+  end if;
+  return new;
+end
+$$;
+revoke all on function inventory.stamp_rejection() from public;
+
+create trigger rejected_receipts_stamp
+before insert or update of request_id on inventory.rejected_receipts
+for each row
+execute function inventory.stamp_rejection();
+
+create trigger rejected_receipts_log_change
+after insert or update or delete on inventory.rejected_receipts
+for each row
+when (session_user <> 'receiptd_writer')
+execute function inventory.log_manual_change('rejected_receipts');
+
+create trigger rejected_receipts_log_truncate
+after truncate on inventory.rejected_receipts
+for each statement
+execute function inventory.log_manual_change('rejected_receipts');
+
+comment on function inventory.stamp_rejection() is
+  'Before a rejected delivery is written: only the owner may say when it arrived, or change its request id.';
+comment on trigger rejected_receipts_stamp on inventory.rejected_receipts is
+  'Keeps the service from writing another time of arrival or request id.';
+comment on trigger rejected_receipts_log_change on inventory.rejected_receipts is 'For inventory.manual_changes.';
+comment on trigger rejected_receipts_log_truncate on inventory.rejected_receipts is 'For inventory.manual_changes.';
 
 comment on table inventory.rejected_receipts is
   'Deliveries with a valid API key that were refused for good, because they were no valid receipt: the sender does not send them again, so they are kept here as they came. After the service was taught to take them, "receiptd reprocess" makes receipts of them; what will never be one, resolve by hand: update ... set resolved_at = now(), resolution = ''...''. The service deletes nothing here: how long this is kept is for the owner to decide.';

@@ -48,6 +48,17 @@ create table inventory.condition_codes (
 revoke all on inventory.warehouses, inventory.condition_codes from public;
 grant select on inventory.warehouses, inventory.condition_codes to receiptd_reader;
 
+create trigger warehouses_log_change
+after insert or update or delete on inventory.warehouses
+for each row
+execute function inventory.log_manual_change('warehouses');
+create trigger condition_codes_log_change
+after insert or update or delete on inventory.condition_codes
+for each row
+execute function inventory.log_manual_change('condition_codes');
+comment on trigger warehouses_log_change on inventory.warehouses is 'For inventory.manual_changes.';
+comment on trigger condition_codes_log_change on inventory.condition_codes is 'For inventory.manual_changes.';
+
 create function inventory.unknown_time_zones()
 returns table (to_identifier bigint, name text, time_zone text)
 language sql

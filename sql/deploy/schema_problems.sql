@@ -386,9 +386,8 @@ begin
       when o.kind = 'trigger' and receipts_id is null then false
       -- The service keeps what has no column of its own in extra.
       when s.name is null and o.kind = 'column' and o.name not like 'rejected\_receipts.%' then
-        split_part(o.name, '.', 2) in (
-          'program_identifier', 'asn_number', 'unit_identifier', 'extra', 'revision', 'request_id', 'api_key_name',
-          'sender_headers', 'received_at', 'revised_request_id', 'revised_at', 'created_in', 'replaced_at', 'replaced_in'
+        split_part(o.name, '.', 2) = any (
+          array['program_identifier', 'asn_number', 'unit_identifier', 'extra'] || inventory.bookkeeping_columns()
         )
         or exists (
           select
@@ -473,6 +472,7 @@ begin
     -- A field that was added since, filled by the service or by the trigger.
     and not (
       c.oid <> rejected_id
+      and a.attname::text = any (inventory.field_columns())
       and 2 = (
         select count(*)
         from pg_attribute as f
@@ -665,6 +665,15 @@ begin
     'receipts_number_revision',
     'receipts_keep_revision',
     'receipts_apply_once',
+    'receipts_stamp',
+    'receipts_log_insert',
+    'receipts_log_delete',
+    'receipts_log_truncate',
+    'receipt_revisions_log_change',
+    'receipt_revisions_log_truncate',
+    'rejected_receipts_stamp',
+    'rejected_receipts_log_change',
+    'rejected_receipts_log_truncate',
     'receipts_keep_erased',
     'receipts_tell_deleted',
     'receipts_tell_written',
@@ -675,6 +684,8 @@ begin
     'inventory.decline_revision(uuid)',
     'inventory.fold_extra()',
     'inventory.fold(jsonb,text)',
+    'inventory.field_columns()',
+    'inventory.bookkeeping_columns()',
     'inventory.content_columns()',
     'inventory.content_columns_as_planned()',
     'inventory.content_of(jsonb)',
@@ -682,6 +693,11 @@ begin
     'inventory.number_revision()',
     'inventory.keep_revision()',
     'inventory.apply_once()',
+    'inventory.stamp_receipt()',
+    'inventory.stamp_rejection()',
+    'inventory.is_manual()',
+    'inventory.log_change(text,text,jsonb,jsonb)',
+    'inventory.log_manual_change()',
     'inventory.has_revised(uuid,text,text,text)',
     'inventory.keep_erased()',
     'inventory.is_erased(text)',

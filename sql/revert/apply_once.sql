@@ -5,6 +5,8 @@ begin;
 set local role receiptd_owner;
 
 drop trigger receipts_apply_once on inventory.receipts;
+drop trigger receipts_stamp on inventory.receipts;
+drop function inventory.stamp_receipt();
 drop function inventory.apply_once();
 drop function inventory.has_revised(uuid, text, text, text);
 

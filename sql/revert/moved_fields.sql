@@ -18,6 +18,9 @@ drop function inventory.fold_extra();
 drop function inventory.content_of(jsonb);
 drop function inventory.fold(jsonb, text);
 drop function inventory.content_columns();
+drop function inventory.write_field_columns(text[]);
+drop function inventory.bookkeeping_columns();
+drop function inventory.field_columns();
 drop function inventory.decline_revision(uuid);
 drop table inventory.moved_fields;
 

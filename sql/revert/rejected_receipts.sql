@@ -7,5 +7,6 @@ begin;
 set local role receiptd_owner;
 
 drop table inventory.rejected_receipts;
+drop function inventory.stamp_rejection();
 
 commit;

@@ -23,10 +23,24 @@ begin
             and tgfoid = 'inventory.apply_once()'::regprocedure
             -- Before, each row, on update (PostgreSQL: pg_trigger.h).
             and tgtype = 1 + 2 + 16
-            and pg_get_triggerdef(oid) like
-              '% WHEN (((old.revision > 1) AND (new.revision = (old.revision + 1)) AND (new.revised_request_id IS NOT NULL))) %'
+            and tgqual is null
+            and tgattr::text = ''
         ),
         'the trigger receipts_apply_once is missing, disabled or another'
+      ),
+      (
+        exists (
+          select
+          from pg_trigger
+          where tgrelid = 'inventory.receipts'::regclass
+            and tgname = 'receipts_stamp'
+            and tgenabled = 'O'
+            and tgfoid = 'inventory.stamp_receipt()'::regprocedure
+            -- Before, each row, on insert.
+            and tgtype = 1 + 2 + 4
+            and tgqual is null
+        ),
+        'the trigger receipts_stamp is missing, disabled or another'
       ),
       (
         (
@@ -40,10 +54,14 @@ begin
         (
           select bool_and(
             proowner = 'receiptd_owner'::regrole
-            and coalesce(proconfig, '{}') = array['search_path=pg_catalog, pg_temp']
+            and case
+              when proname = 'has_revised' then coalesce(proconfig, '{}') = array['search_path=pg_catalog, pg_temp']
+              -- The two that decide by the role that calls them.
+              else proconfig is null and not prosecdef
+            end
           )
           from pg_proc
-          where pronamespace = 'inventory'::regnamespace and proname in ('has_revised', 'apply_once')
+          where pronamespace = 'inventory'::regnamespace and proname in ('has_revised', 'apply_once', 'stamp_receipt')
         ),
         'a function has another owner or search_path than it should'
       ),
@@ -53,12 +71,14 @@ begin
       ),
       (
         not has_function_privilege('public', 'inventory.has_revised(uuid, text, text, text)', 'execute')
-        and not has_function_privilege('public', 'inventory.apply_once()', 'execute'),
+        and not has_function_privilege('public', 'inventory.apply_once()', 'execute')
+        and not has_function_privilege('public', 'inventory.stamp_receipt()', 'execute'),
         'public may execute a function'
       ),
       (
         obj_description('inventory.has_revised(uuid, text, text, text)'::regprocedure, 'pg_proc') <> ''
-        and obj_description('inventory.apply_once()'::regprocedure, 'pg_proc') <> '',
+        and obj_description('inventory.apply_once()'::regprocedure, 'pg_proc') <> ''
+        and obj_description('inventory.stamp_receipt()'::regprocedure, 'pg_proc') <> '',
         'a function has no comment'
       )
   ) as checks (ok, problem)

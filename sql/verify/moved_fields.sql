@@ -15,6 +15,9 @@ begin
     from unnest(
       array[
         'inventory.decline_revision(uuid)',
+        'inventory.field_columns()',
+        'inventory.bookkeeping_columns()',
+        'inventory.write_field_columns(text[])',
         'inventory.content_columns()',
         'inventory.fold(jsonb,text)',
         'inventory.content_of(jsonb)',

@@ -51,7 +51,8 @@ begin
       ('sender_headers', 'jsonb'),
       ('received_at', 'timestamp with time zone not null'),
       ('replaced_at', 'timestamp with time zone not null default now()'),
-      ('replaced_in', 'bigint default ((pg_current_xact_id())::text)::bigint')
+      ('replaced_in', 'bigint default ((pg_current_xact_id())::text)::bigint'),
+      ('changed_by', 'text')
   ) as expected (name, definition)
   left join (
     select

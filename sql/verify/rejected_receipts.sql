@@ -89,6 +89,20 @@ begin
         'there is no index rejected_receipts_unresolved_idx on what is not resolved'
       ),
       (
+        exists (
+          select
+          from pg_trigger
+          where tgrelid = 'inventory.rejected_receipts'::regclass
+            and tgname = 'rejected_receipts_stamp'
+            and tgenabled = 'O'
+            and tgfoid = to_regprocedure('inventory.stamp_rejection()')
+            -- Before, each row, on insert and update.
+            and tgtype = 1 + 2 + 4 + 16
+            and tgqual is null
+        ),
+        'the trigger rejected_receipts_stamp is missing, disabled or another'
+      ),
+      (
         has_table_privilege('receiptd_writer', 'inventory.rejected_receipts', 'select')
         and has_table_privilege('receiptd_writer', 'inventory.rejected_receipts', 'insert')
         and has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'request_id', 'update')

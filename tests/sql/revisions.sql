@@ -190,11 +190,8 @@ select results_eq(
 alter table receipts add column both_have text;
 alter table receipt_revisions add column both_have text;
 update receipts set both_have = 'y' where program_identifier = 'revisions';
-update receipts set both_have = 'z' where program_identifier = 'revisions';
-select results_eq(
-  $$ select revision, both_have from receipt_revisions where revision > 8 order by 1 $$,
-  $$ values (9, null), (10, 'y') $$,
-  'a column that both tables have is content, from the moment it is there'
+select is(
+  (select revision from receipts where program_identifier = 'revisions'), 9, 'nor is one that both tables have'
 );
 alter table receipts drop column own, drop column both_have;
 alter table receipt_revisions drop column own_default, drop column own_generated, drop column both_have;
