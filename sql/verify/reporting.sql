@@ -66,6 +66,10 @@ begin
       and relkind in ('v', 'r')
       and attnum > 0
       and not attisdropped
+      -- Others are a DBA's own.
+      and (
+        relkind = 'v' or attname in ('to_identifier', 'name', 'time_zone', 'day_zone', 'initial_condition', 'meaning')
+      )
       and (col_description(attrelid, attnum) is null or obj_description(attrelid, 'pg_class') is null)
     union all
     select format('%s shows %s', attrelid::regclass, attname)

@@ -4,7 +4,7 @@ set test.program = 'people';
 \ir include/deliver.psql
 set search_path = inventory, tap;
 
-select plan(31);
+select plan(41);
 
 -- Everywhere, in all spellings.
 select from pg_temp.deliver('{"request": 1, "unit_identifier": "U1", "ot_user_login": "Jane.Doe@Example.com"}');
@@ -103,6 +103,21 @@ where request_id in (pg_temp.request(11), pg_temp.request(12));
 update rejected_receipts set resolved_at = now(), resolution = 'seen' where request_id = pg_temp.request(13);
 
 select throws_ok('call inventory.purge(interval ''1 hour'', null)', '22023', null, 'not what is younger than a day');
+select throws_ok(format('set role receiptd_purger; call inventory.purge(%s)', given), '22023', null, 'nor by ' || given)
+from unnest(
+  array[
+    'interval ''-1000 years 360001 days'', null',
+    'null, interval ''-1000 years 360001 days''',
+    'interval ''23 hours 59 minutes'', null',
+    'interval ''1 month -40 days'', null',
+    'interval ''0'', null',
+    'interval ''-1 microsecond'', null',
+    'null, interval ''1 day -2 hours''',
+    'interval ''3 years'', interval ''-1 day''',
+    'interval ''3 years'', null, null',
+    'null, null, -1'
+  ]
+) as given;
 select throws_ok('call inventory.purge(null, null, 0)', '22023', null, 'no empty portions');
 call inventory.purge(null, null);
 select is(count(*)::integer, 4, 'without an age everything stays') from receipts where program_identifier = 'people';

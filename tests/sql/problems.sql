@@ -62,6 +62,10 @@ insert into cases (statements, expected) values
   ('revoke insert on inventory.receipt_revisions from receiptd_owner', 'may not select from and insert into inventory.receipt_revisions'),
   ('revoke select on inventory.receipt_revisions from receiptd_owner', 'may not select from and insert into inventory.receipt_revisions'),
   (
+    'alter table inventory.receipts add column more text not null; alter table inventory.receipt_revisions add column more text not null',
+    'the column more of inventory.receipts must not be null'
+  ),
+  (
     'alter table inventory.receipts add column more text; alter table inventory.receipt_revisions add column more text;'
       ' do $x$ begin perform inventory.write_keep_revision(); end $x$',
     '^nothing$'

@@ -4,7 +4,7 @@ set search_path = inventory, tap;
 set test.program = 'revisions';
 \ir include/deliver.psql
 
-select plan(35);
+select plan(45);
 
 -- By the service
 
@@ -187,12 +187,56 @@ select results_eq(
   $$ values ('by default', 7) $$,
   'in the history they have their defaults'
 );
-alter table receipts add column both_have text;
-alter table receipt_revisions add column both_have text;
-update receipts set both_have = 'y' where program_identifier = 'revisions';
-select is(
-  (select revision from receipts where program_identifier = 'revisions'), 9, 'nor is one that both tables have'
+-- A column that both tables have is no more content than that, whatever its name.
+alter table receipts
+  add column both_have text,
+  add column both_default integer not null default 7,
+  add column both_generated text generated always as (upper(sku)) stored,
+  add column color text;
+alter table receipt_revisions
+  add column both_have text,
+  add column both_default integer not null default 7,
+  add column both_generated text,
+  add column color text;
+select inventory.changes_begin() as cursor \gset
+select to_jsonb(r) - '{both_have,both_default,color}'::text[] as before from receipts as r where program_identifier = 'revisions' \gset
+update receipts set both_have = 'y', both_default = 8, color = 'red' where program_identifier = 'revisions';
+select results_eq(
+  $$ select to_jsonb(r) - '{both_have,both_default,color}'::text[] from receipts as r where program_identifier = 'revisions' $$,
+  format('values (%L::jsonb)', :'before'),
+  'filling it makes no revision, nor does it look newer to a purge'
 );
+select is_empty(
+  format('select from changes_since(%L) where program_identifier = %L', :'cursor', 'revisions'), 'the feed has nothing to report'
+);
+select is_empty($$ select from manual_changes where operation = 'update' and table_name = 'receipts' and changed_at = now() $$, 'nobody changed a receipt');
+select is((select string_agg(problem, ', ') from schema_problems()), null, 'the service has no problem with it');
+select is(
+  pg_temp.deliver('{"request": 73, "unit_identifier": "U1", "sku": "S70"}'), '{unchanged}', 'the same content is unchanged'
+);
+select is(pg_temp.deliver('{"request": 74, "unit_identifier": "U1", "sku": "S74"}'), '{revised}', 'other content is a revision');
+select results_eq(
+  $$ select own, both_have, both_default, both_generated, color from receipts where program_identifier = 'revisions' $$,
+  $$ values ('x', 'y', 8, 'S74', 'red') $$,
+  'which leaves such columns as they are'
+);
+select results_eq(
+  $$ select both_have, both_default, both_generated, color from receipt_revisions where revision = 9 $$,
+  $$ values (null, 7, null, null) $$,
+  'and fills none in the history'
+);
+update receipts set sku = 'by hand', both_have = 'z' where program_identifier = 'revisions';
+select is(
+  (select revision from receipts where program_identifier = 'revisions'), 11, 'a correction that fills one too is a revision'
+);
+select isnt_empty($$ select from erase_person('jdoe@email.com') where receipts > 0 $$, 'a person is erased beside it');
+alter table receipts disable trigger receipts_keep_erased;
+delete from erased_people;
+alter table receipts drop column color;
+alter table receipts add column color integer default 3;
+select is(pg_temp.deliver('{"request": 75, "unit_identifier": "U1", "sku": "S75"}'), '{revised}', 'it may be dropped and added again');
+alter table receipts drop column both_default, drop column both_generated, drop column color;
+alter table receipt_revisions drop column both_default, drop column both_generated, drop column color;
 alter table receipts drop column own, drop column both_have;
 alter table receipt_revisions drop column own_default, drop column own_generated, drop column both_have;
 select is(pg_temp.deliver('{"request": 71, "unit_identifier": "U1", "sku": "S71"}'), '{revised}', 'nor does it miss them');
