@@ -169,7 +169,12 @@ select
   end as request_id,
   field.name as field,
   field.value as old_value,
-  coalesce(to_jsonb(later), to_jsonb(present)) ->> field.name as new_value
+  coalesce(to_jsonb(later), to_jsonb(present)) ->> field.name as new_value,
+  case
+    when later.revision is not null and later.changed_by is null then 'service'
+    when later.revision is null and present.changed_by is null then 'service'
+    else 'manual'
+  end as source
 from inventory.receipt_revisions as past
 join inventory.receipts as present using (program_identifier, asn_number, unit_identifier)
 left join inventory.receipt_revisions as later
@@ -186,7 +191,8 @@ where field.name not in (
     'received_at',
     'replaced_at'
   )
-  -- What both tables have: the rest is about the version and not its content.
+  -- The rest is about the version and not its content, or somebody's own.
+  and field.name = any ((select inventory.field_columns())::text[])
   and to_jsonb(present) ? field.name
   and field.value is distinct from coalesce(to_jsonb(later), to_jsonb(present)) ->> field.name;
 
@@ -239,6 +245,8 @@ left join inventory.receipts as r
 left join inventory.warehouses as w on w.to_identifier = last.to_identifier
 group by last.program_identifier, last.to_identifier, last.silent_since, w.name;
 
+-- Whoever reads a view calls its functions.
+grant execute on function inventory.field_columns() to receiptd_analyst;
 grant select on all tables in schema reporting to receiptd_analyst, receiptd_reader;
 
 comment on view reporting.receipts is
@@ -289,6 +297,8 @@ comment on column reporting.receipt_changes.old_value is
   'What it said before; null: nothing. Example: S123456';
 comment on column reporting.receipt_changes.new_value is
   'What it has said since; null: nothing. Example: S654321';
+comment on column reporting.receipt_changes.source is
+  'service: a delivery brought the new value; manual: somebody changed it by hand, whom inventory.receipts and inventory.receipt_revisions name (changed_by). Example: service';
 comment on column reporting.rejections.status is
   'Why, as an HTTP status: 400 no JSON object, 422 missing or invalid fields. Example: 422';
 comment on column reporting.rejections.field is

@@ -5,6 +5,7 @@ begin;
 set local role receiptd_owner;
 
 drop schema reporting cascade;
+revoke execute on function inventory.field_columns() from receiptd_analyst;
 drop function inventory.unknown_time_zones();
 drop table inventory.warehouses;
 drop function inventory.known_time_zone(text);

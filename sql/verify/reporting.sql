@@ -76,7 +76,7 @@ begin
     from pg_attribute
     join pg_class on pg_class.oid = attrelid
     where relnamespace = 'reporting'::regnamespace
-      and attname in ('ot_user_login', 'extra', 'body', 'errors', 'api_key_name', 'sender_headers', 'revised_request_id')
+      and attname in ('ot_user_login', 'extra', 'body', 'errors', 'api_key_name', 'sender_headers', 'revised_request_id', 'changed_by')
   ) as found (problem);
   if problems is not null then
     raise exception 'reporting: %', problems;

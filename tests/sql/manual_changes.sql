@@ -4,7 +4,7 @@ set search_path = inventory, tap;
 set test.program = 'manual';
 \ir include/deliver.psql
 
-select plan(29);
+select plan(31);
 
 create role receiptd_test_service login in role receiptd_writer;
 create role jack login;
@@ -86,6 +86,25 @@ select pg_temp.as('receiptd_writer', $$
   where program_identifier = 'manual'
 $$) \g /dev/null
 select is((pg_temp.versions('U1'))[12], '11 S12 -', 'nobody else is blamed');
+
+-- What an analyst sees: that somebody did, not who; and only content.
+alter table receipts add column own text default 'x';
+alter table receipt_revisions add column own text;
+set role receiptd_analyst;
+select results_eq(
+  $$ select revision, source, field, new_value from reporting.receipt_changes where program_identifier = 'manual' order by revision $$,
+  $$
+    values
+      (1, 'service', 'sku', 'S2'), (2, 'manual', 'sku', 'S3'), (3, 'service', 'sku', 'S4'), (4, 'manual', 'sku', 'S5'),
+      (5, 'manual', 'sku', 'S6'), (6, 'service', 'sku', 'S7'), (7, 'service', 'sku', 'S8'), (8, 'manual', 'sku', 'S9'),
+      (9, 'manual', 'sku', 'S10'), (10, 'manual', 'sku', 'S11'), (11, 'service', 'sku', 'S12')
+  $$,
+  'reporting.receipt_changes has whether the service or a person changed it'
+);
+select is_empty($$ select from reporting.receipt_changes as c where c::text like '%jack%' or c::text like '%jill%' $$, 'and nobody''s name');
+reset role;
+alter table receipts drop column own;
+alter table receipt_revisions drop column own;
 
 select pg_temp.forget() \g /dev/null
 select pg_temp.as('jack', $$ update receipts set received_at = received_at - interval '1 day', api_key_name = 'x' where program_identifier = 'manual' $$) \g /dev/null

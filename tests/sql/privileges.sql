@@ -104,6 +104,7 @@ select set_eq(
       ('manual_changes', 'receiptd_reader', 'select'),
       ('field_columns()', 'receiptd_writer', 'execute'),
       ('field_columns()', 'receiptd_reader', 'execute'),
+      ('field_columns()', 'receiptd_analyst', 'execute'),
       ('bookkeeping_columns()', 'receiptd_writer', 'execute'),
       ('bookkeeping_columns()', 'receiptd_reader', 'execute'),
       ('unknown_time_zones()', 'receiptd_writer', 'execute'),
