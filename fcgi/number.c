@@ -166,26 +166,6 @@ size_t number_skip_chars(const char *at, const char *end) {
     return count;
 }
 
-bool number_next(const char **at, const char *end, struct number *number) {
-    const char *p = *at;
-    while (p < end) {
-        if (*p == '"') {
-            p = number_skip_string(p, end);
-        } else if ((*p >= '0' && *p <= '9') || *p == '-') {
-            size_t len = number_skip_chars(p, end);
-            if (number_read(p, p + len, number) && number->len == len) {
-                *at = p + len;
-                return true;
-            }
-            p += len;
-        } else {
-            p++;
-        }
-    }
-    *at = end;
-    return false;
-}
-
 /* How many characters PostgreSQL makes of it, or more, when zeros in front of it are moved behind the point. */
 static size_t count_written_out(const struct number *number) {
     const char *p = number->text, *end = number->text + number->len;

@@ -38,12 +38,6 @@ size_t number_integer_len(const struct number *number);
 /* Writes that integer: a minus if it is negative, and its digits. Only where it has a length. */
 void number_write_integer(const struct number *number, char *out);
 
-/*
- * Finds the first number at or behind `*at` and moves `*at` behind it. False when there is none. What only begins or
- * ends like a number ("1-2", "01", "1e5e5") is passed over as a whole, for Jansson to refuse.
- */
-bool number_next(const char **at, const char *end, struct number *number);
-
 /* How many characters from `at` on could stand in a number. */
 size_t number_skip_chars(const char *at, const char *end);
 

@@ -9,35 +9,45 @@
 #include <string.h>
 
 /*
- * Numbers are the difficulty. Jansson fails on integers over 64 bits and turns the rest into C numbers, which do not
- * keep their digits; the contract wants both. So the text of every number is taken from the body: Jansson keeps the
- * order of members (json_object_foreach, since 2.8), hence a walk through its tree meets the numbers in the order in
- * which number_next finds them in the text. Those that Jansson could not represent are overwritten, in a copy, with
- * zeros of the same length, so that it checks the grammar of everything else and reports unchanged positions.
+ * Numbers are the difficulty: the contract wants their digits, which C's types do not keep. So the tree has a
+ * JSON_INTEGER for each plain value, and its text is taken from the body (tree.h). Jansson keeps the order of members
+ * (json_object_foreach, since 2.8), hence a walk through its tree meets them in the order in which they were noted.
  */
 struct decoder {
     struct receipt *receipt;
-    const char *numbers; /* where in the body to look for the number met next */
-    const char *body_end;
+    const struct tree_plain *plain, *plain_end; /* the value met next, and behind the last */
+    const char *body;
     struct buffer extra;
     bool extra_open; /* the outer brace of extra was written */
     bool decimals;   /* an integer was sent with a fraction or an exponent */
 };
 
+/* The text of the plain value met next, and its length; a string has its quotes. */
+static const char *next_plain(struct decoder *decoder, size_t *len) {
+    static const char none[] = "0"; /* there is always one; if not, this harms nobody */
+    *len = 1;
+    if (decoder->plain == decoder->plain_end)
+        return none;
+    *len = decoder->plain->len;
+    return decoder->body + decoder->plain++->at;
+}
+
 /*
- * Writes a value that no field describes as JSON text. With out == NULL it only passes its numbers, so that the walk
- * stays in step with the text. The depth is bounded by Jansson's own limit (JSON_PARSER_MAX_DEPTH, 2048).
+ * Writes a value that no field describes as JSON text. With out == NULL it only passes its plain values, so that the
+ * walk stays in step with them. The depth is bounded by Jansson's own limit (JSON_PARSER_MAX_DEPTH, 2048).
  */
 static void write_value(struct decoder *decoder, const json_t *value, struct buffer *out);
 
-static void write_number(struct decoder *decoder, struct buffer *out) {
+static void write_plain(struct decoder *decoder, struct buffer *out) {
     struct number number;
-    if (!number_next(&decoder->numbers, decoder->body_end, &number) || !out)
+    size_t len;
+    const char *text = next_plain(decoder, &len);
+    if (!out)
         return;
-    if (!number_stays_short(&number))
-        buffer_append_json_string(out, number.text, number.len);
+    if (*text != '"' && number_read(text, text + len, &number) && !number_stays_short(&number))
+        buffer_append_json_string(out, text, len);
     else
-        buffer_append(out, number.text, number.len);
+        buffer_append(out, text, len);
 }
 
 static void write_object(struct decoder *decoder, const json_t *object, struct buffer *out) {
@@ -82,8 +92,8 @@ static void write_value(struct decoder *decoder, const json_t *value, struct buf
             buffer_append_json_string(out, json_string_value(value), json_string_length(value));
         return;
     case JSON_INTEGER:
-    case JSON_REAL:
-        write_number(decoder, out);
+    case JSON_REAL: /* there is none */
+        write_plain(decoder, out);
         return;
     case JSON_TRUE:
     case JSON_FALSE:
@@ -109,9 +119,22 @@ static void read_number(struct decoder *decoder, const struct number *number, st
     decoder->decimals |= !number->integer;
 }
 
+static void read_plain(struct decoder *decoder, struct receipt_value *value) {
+    struct number number;
+    size_t len;
+    const char *text = next_plain(decoder, &len);
+    value->kind = RECEIPT_VALUE_OTHER;
+    if (*text == '"') {
+        value->kind = RECEIPT_VALUE_STRING;
+        value->text = text + 1;
+        value->len = (uint32_t)len - 2;
+    } else if (number_read(text, text + len, &number)) {
+        read_number(decoder, &number, value);
+    }
+}
+
 /* Sets the value of a field; its text still belongs to the tree or the body. Objects are decode_object's business. */
 static void read_value(struct decoder *decoder, const json_t *json, struct receipt_value *value) {
-    struct number number;
     switch (json_typeof(json)) {
     case JSON_NULL:
         value->kind = RECEIPT_VALUE_NULL;
@@ -123,9 +146,7 @@ static void read_value(struct decoder *decoder, const json_t *json, struct recei
         return;
     case JSON_INTEGER:
     case JSON_REAL:
-        value->kind = RECEIPT_VALUE_OTHER;
-        if (number_next(&decoder->numbers, decoder->body_end, &number))
-            read_number(decoder, &number, value);
+        read_plain(decoder, value);
         return;
     case JSON_OBJECT:
     case JSON_ARRAY:
@@ -220,9 +241,9 @@ static bool own_text(struct receipt *receipt, const struct buffer *extra, bool d
     return true;
 }
 
-static enum receipt_json_status decode_tree(const struct tree *tree, const char *body, size_t len,
-                                            struct receipt *receipt) {
-    struct decoder decoder = {.receipt = receipt, .numbers = body, .body_end = body + len};
+static enum receipt_json_status decode_tree(const struct tree *tree, const char *body, struct receipt *receipt) {
+    struct decoder decoder = {
+        .receipt = receipt, .plain = tree->plain, .plain_end = tree->plain + tree->plain_count, .body = body};
     buffer_init(&decoder.extra);
     receipt->value_count = tree->values;
     decode_object(&decoder, tree->root, RECEIPT_BODY, NULL);
@@ -256,7 +277,7 @@ enum receipt_json_status receipt_json_decode(const char *body, size_t len, struc
     else if (tree_has_too_many_values(&tree))
         snprintf(error->message, sizeof error->message, "The body has more than %d JSON values.", TREE_VALUES_MAX);
     else if (json_is_object(tree.root))
-        status = decode_tree(&tree, body, len, receipt);
+        status = decode_tree(&tree, body, receipt);
     else if (tree.root)
         snprintf(error->message, sizeof error->message, "The body is not a JSON object.");
     else

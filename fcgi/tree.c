@@ -35,16 +35,20 @@ static size_t align(size_t size) {
     return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
+/* Of what is reserved. */
+static void *arena_take(struct tree_arena *arena, size_t size) {
+    void *block = arena->at;
+    arena->at += align(size);
+    arena->left -= align(size);
+    return block;
+}
+
 static void *arena_malloc(size_t size) {
     struct tree_arena *arena = current_arena;
-    size = align(size);
     /* More than was reserved: no Jansson that this was tested with asks for it, but there will be others. */
-    if (size > arena->left && !arena_reserve(arena, size > CHUNK_BYTES ? size : CHUNK_BYTES))
+    if (align(size) > arena->left && !arena_reserve(arena, size > CHUNK_BYTES ? align(size) : CHUNK_BYTES))
         return NULL;
-    void *block = arena->at;
-    arena->at += size;
-    arena->left -= size;
-    return block;
+    return arena_take(arena, size);
 }
 
 static void arena_free(void *block) {
@@ -64,36 +68,6 @@ static void set_up_jansson(void) {
     json_object_seed(0); /* from the system's randomness: no sender can choose names that collide */
 }
 
-enum { JANSSON_SAFE_DIGITS = 18 }; /* any integer of so many characters fits json_int_t */
-
-static bool jansson_takes(const struct number *number) {
-    return number->integer && number->len <= JANSSON_SAFE_DIGITS;
-}
-
-/*
- * A copy of the body in which Jansson can represent every number and sees every NUL: it passes over one that ends a
- * number or a literal, so another control character takes its place. NULL when there is no memory.
- */
-static char *copy_made_safe(const char *body, size_t len) {
-    char *copy = malloc(len);
-    if (!copy)
-        return NULL;
-    memcpy(copy, body, len);
-    const char *at = body;
-    struct number number;
-    while (number_next(&at, body + len, &number)) {
-        if (jansson_takes(&number))
-            continue;
-        /* "0.00…" needs three characters; the shortest number that comes here ("1.5", "1e5") has them. */
-        char *zeros = copy + (number.text - body);
-        memset(zeros, '0', number.len);
-        zeros[1] = '.';
-    }
-    for (char *nul = copy; (nul = memchr(nul, '\0', (size_t)(copy + len - nul)));)
-        *nul = '\1';
-    return copy;
-}
-
 /*
  * What Jansson 2.14 (load.c, value.c, hashtable.c, strbuffer.c) allocates; ours never takes anything back.
  *
@@ -111,129 +85,251 @@ enum {
     LEXER_BYTES = 16,           /* what strbuffer_t begins with, and doubles for the longest token */
 };
 
-struct survey {
-    bool safe;     /* Jansson can represent every number, and sees every NUL */
-    size_t bytes;  /* what it allocates, at most */
-    size_t values; /* that the body has, if it is JSON; names are none */
+/* What Jansson is to read, while it is drawn. */
+struct outline {
+    char *text;               /* with room for the body: it is never longer */
+    struct tree_plain *plain; /* with room for plain_room(): the plain values, in order */
+    size_t len, plain_count;
+    size_t values;  /* that the body has, if it is JSON; names are none */
+    size_t bytes;   /* what Jansson allocates, at most */
+    size_t longest; /* of the tokens, in bytes; of what is none, Jansson keeps a whole character */
+
+    char before;       /* the last character of the token before; '\0': there is none */
+    bool is_name;      /* that is a string, and may be a name */
+    size_t string_len; /* of the last string that is not a plain value */
+    size_t depth;
+    bool refused; /* Jansson reads this token, and no other */
+    bool beyond;  /* Jansson does not get here */
 };
 
-/* Whether a value may stand behind `before`, the last character of the token before it. */
-static bool may_precede_value(char before) {
-    return before == '\0' || before == '[' || before == ',' || before == ':';
+/* How many plain values there can be: something stands between two of them. */
+static size_t plain_room(size_t len) {
+    return len / 2 < TREE_VALUES_MAX ? len / 2 + 1 : TREE_VALUES_MAX + 1;
 }
 
 static bool is_letter(char c) {
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
+static bool is_space(char c) {
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* Whether a value may stand here. */
+static bool may_have_value(const struct outline *outline) {
+    return outline->before == '\0' || outline->before == '[' || outline->before == ',' || outline->before == ':';
+}
+
 static bool begins_value(char c) {
     return c == '{' || c == '[' || c == '"' || c == '-' || (c >= '0' && c <= '9') || is_letter(c);
 }
 
-/*
- * One look at each character. It ends where Jansson can't get to, so that neither the bound nor the number of values of
- * a body that it refuses early ("{{{{", "{}{}{}", "1 1 1") is beyond those of bodies that it takes.
- */
-static struct survey survey_body(const char *body, size_t len) {
-    struct survey survey = {.safe = !memchr(body, '\0', len)};
-    const char *p = body, *end = body + len;
-    size_t longest = 4; /* bytes of a token; of what is none, Jansson keeps a whole character */
-    size_t depth = 0, string_len = 0;
-    char before = '\0';
-    bool is_name = false; /* the last string may be one */
-    bool refused = false; /* Jansson reads this token, and no other */
+/* Behind the string at `at`, if it is plain; else `at`. */
+static const char *skip_plain_string(const char *at, const char *end) {
+    const char *p = at + 1;
+    while (p < end && (signed char)*p >= ' ' && *p != '"' && *p != '\\') /* beyond ASCII it is negative */
+        p++;
+    return p < end && *p == '"' ? p + 1 : at;
+}
+
+static void add(struct outline *outline, const char *text, size_t len) {
+    memcpy(outline->text + outline->len, text, len);
+    outline->len += len;
+}
+
+/* Jansson passes over a NUL that ends a number or a literal, so another control character takes its place. */
+static void add_doubtful(struct outline *outline, const char *text, size_t len) {
+    char *copy = outline->text + outline->len;
+    add(outline, text, len);
+    for (const char *end = copy + len; (copy = memchr(copy, '\0', (size_t)(end - copy)));)
+        *copy = '\1';
+}
+
+/* Each of these draws what begins at `token`, and returns where the next token begins. */
+static const char *draw_plain(struct outline *outline, const char *body, const char *token, const char *token_end) {
+    outline->plain[outline->plain_count++] =
+        (struct tree_plain){.at = (uint32_t)(token - body), .len = (uint32_t)(token_end - token)};
+    add(outline, "0", 1);
+    outline->bytes += NUMBER_BYTES;
+    return token_end;
+}
+
+static const char *draw_string(struct outline *outline, const char *body, const char *token, const char *end) {
+    const char *p = skip_plain_string(token, end);
+    /* A 0 must not make another token of what is glued to it, as of "…"1. */
+    if (p > token && outline->before == ':' && p < end && (*p == ',' || *p == '}' || is_space(*p)))
+        return draw_plain(outline, body, token, p);
+    if (p > token) {
+        add(outline, token, (size_t)(p - token));
+    } else {
+        p = number_skip_string(token, end);
+        add_doubtful(outline, token, (size_t)(p - token));
+    }
+    outline->string_len = (size_t)(p - token);
+    outline->is_name = outline->before == '{' || outline->before == ',';
+    outline->bytes += align(outline->string_len + 1) + STRING_BYTES;
+    return p;
+}
+
+static const char *draw_number(struct outline *outline, const char *body, const char *token, const char *end) {
     struct number number;
-    while (p < end && !refused) {
-        const char *token = p;
-        if (begins_value(*p)) {
-            survey.values++;
-            refused = !may_precede_value(before) && !(*p == '"' && before == '{');
-        }
-        switch (*p) {
-        case ' ':
-        case '\t':
-        case '\n':
-        case '\r':
-            p++;
-            continue;
-        case '"':
-            p = number_skip_string(p, end);
-            string_len = (size_t)(p - token);
-            is_name = before == '{' || before == ',';
-            survey.bytes += align(string_len + 1) + STRING_BYTES;
-            break;
-        case ':':
-            if (before != '"' || !is_name)
-                goto out;
-            /* So the string was a name, which has no json_string_t. */
-            survey.values--;
-            survey.bytes += align(PAIR_BYTES + string_len - 2) + GROWTH_BYTES - STRING_BYTES;
-            p++;
-            break;
-        case ',':
-            survey.bytes += GROWTH_BYTES;
-            refused = may_precede_value(before) || before == '{';
-            p++;
-            break;
-        case '{':
-        case '[':
-            if (refused || depth++ == JSON_PARSER_MAX_DEPTH)
-                goto out;
-            survey.bytes += *p++ == '{' ? OBJECT_BYTES : ARRAY_BYTES;
-            break;
-        case '}':
-        case ']':
-            if (depth-- == 0)
-                goto out;
-            p++;
-            break;
-        case '-':
-        case '0' ... '9':
-            p += number_skip_chars(p, end);
-            if (number_read(token, p, &number) && number.len == (size_t)(p - token) && !jansson_takes(&number))
-                survey.safe = false;
-            /* With what is glued to it: of "1e1EEx", "EEx" is a token. */
-            while (p < end && is_letter(*p))
-                p++;
-            survey.bytes += NUMBER_BYTES;
-            break;
-        default:
-            do
-                p++;
-            while (p < end && is_letter(*p));
-        }
-        before = p[-1];
-        if ((size_t)(p - token) >= longest)
-            longest = (size_t)(p - token) + 1; /* behind a number or a word, Jansson looks at one character more */
+    const char *p = token + number_skip_chars(token, end);
+    if (number_read(token, p, &number) && number.len == (size_t)(p - token))
+        return draw_plain(outline, body, token, p);
+    /* With what is glued to it: of "1e1EEx", "EEx" is a token. */
+    while (p < end && is_letter(*p))
+        p++;
+    add_doubtful(outline, token, (size_t)(p - token));
+    outline->bytes += NUMBER_BYTES;
+    return p;
+}
+
+static const char *draw_word(struct outline *outline, const char *token, const char *end) {
+    const char *p = token + 1;
+    while (p < end && is_letter(*p))
+        p++;
+    add_doubtful(outline, token, (size_t)(p - token));
+    return p;
+}
+
+/*
+ * It keeps two words apart. At the end, or before what may be no UTF-8, Jansson has come behind it when it finds that.
+ */
+static const char *draw_space(struct outline *outline, const char *token, const char *end) {
+    while (token < end && is_space(*token))
+        token++;
+    if (!may_have_value(outline) || token == end || (signed char)*token < 0)
+        add(outline, " ", 1);
+    return token;
+}
+
+/* Whether Jansson is done before it reads this one. */
+static bool is_beyond(const struct outline *outline, char c) {
+    if (c == ':')
+        return outline->before != '"' || !outline->is_name;
+    if (c == '{' || c == '[')
+        return outline->refused || outline->depth == JSON_PARSER_MAX_DEPTH;
+    return c != ',' && outline->depth == 0;
+}
+
+static const char *draw_punctuation(struct outline *outline, const char *token) {
+    outline->beyond = is_beyond(outline, *token);
+    if (outline->beyond)
+        return token;
+    switch (*token) {
+    case ':':
+        /* So the string was a name, which has no json_string_t. */
+        outline->values--;
+        outline->bytes += align(PAIR_BYTES + outline->string_len - 2) + GROWTH_BYTES - STRING_BYTES;
+        break;
+    case ',':
+        outline->refused = may_have_value(outline) || outline->before == '{';
+        outline->bytes += GROWTH_BYTES;
+        break;
+    case '{':
+    case '[':
+        outline->depth++;
+        outline->bytes += *token == '{' ? OBJECT_BYTES : ARRAY_BYTES;
+        break;
+    default:
+        outline->depth--;
     }
-out:
-    for (size_t size = LEXER_BYTES;; size *= 2) {
-        survey.bytes += size;
-        if (size > longest)
-            return survey;
+    add(outline, token, 1);
+    return token + 1;
+}
+
+static const char *draw_token(struct outline *outline, const char *body, const char *token, const char *end) {
+    size_t len = outline->len;
+    const char *p;
+    if (begins_value(*token)) {
+        outline->values++;
+        outline->refused = !may_have_value(outline) && !(*token == '"' && outline->before == '{');
     }
+    if (*token == '"')
+        p = draw_string(outline, body, token, end);
+    else if (*token == '-' || (*token >= '0' && *token <= '9'))
+        p = draw_number(outline, body, token, end);
+    else if (memchr(":,{}[]", *token, 6))
+        p = draw_punctuation(outline, token);
+    else
+        p = draw_word(outline, token, end);
+    len = outline->len - len;
+    if (len >= outline->longest)
+        outline->longest = len + 1; /* behind a number or a word, Jansson looks at one character more */
+    if (p > token)
+        outline->before = p[-1];
+    return p;
+}
+
+/*
+ * Draws the outline, up to its character `stop`, SIZE_MAX for all of it; returns where in the body that is. One look at
+ * each character. From where Jansson can't get to, the rest is added as it is, so that neither the bound nor the number
+ * of values of a body that it refuses early ("{{{{", "{}{}{}", "1 1 1") is beyond those of bodies that it takes.
+ */
+static const char *draw(struct outline *outline, const char *body, size_t len, size_t stop) {
+    const char *p = body, *end = body + len;
+    *outline = (struct outline){.text = outline->text, .plain = outline->plain, .longest = 4};
+    while (p < end && outline->len < stop && !outline->refused && !outline->beyond &&
+           outline->values <= TREE_VALUES_MAX)
+        p = is_space(*p) ? draw_space(outline, p, end) : draw_token(outline, body, p, end);
+    if (outline->len < stop) {
+        add_doubtful(outline, p, (size_t)(end - p));
+        p = end;
+    }
+    size_t lexer = LEXER_BYTES;
+    for (outline->bytes += lexer; lexer <= outline->longest; outline->bytes += lexer)
+        lexer *= 2;
+    return stop < outline->len ? p - (outline->len - stop) : p;
+}
+
+/* Line and column of Jansson's error, which are those of the outline, become those of the body. */
+static void locate_error(json_error_t *error, struct outline outline, const char *body, size_t len) {
+    const char *at = draw(&outline, body, len, (size_t)error->position);
+    error->line = 1;
+    error->column = 0;
+    for (const char *p = body; p < at; p++) {
+        error->column += ((unsigned char)*p & 0xc0) != 0x80; /* not for a continuation of a character */
+        if (*p == '\n') {
+            error->line++;
+            error->column = 0;
+        }
+    }
+}
+
+static bool begin_outline(struct outline *outline, struct tree_arena *arena, size_t len) {
+    size_t plain_bytes = plain_room(len) * sizeof *outline->plain;
+    *outline = (struct outline){.text = NULL};
+    if (!arena_reserve(arena, align(plain_bytes) + align(len)))
+        return false;
+    outline->plain = arena_take(arena, plain_bytes);
+    outline->text = arena_take(arena, len);
+    return true;
 }
 
 size_t tree_memory(const char *body, size_t len) {
-    struct survey survey = survey_body(body, len);
-    return survey.values > TREE_VALUES_MAX ? 0 : survey.bytes;
+    struct tree_arena arena = {.at = NULL};
+    struct outline outline;
+    if (begin_outline(&outline, &arena, len))
+        draw(&outline, body, len, SIZE_MAX);
+    arena_fini(&arena);
+    return outline.values > TREE_VALUES_MAX ? 0 : outline.bytes;
 }
 
 static bool load(struct tree *tree, const char *body, size_t len) {
-    struct survey survey = survey_body(body, len);
-    char *copy = NULL;
-    tree->values = survey.values;
+    struct outline outline;
+    if (!begin_outline(&outline, &tree->arena, len))
+        return false;
+    draw(&outline, body, len, SIZE_MAX);
+    tree->values = outline.values;
+    tree->plain = outline.plain;
+    tree->plain_count = outline.plain_count;
     if (tree_has_too_many_values(tree))
         return true;
-    if (!arena_reserve(&tree->arena, survey.bytes))
+    if (!arena_reserve(&tree->arena, outline.bytes))
         return false;
-    if (!survey.safe) {
-        copy = copy_made_safe(body, len);
-        if (!copy)
-            return false;
-    }
-    tree->root = json_loadb(copy ? copy : body, len, JSON_REJECT_DUPLICATES, &tree->error);
-    free(copy);
+    tree->root = json_loadb(outline.text, outline.len, JSON_REJECT_DUPLICATES, &tree->error);
+    if (!tree->root)
+        locate_error(&tree->error, outline, body, len);
     return !tree->arena.failed;
 }
 
@@ -241,7 +337,6 @@ bool tree_load(struct tree *tree, const char *body, size_t len) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     tree->arena = (struct tree_arena){.at = (char *)tree->block, .left = sizeof tree->block};
     tree->error = (json_error_t){0};
-    tree->values = 0;
     tree->root = NULL;
     pthread_once(&once, set_up_jansson);
     current_arena = &tree->arena;

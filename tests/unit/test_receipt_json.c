@@ -1,8 +1,8 @@
 /*
  * receipt_json.h: what is JSON by RFC 8259 and what is not, and what of it gets where.
  *
- * The module finds numbers by scanning the text beside Jansson's tree; much of this looks for a body on which the two
- * get out of step.
+ * The module takes plain values from the text beside Jansson's tree; much of this looks for a body on which the two get
+ * out of step.
  */
 #include "receipt_json.h"
 #include "tree.h"
@@ -922,6 +922,31 @@ static void positions_do_not_depend_on_the_numbers_before(void **state) {
     end_table();
 }
 
+/* Jansson reads an outline; what is wrong is found as in the body itself, and in the same place of it. */
+static void an_error_is_where_it_is_in_the_body(void **state) {
+    (void)state;
+    static const char sound[] =
+        "{ \"sku\" : \"a b\",\n\t\"x\":[\"c\" , 12,{\"d\":null} ],\r\n\"\xc3\xa9\":\"\\u00e9\"  ,\"upc\":7 }\n ";
+    static const char *const pieces[] = {"",  "?",    "\"",   "\\",   "{",        "}",     "[",    "]",
+                                         ":", ",",    " ",    "\n",   "1",        "e5",    ".",    "-",
+                                         "x", "null", "\x01", "\xff", "\xc3\xa9", " \xff", ",\"\""};
+    for (size_t at = 0; at < sizeof sound; at++) {
+        for (size_t i = 0; i < 2 * COUNT_OF(pieces); i++) {
+            /* In between, or in place of a character; the empty piece cuts the rest off. */
+            const char *piece = pieces[i / 2], *rest = sound + at + (i % 2 == 1 && sound[at]);
+            char *body = format_text("%.*s%s%s", (int)at, sound, piece, *piece ? rest : "");
+            json_error_t expected;
+            bool is_sound = jansson_loads(body, &expected);
+            expect_row((decode(body) == RECEIPT_JSON_OK) == is_sound, "%s", body);
+            if (!is_sound)
+                expect_row(error.line == expected.line && error.column == expected.column, "%s: %d:%d, not %d:%d", body,
+                           error.line, error.column, expected.line, expected.column);
+            free(body);
+        }
+    }
+    end_table();
+}
+
 static void messages_quote_nothing_of_the_body(void **state) {
     (void)state;
     static const struct {
@@ -1265,6 +1290,7 @@ int main(void) {
         cmocka_unit_test_teardown(deep_nesting_in_a_field_is_passed_over, forget_receipt),
         cmocka_unit_test_teardown(a_matter_of_no_position_has_none, forget_receipt),
         cmocka_unit_test_teardown(positions_do_not_depend_on_the_numbers_before, forget_receipt),
+        cmocka_unit_test_teardown(an_error_is_where_it_is_in_the_body, forget_receipt),
         cmocka_unit_test_teardown(messages_quote_nothing_of_the_body, forget_receipt),
         cmocka_unit_test_teardown(every_byte_can_be_changed_without_a_bad_message, forget_receipt),
         cmocka_unit_test_teardown(no_body_takes_long, forget_receipt),
