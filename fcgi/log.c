@@ -82,18 +82,30 @@ static const char *level_name(enum log_level level) {
     return "";
 }
 
+/* The second as text. A thread makes it once a second, since that took a quarter of the time of a line. */
+static const char *second_text(time_t second) {
+    static _Thread_local struct {
+        time_t second;
+        char text[32];
+    } last;
+    struct tm utc;
+    if (last.second != second) {
+        gmtime_r(&second, &utc);
+        strftime(last.text, sizeof last.text, "%Y-%m-%dT%H:%M:%S", &utc);
+        last.second = second;
+    }
+    return last.text;
+}
+
 static void begin_line(struct buffer *line, enum log_level level) {
     struct timespec now;
-    struct tm utc;
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    char time[32];
-    strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &utc);
     /* sd-daemon(3): how a line says its priority, which is one of syslog(3). */
     static const char *const priorities[] = {[LOG_ERROR] = "<3>", [LOG_WARNING] = "<4>", [LOG_INFO] = "<6>"};
     if (to_journal)
         buffer_append_text(line, priorities[level]);
-    buffer_append_format(line, "time=%s.%03ldZ level=%s", time, now.tv_nsec / 1000000, level_name(level));
+    buffer_append_format(line, "time=%s.%03ldZ level=%s", second_text(now.tv_sec), now.tv_nsec / 1000000,
+                         level_name(level));
 }
 
 /* A line that did not fit is cut: a log must not fail. */
@@ -312,7 +324,9 @@ void log_stop(void) {
 }
 
 static void append_value(struct buffer *line, const char *name, const char *text, size_t len) {
-    buffer_append_format(line, " %s=", name);
+    buffer_append_text(line, " ");
+    buffer_append_text(line, name);
+    buffer_append_text(line, "=");
     buffer_append_word(line, text, len);
 }
 
