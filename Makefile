@@ -239,7 +239,7 @@ $(BUILD)/receiptd-noop: tests/bench/store_none.c $(BUILD)/fcgi/main.o $(library)
 	$(call quietly,CC) $(CC) $(ours) $(CPPFLAGS) $(CFLAGS) $(linking) $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) \
 	    $(library_libs)
 
-## make bench          measure against pgbench and a worker that stores nothing (ROUNDS=3 SECS=4)
+## make bench          measure against pgbench and a worker that stores nothing (ROUNDS=3 SECS=4), and what answers at PEER=URL
 bench: all $(BUILD)/receiptd-noop
 	@tests/bench/run
 

@@ -34,6 +34,28 @@ def seconds_of_cpu(pid, children=False):
     return sum(map(int, fields[11:15 if children else 13])) / TICKS
 
 
+def wrk(url, key, connections, seconds, mode, run, asns):
+    """What load.lua says of a load on a URL."""
+    text = output("wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds}s",
+                  "--timeout", "10s", "-s", HERE / "load.lua", url, "--", ROOT / "deploy/sample.json", key, mode,
+                  str(run), asns, env={**os.environ, "CONNECTIONS": str(connections)})
+    return json.loads(text.splitlines()[-1])
+
+
+def processes():
+    """Every process on this host, by its id: name, parent, seconds of processor time."""
+    found = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, _, rest = stat.read_text().partition(" (")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        name, _, fields = rest.rpartition(") ")
+        fields = fields.split()
+        found[int(pid)] = name, int(fields[1]), (int(fields[11]) + int(fields[12])) / TICKS
+    return found
+
+
 def percentile(sorted_values, percent):
     return sorted_values[min(len(sorted_values) - 1, len(sorted_values) * percent // 100)] if sorted_values else 0
 
@@ -161,17 +183,53 @@ class Instance:
              path="/inventory_receipt"):
         """A load through nginx. expected: the only statuses, and results in the workers' logs, that may occur."""
         begun = self.answers()
-        text = output("wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds}s",
-                      "--timeout", "10s", "-s", HERE / "load.lua", self.env["RECEIPTD_URL"].rpartition("/")[0] + path,
-                      "--", ROOT / "deploy/sample.json", self.env["CLIENT_API_KEY"], mode,
-                      str(run or self.new_run()), asns,
-                      env={**os.environ, "CONNECTIONS": str(connections)})
-        figures = json.loads(text.splitlines()[-1])
+        figures = wrk(self.env["RECEIPTD_URL"].rpartition("/")[0] + path, self.env["CLIENT_API_KEY"], connections,
+                      seconds, mode, run or self.new_run(), asns)
         found = self.answers(begun)
         answered = sum(count for word, count in found.items() if word.isdigit())
         if (figures["errors"] or set(found) - set(expected) or figures["requests"] > answered
                 or figures["times"] != figures["requests"]):
             raise Wrong(f"expected {', '.join(expected)} for {figures}, but the logs say {dict(found)}")
+        return figures
+
+
+class Peer:
+    """Another service, which answers at a URL. What runs on this host and is not ours is taken for its processes."""
+
+    KERNEL = 2  # kthreadd, the parent of the kernel's own threads
+
+    def __init__(self, url, key, before, instances):
+        self.url, self.key, self.before = url, key, before
+        self.others = {os.getpid(), self.KERNEL}
+        for instance in instances:
+            self.others.update((*instance.workers(), instance.pid("pgdata/postmaster.pid"),
+                                instance.pid("run/nginx.pid")))
+        # Units of other runs than those before: the peer's table may not be empty.
+        self.runs = int(time.time()) % 90000
+
+    def is_peers(self, pid, found):
+        while pid in found and pid not in self.others:
+            pid = found[pid][1]
+        return pid not in self.others
+
+    def load(self, connections, seconds):
+        if self.before:
+            subprocess.run(self.before, shell=True, check=True, stdout=subprocess.DEVNULL)
+        self.runs += 1
+        begun = processes()
+        figures = wrk(self.url, self.key, connections, seconds, "new", self.runs, "0-99999999")
+        if figures["errors"] or figures["refused"] or figures["requests"] == 0:
+            raise Wrong(f"the peer did not answer every delivery with 2xx: {figures}")
+        by_name = collections.Counter()
+        ended = processes()
+        for pid, (name, _, seconds_used) in ended.items():
+            if self.is_peers(pid, ended):
+                by_name[name] += seconds_used - begun.get(pid, (name, 0, 0))[2]
+        each = {name: used * 1e6 / figures["requests"] for name, used in by_name.items()}
+        figures["by_name"] = {name: used for name, used in each.items() if used >= 0.5}
+        figures["cpu"] = {"nginx": each.pop("nginx", 0), "PostgreSQL": each.pop("postgres", 0),
+                          "worker": sum(each.values()), "load": figures["cpu"] * 1e6 / figures["requests"]}
+        figures["rate"] = figures["requests"] / figures["seconds"]
         return figures
 
 
