@@ -55,8 +55,7 @@ create table inventory.receipt_revisions (
 );
 
 -- See receipts_created_in_idx.
-create index receipt_revisions_replaced_in_idx on inventory.receipt_revisions using brin (replaced_in)
-  with (autosummarize = on);
+create index receipt_revisions_replaced_in_idx on inventory.receipt_revisions (replaced_in);
 
 revoke all on inventory.receipt_revisions from public;
 grant select on inventory.receipt_revisions to receiptd_reader;

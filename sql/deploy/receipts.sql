@@ -68,21 +68,21 @@ create table inventory.receipts (
   constraint receipts_unit_identifier_check check (unit_identifier <> '')
 );
 
--- Rows come in by time, so this finds a span of time in a table of any size and costs next to nothing to keep.
-create index receipts_received_at_idx on inventory.receipts using brin (received_at) with (autosummarize = on);
+-- A B-tree, though rows arrive in order of time: a revision moves an old row to a new page, and room that a purge frees is
+-- filled with new rows. So each range of a BRIN index soon holds all times: in a simulation of three years with a purge
+-- each day, reading one day took 4,994 of 5,021 pages with it, and 106 with this one (124 and 94 in the first year). Its right
+-- end is in memory, and the equal times of a batch share one entry, so it costs an insertion less than can be measured.
+create index receipts_received_at_idx on inventory.receipts (received_at);
 
 -- "What became of this unit?" is what is asked most, and the key answers it by being read from end to end. In one run
 -- this index took 2 to 4 µs of the server's time for each receipt, of 42, and 100 bytes of the write-ahead log.
 create index receipts_unit_identifier_idx on inventory.receipts (unit_identifier);
 
 -- For the feed: the transaction that wrote a version. Of the first one it is here, of every later one in the row of
--- receipt_revisions for the version that it replaced. So it never changes where it is, both columns grow with the table,
--- which is what a BRIN index takes, and a revision changes no indexed column of receipts. (One column in receipts with the
--- transaction of the present version would make every range of the index that has a revised row as wide as the table, and
--- would cost revisions their HOT updates.)
--- Ranges of 256 pages: with the default 128, looking for what is new in 50 million takes 4.4 ms instead of 2.2.
-create index receipts_created_in_idx on inventory.receipts using brin (created_in)
-  with (autosummarize = on, pages_per_range = 256);
+-- receipt_revisions for the version that it replaced. So it never changes where it is, new values belong at the right end of
+-- a B-tree, and a revision changes no indexed column of receipts. (One column in receipts with the transaction of the
+-- present version would cost revisions their HOT updates.)
+create index receipts_created_in_idx on inventory.receipts (created_in);
 
 revoke all on inventory.receipts from public;
 grant select, insert, update on inventory.receipts to receiptd_writer;

@@ -108,11 +108,11 @@ begin
           join pg_am on pg_am.oid = relam
           where indrelid = 'inventory.receipt_revisions'::regclass
             and indexrelid = to_regclass('inventory.receipt_revisions_replaced_in_idx')
-            and amname = 'brin'
+            and amname = 'btree'
             and indisvalid
             and pg_get_indexdef(indexrelid, 1, true) = 'replaced_in'
         ),
-        'there is no BRIN index receipt_revisions_replaced_in_idx on replaced_in'
+        'there is no B-tree index receipt_revisions_replaced_in_idx on replaced_in'
       ),
       (
         exists (

@@ -111,11 +111,11 @@ begin
           join pg_am on pg_am.oid = relam
           where indrelid = 'inventory.receipts'::regclass
             and indexrelid = to_regclass('inventory.receipts_received_at_idx')
-            and amname = 'brin'
+            and amname = 'btree'
             and indisvalid
             and pg_get_indexdef(indexrelid, 1, true) = 'received_at'
         ),
-        'there is no BRIN index receipts_received_at_idx on received_at'
+        'there is no B-tree index receipts_received_at_idx on received_at'
       ),
       (
         exists (
@@ -136,11 +136,11 @@ begin
           join pg_am on pg_am.oid = relam
           where indrelid = 'inventory.receipts'::regclass
             and indexrelid = to_regclass('inventory.receipts_created_in_idx')
-            and amname = 'brin'
+            and amname = 'btree'
             and indisvalid
             and pg_get_indexdef(indexrelid, 1, true) = 'created_in'
         ),
-        'there is no BRIN index receipts_created_in_idx on created_in'
+        'there is no B-tree index receipts_created_in_idx on created_in'
       ),
       (
         has_table_privilege('receiptd_writer', 'inventory.receipts', 'select')

@@ -164,7 +164,7 @@ select results_eq(
   $$,
   'the keys are compared byte by byte'
 );
-select index_is_type('receipts', 'receipts_received_at_idx', 'brin');
+select index_is_type('receipts', 'receipts_received_at_idx', 'btree');
 select has_index('inventory', 'receipts', 'receipts_received_at_idx', 'received_at', 'the index is on received_at');
 select has_index('inventory', 'receipts', 'receipts_unit_identifier_idx', 'unit_identifier', 'one unit is found at once');
 select indexes_are(
