@@ -29,7 +29,9 @@ drop trigger receipts_tell_deleted on inventory.receipts;
 drop trigger receipts_tell_written on inventory.receipts;
 drop trigger receipts_tell_truncated on inventory.receipts;
 revoke execute on function inventory.changes_begin(), inventory.changes_since(text, integer) from receiptd_reader;
-revoke execute on function inventory.refresh_totals() from receiptd_writer;
+revoke execute on procedure inventory.refresh_totals() from receiptd_totals;
+-- A time zone is put into effect by hand: select inventory.set_zones().
+drop trigger warehouses_follow_zones on inventory.warehouses;
 
 -- As deployed, but in PL/pgSQL: a function in SQL cannot hand its parameters to another node. The trigger calls it on a
 -- shard: what it asks is of one receipt, whose history is on the same node.
@@ -71,15 +73,17 @@ select citus_add_local_table_to_metadata(format('inventory.%I', name)::regclass)
 from unnest(
   array[
     'totals_state',
-    'totals_by_day',
-    'totals_by_month',
+    'totals_work',
+    'totals_by_date',
     'totals_by_asn',
     'totals_by_number',
+    'totals_by_hour',
     'totals_silences',
     'feed_events'
   ]
 ) as name;
 select create_reference_table('inventory.warehouses');
+select create_reference_table('inventory.day_zones');
 select create_reference_table('inventory.condition_codes');
 select create_reference_table('inventory.erased_people');
 -- The trigger on each shard reads it.

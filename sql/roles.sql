@@ -13,6 +13,7 @@
 --                      mark them as resolved, and nothing else
 --   receiptd_reader    no login; reads everything, personal data too: grant receiptd_reader to NAME
 --   receiptd_purger    logs in to delete what is old (inventory.purge), and may do nothing else
+--   receiptd_totals    logs in to count for reports (inventory.refresh_totals), and may do nothing else
 --   receiptd_analyst   no login; grant it to whoever reports: it reads the schema reporting, without personal data
 --
 -- No password is set here. How those that log in prove who they are is for pg_hba.conf to say; where that is a
@@ -35,7 +36,7 @@ set local client_min_messages = warning;
 -- "create role" has no "if not exists".
 select format('create role %I', name)
 from unnest(array['receiptd_owner', 'receiptd_migrator', 'receiptd_writer', 'receiptd_reader', 'receiptd_analyst',
-  'receiptd_purger']) as wanted (name)
+  'receiptd_purger', 'receiptd_totals']) as wanted (name)
 where not exists (select from pg_catalog.pg_roles where rolname = name)
 \gexec
 
@@ -47,6 +48,7 @@ alter role receiptd_writer login connection limit 64;
 alter role receiptd_reader nologin;
 alter role receiptd_analyst nologin;
 alter role receiptd_purger login;
+alter role receiptd_totals login;
 
 -- Only where it is missing: granting it again is a notice.
 select 'grant receiptd_owner to receiptd_migrator'
@@ -101,6 +103,9 @@ alter role receiptd_writer set tcp_user_timeout = '25s';
 -- The same while a statement runs or waits for a lock or a standby.
 alter role receiptd_writer set client_connection_check_interval = '5s';
 
+-- receiptd_totals: each statement sees what was committed before it, whatever the server's default is.
+alter role receiptd_totals set default_transaction_isolation = 'read committed';
+
 -- receiptd_migrator
 
 alter role receiptd_migrator set search_path = inventory;
@@ -117,6 +122,7 @@ select
   alter role receiptd_migrator set log_error_verbosity = terse;
   alter role receiptd_writer set log_error_verbosity = terse;
   alter role receiptd_purger set log_error_verbosity = terse;
+  alter role receiptd_totals set log_error_verbosity = terse;
 \elif :verbosity_is_set
 \else
   \warn 'Set log_error_verbosity = terse for the server (parameter group, flags): this role may not set it, and errors can'

@@ -8,7 +8,7 @@ begin;
 
 set local role receiptd_owner;
 
--- The time zone, or UTC if this server does not know it: a release of the operating system may drop one. (Said to be
+-- The time zone, or UTC if this server does not know it: a release of the operating system may drop one. (Declared
 -- immutable so that a column can be generated from it, which a restored dump does again; inventory.refresh_totals() puts right
 -- what has changed since.)
 create function inventory.known_time_zone(time_zone text)
@@ -31,22 +31,27 @@ create table inventory.warehouses (
   to_identifier bigint not null,
   name text not null,
   time_zone text not null default 'UTC',
-  day_zone text generated always as (inventory.known_time_zone(time_zone)) stored,
+  closed_on date,
   constraint warehouses_pkey primary key (to_identifier)
 );
 -- Not valid: so a dump has it after the rows, and restores them on a server that no longer knows a time zone.
 alter table inventory.warehouses
-  add constraint warehouses_time_zone_check check (
-    inventory.known_time_zone(time_zone) = time_zone
-      or coalesce(current_setting('receiptd.refreshing', true), '') = 'on'
-  ) not valid;
+  add constraint warehouses_time_zone_check check (inventory.known_time_zone(time_zone) = time_zone) not valid;
+-- The time zones in effect. Another one takes effect together with the totals that are counted in it, which takes a while:
+-- so this is a table of its own, and not a column of the one that the company fills in.
+create table inventory.day_zones (
+  to_identifier bigint not null,
+  time_zone text not null,
+  day_zone text generated always as (inventory.known_time_zone(time_zone)) stored,
+  constraint day_zones_pkey primary key (to_identifier)
+);
 create table inventory.condition_codes (
   initial_condition text collate "C" not null,
   meaning text not null,
   constraint condition_codes_pkey primary key (initial_condition)
 );
-revoke all on inventory.warehouses, inventory.condition_codes from public;
-grant select on inventory.warehouses, inventory.condition_codes to receiptd_reader;
+revoke all on inventory.warehouses, inventory.day_zones, inventory.condition_codes from public;
+grant select on inventory.warehouses, inventory.day_zones, inventory.condition_codes to receiptd_reader;
 
 create trigger warehouses_log_change
 after insert or update or delete on inventory.warehouses
@@ -81,7 +86,15 @@ comment on table inventory.warehouses is
   'The warehouses by the vendor''s number, for the company to fill in: their names and time zones, in which reporting.receipts_by_day counts days. Without a row: the number, and UTC.';
 comment on constraint warehouses_time_zone_check on inventory.warehouses is
   'A time zone that is written is one that PostgreSQL knows: pg_timezone_names.';
-comment on column inventory.warehouses.day_zone is
+comment on column inventory.warehouses.closed_on is
+  'From when on nothing is expected there, so that reporting.silences leaves it out; null: it is open. Example: 2026-11-30';
+comment on table inventory.day_zones is
+  'The time zone in which the reports count days at a warehouse now. A change of inventory.warehouses takes effect with the next inventory.refresh_totals(), which writes this table. Without a row: UTC.';
+comment on column inventory.day_zones.to_identifier is
+  'The warehouse, as receipts.to_identifier has it. Example: 1352';
+comment on column inventory.day_zones.time_zone is
+  'Its time zone, as in inventory.warehouses. Example: America/Kentucky/Louisville';
+comment on column inventory.day_zones.day_zone is
   'The time zone in which days are counted: time_zone, or UTC if this server does not know it. Example: America/Kentucky/Louisville';
 comment on column inventory.warehouses.to_identifier is
   'The warehouse, as receipts.to_identifier has it. Example: 1352';
@@ -148,10 +161,11 @@ select
   r.location_identifier,
   r.client_unit_identifier,
   r.received_at,
-  (r.received_at at time zone coalesce(w.day_zone, 'UTC'))::date as received_on,
+  (r.received_at at time zone coalesce(z.day_zone, 'UTC'))::date as received_on,
   r.revised_at
 from inventory.receipts as r
 left join inventory.warehouses as w on w.to_identifier = r.to_identifier
+left join inventory.day_zones as z on z.to_identifier = r.to_identifier
 left join inventory.condition_codes as c on c.initial_condition = r.initial_condition;
 
 -- The version that came next is a row of receipt_revisions, or else the present one. Fields are taken from the rows as a
@@ -210,41 +224,6 @@ from inventory.rejected_receipts as r
 left join lateral jsonb_array_elements(r.errors) as error on true
 group by 1, 2, 3, 4;
 
--- Measured by itself: the same span of time in each of the four weeks before. A night, a Sunday or the end of a shift was
--- silent then too. (Asked by warehouse, the planner reads the whole primary key for each of them.)
-create view reporting.silences as
-select
-  last.program_identifier,
-  last.to_identifier,
-  coalesce(w.name, last.to_identifier::text) as warehouse,
-  last.silent_since,
-  now() - last.silent_since as silent_for,
-  round(
-    count(*) filter (where r.received_at > last.silent_since - interval '7 days') / 4.0
-      + count(*) filter (
-        where r.received_at > last.silent_since - interval '14 days' and r.received_at <= now() - interval '14 days'
-      ) / 4.0
-      + count(*) filter (
-        where r.received_at > last.silent_since - interval '21 days' and r.received_at <= now() - interval '21 days'
-      ) / 4.0
-      + count(*) filter (
-        where r.received_at > last.silent_since - interval '28 days' and r.received_at <= now() - interval '28 days'
-      ) / 4.0,
-    1
-  ) as usual_units
-from (
-  select r.program_identifier, r.to_identifier, max(r.received_at) as silent_since
-  from inventory.receipts as r
-  where r.received_at > now() - interval '28 days'
-  group by r.program_identifier, r.to_identifier
-) as last
-left join inventory.receipts as r
-  on r.received_at > now() - interval '35 days'
-  and r.received_at <= now() - interval '7 days'
-  and (r.program_identifier, r.to_identifier) = (last.program_identifier, last.to_identifier)
-left join inventory.warehouses as w on w.to_identifier = last.to_identifier
-group by last.program_identifier, last.to_identifier, last.silent_since, w.name;
-
 -- Whoever reads a view calls its functions.
 grant execute on function inventory.field_columns() to receiptd_analyst;
 grant select on all tables in schema reporting to receiptd_analyst, receiptd_reader;
@@ -255,8 +234,6 @@ comment on view reporting.receipt_changes is
   'One row for each field that a later delivery, or a correction by hand, has changed. Not of who received the unit, nor of fields that the vendor has not specified.';
 comment on view reporting.rejections is
   'Deliveries that were refused for good, by field and reason. One with several wrong fields counts under each of them.';
-comment on view reporting.silences is
-  'One row for each warehouse and program with a receipt in the last 28 days: since when it has been silent, and how much came in the same span of time in the four weeks before, on average. Worth a question where usual_units is high: at night it is not.';
 
 -- A column that is one of receipts means the same, without its last sentence's reference to the service.
 do $$
@@ -313,13 +290,5 @@ comment on column reporting.rejections.first_received_at is
   'When the first of them was received. Example: 2026-11-23 12:00:00.123456+00';
 comment on column reporting.rejections.last_received_at is
   'When the last of them was received. Example: 2026-11-24 08:30:00.654321+00';
-comment on column reporting.silences.warehouse is
-  'The warehouse by the name in inventory.warehouses; else its number. Example: Louisville';
-comment on column reporting.silences.silent_since is
-  'When the last unit was received there. Example: 2026-11-24 08:30:00.654321+00';
-comment on column reporting.silences.silent_for is
-  'How long ago that is. Example: 02:15:00';
-comment on column reporting.silences.usual_units is
-  'How many units came in the same span of time of the week, on average of the four weeks before. Example: 31.5';
 
 commit;

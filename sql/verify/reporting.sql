@@ -12,7 +12,7 @@ begin
   into problems
   from (
     select format('the view reporting.%s is missing, or belongs to somebody else', name)
-    from unnest(array['receipts', 'receipt_changes', 'rejections', 'silences']) as name
+    from unnest(array['receipts', 'receipt_changes', 'rejections']) as name
     where not exists (
       select
       from pg_class
@@ -20,7 +20,7 @@ begin
     )
     union all
     select format('the table inventory.%s is missing, or belongs to somebody else', name)
-    from unnest(array['warehouses', 'condition_codes']) as name
+    from unnest(array['warehouses', 'day_zones', 'condition_codes']) as name
     where not exists (
       select
       from pg_class
@@ -39,7 +39,11 @@ begin
     left join pg_roles on pg_roles.oid = grantee
     where (
         relnamespace = 'reporting'::regnamespace
-        or pg_class.oid in (to_regclass('inventory.warehouses'), to_regclass('inventory.condition_codes'))
+        or pg_class.oid in (
+          to_regclass('inventory.warehouses'),
+          to_regclass('inventory.day_zones'),
+          to_regclass('inventory.condition_codes')
+        )
       )
       and grantee <> relowner
       and (

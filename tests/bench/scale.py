@@ -77,8 +77,8 @@ class Filled(Instance):
         if anew:
             self.sql("update totals_state set counted_in = null")
         begun = time.monotonic()
-        self.sql("select refresh_totals()")
-        self.sql("vacuum (analyze) totals_by_day, totals_by_month, totals_by_asn, totals_by_number")
+        self.sql("call refresh_totals()")
+        self.sql("vacuum (analyze) totals_by_date, totals_by_asn, totals_by_number, totals_by_hour")
         return time.monotonic() - begun
 
     def sizes(self):
@@ -234,7 +234,7 @@ be in the system's cache. WAL: bytes a receipt without full-page images, and tho
 {sizes}
 ## Vacuum and totals
 
-How long `vacuum (analyze) receipts` takes after filling, and `select refresh_totals()` to count everything; and both again
+How long `vacuum (analyze) receipts` takes after filling, and `call refresh_totals()` to count everything; and both again
 after what the loads above have written.
 
 {counting}

@@ -106,7 +106,7 @@ post_to_page() {
         insert into receipts select (jsonb_populate_record(r, jsonb_build_object('unit_identifier', :'unit' || '-' || n,
             'request_id', gen_random_uuid(), 'received_at', now() - interval '30 minutes' - (1 + n % 4) * interval '7 days'))).*
         from receipts as r, generate_series(1, 200) as n where unit_identifier = :'unit'" unit="$unit"
-    sql 'select refresh_totals()' >/dev/null
+    sql 'call refresh_totals()'
     # A new worker asks at once.
     pid=$(worker_pid 1)
     kill "$pid"
@@ -114,7 +114,8 @@ post_to_page() {
     eventually is_figure "$silent" 50
     python3 "$e2e/metrics.py" "$body"
     (($(figure receiptd_totals_counted_timestamp_seconds | cut -d. -f1) >= begun))
-    sql 'delete from receipts where to_identifier = 77; select refresh_totals()' >/dev/null
+    sql 'delete from receipts where to_identifier = 77'
+    sql 'call refresh_totals()'
 }
 
 is_figure() {

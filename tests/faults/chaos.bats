@@ -193,7 +193,7 @@ by_hand() {
 follow() {
     while [[ -e $BATS_TEST_TMPDIR/following ]]; do
         psql -XAtq -v ON_ERROR_STOP=1 -v most=$((RANDOM % 50 + 1)) -f "$feed/follow.sql" || :
-        psql -XAtq -c 'select inventory.refresh_totals()' || :
+        psql -XAtq -c 'call inventory.refresh_totals()' || :
         sleep 0.1
     done
 }

@@ -120,17 +120,18 @@ test_feed_restored() {
     sql -c 'alter table inventory.warehouses drop constraint warehouses_time_zone_check' \
         -c "insert into inventory.warehouses values (77, 'Nowhere', 'Mars/Olympus')" \
         -c "alter table inventory.warehouses add constraint warehouses_time_zone_check
-            $(sql -c "select pg_get_constraintdef(oid) from pg_constraint where conname = 'warehouses_time_zone_check'")"
+            $(sql -c "select pg_get_constraintdef(oid) from pg_constraint where conname = 'warehouses_time_zone_check'")" \
+        -c "insert into inventory.day_zones values (77, 'Mars/Olympus')"
     pg_dump --create --exclude-schema=reader --exclude-schema=tap --exclude-extension=pgtap 2>/dev/null >"$scratch/dump" ||
         pg_dump --create --exclude-schema=reader --exclude-schema=tap >"$scratch/dump"
     PGHOST=$scratch/other psql -Xq -d postgres -f "$scratch/dump" >/dev/null 2>"$scratch/restored" || :
     check 'a dump restored into another cluster has the receipts' \
         test "$(PGHOST=$scratch/other sql -c 'select count(*) from inventory.receipts')" == "$(sql -c 'select count(*) from inventory.receipts')"
     check 'with a time zone that it does not know' \
-        test "$(PGHOST=$scratch/other sql -c "select day_zone from inventory.warehouses where to_identifier = 77")" = UTC
+        test "$(PGHOST=$scratch/other sql -c "select day_zone from inventory.day_zones where to_identifier = 77")" = UTC
     check 'and nothing that the service would miss' \
         test -z "$(PGHOST=$scratch/other sql -c 'select problem from inventory.schema_problems()')"
-    sql -c 'delete from inventory.warehouses where to_identifier = 77'
+    sql -c 'delete from inventory.warehouses where to_identifier = 77' -c 'delete from inventory.day_zones where to_identifier = 77'
     check 'a cursor of the old cluster is refused there' elsewhere
     check 'a new one is good' test -z "$(PGHOST=$scratch/other sql -c 'select inventory.changes_since(inventory.changes_begin())')"
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/other/data" -s -w -m immediate stop

@@ -55,6 +55,7 @@ select set_eq(
       ('schema', 'receiptd_writer', 'usage'),
       ('schema', 'receiptd_reader', 'usage'),
       ('schema', 'receiptd_purger', 'usage'),
+      ('schema', 'receiptd_totals', 'usage'),
       ('receipts', 'receiptd_writer', 'select'),
       ('receipts', 'receiptd_writer', 'insert'),
       ('receipts', 'receiptd_writer', 'update'),
@@ -71,6 +72,7 @@ select set_eq(
       ('rejected_receipts.resolution', 'receiptd_writer', 'update'),
       ('rejected_receipts', 'receiptd_reader', 'select'),
       ('warehouses', 'receiptd_reader', 'select'),
+      ('day_zones', 'receiptd_reader', 'select'),
       ('condition_codes', 'receiptd_reader', 'select'),
       ('is_erased()', 'receiptd_writer', 'execute'),
       ('feed_events', 'receiptd_reader', 'select'),
@@ -78,25 +80,25 @@ select set_eq(
       ('changes_begin()', 'receiptd_reader', 'execute'),
       ('changes_since()', 'receiptd_reader', 'execute'),
       ('totals_state', 'receiptd_reader', 'select'),
-      ('totals_by_day', 'receiptd_reader', 'select'),
-      ('totals_by_month', 'receiptd_reader', 'select'),
+      ('totals_work', 'receiptd_reader', 'select'),
+      ('totals_by_date', 'receiptd_reader', 'select'),
+      ('totals_by_hour', 'receiptd_reader', 'select'),
       ('totals_by_asn', 'receiptd_reader', 'select'),
       ('totals_by_number', 'receiptd_reader', 'select'),
       ('totals_counted_in()', 'receiptd_analyst', 'execute'),
       ('totals_counted_in()', 'receiptd_reader', 'execute'),
-      ('fresh_days()', 'receiptd_analyst', 'execute'),
-      ('fresh_days()', 'receiptd_reader', 'execute'),
-      ('fresh_by_day()', 'receiptd_analyst', 'execute'),
-      ('fresh_by_day()', 'receiptd_reader', 'execute'),
-      ('fresh_months()', 'receiptd_analyst', 'execute'),
-      ('fresh_months()', 'receiptd_reader', 'execute'),
-      ('fresh_by_month()', 'receiptd_analyst', 'execute'),
-      ('fresh_by_month()', 'receiptd_reader', 'execute'),
+      ('fresh_dates()', 'receiptd_analyst', 'execute'),
+      ('fresh_dates()', 'receiptd_reader', 'execute'),
+      ('fresh_by_date()', 'receiptd_analyst', 'execute'),
+      ('fresh_by_date()', 'receiptd_reader', 'execute'),
+      ('find_silences()', 'receiptd_analyst', 'execute'),
+      ('find_silences()', 'receiptd_reader', 'execute'),
       ('fresh_by_asn()', 'receiptd_analyst', 'execute'),
       ('fresh_by_asn()', 'receiptd_reader', 'execute'),
       ('fresh_by_number()', 'receiptd_analyst', 'execute'),
       ('fresh_by_number()', 'receiptd_reader', 'execute'),
-      ('refresh_totals()', 'receiptd_writer', 'execute'),
+      ('refresh_totals()', 'receiptd_totals', 'execute'),
+      ('refresh_totals_portion()', 'receiptd_totals', 'execute'),
       ('silences()', 'receiptd_writer', 'execute'),
       ('totals_silences', 'receiptd_reader', 'select'),
       ('totals_counted_at()', 'receiptd_writer', 'execute'),
@@ -141,6 +143,7 @@ select results_eq(
       ('receiptd_owner', false, false, -1),
       ('receiptd_purger', true, false, -1),
       ('receiptd_reader', false, false, -1),
+      ('receiptd_totals', true, false, -1),
       ('receiptd_writer', true, false, 64)
   $$,
   'migrator and writer log in, owner, reader and analyst do not, and none has powers of its own'
@@ -153,7 +156,7 @@ select is_empty(
   $$
     select member::regrole, roleid::regrole
     from pg_auth_members
-    where member::regrole::text in ('receiptd_writer', 'receiptd_reader', 'receiptd_analyst', 'receiptd_purger', 'receiptd_owner')
+    where member::regrole::text in ('receiptd_writer', 'receiptd_reader', 'receiptd_analyst', 'receiptd_purger', 'receiptd_totals', 'receiptd_owner')
       or roleid = 'receiptd_writer'::regrole
   $$,
   'writer, reader, analyst and owner are members of nothing, and nobody is a member of the writer'

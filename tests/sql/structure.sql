@@ -7,8 +7,8 @@ set local test.program = 'structure';
 
 select plan(38);
 
-select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'condition_codes', 'feed_events', 'erased_people', 'totals_state',
-  'totals_by_day', 'totals_by_month', 'totals_by_asn', 'totals_by_number', 'totals_silences', 'schema_objects', 'moved_fields', 'manual_changes']);
+select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'day_zones', 'condition_codes', 'feed_events', 'erased_people', 'totals_state',
+  'totals_work', 'totals_by_date', 'totals_by_asn', 'totals_by_number', 'totals_by_hour', 'totals_silences', 'schema_objects', 'moved_fields', 'manual_changes']);
 
 prepare columns_of (name) as
   select
@@ -240,16 +240,30 @@ select functions_are(
     'erase_person',
     'purge',
     'purge_portion',
-    'time_zones',
+    'totals_cluster',
+    'totals_until',
     'totals_counted_in',
+    'totals_need_events_from',
     'written_since',
-    'fresh_days',
-    'fresh_by_day',
-    'fresh_months',
-    'fresh_by_month',
+    'zones_of_days',
+    'set_zones',
+    'fresh_dates',
+    'count_days',
+    'fresh_by_date',
+    'count_asns',
     'fresh_by_asn',
     'fresh_by_number',
+    'count_hours',
+    'find_silences',
+    'recount_day',
+    'recount_month',
+    'recount_asns',
+    'begin_totals',
+    'work_on_totals',
+    'end_totals',
+    'refresh_totals_portion',
     'refresh_totals',
+    'follow_zones',
     'silences',
     'totals_counted_at',
     'record_schema',
