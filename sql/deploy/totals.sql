@@ -581,8 +581,8 @@ begin
       span.to_identifier,
       span.last,
       r.silent_since,
-      least(greatest(floor(extract(epoch from span.last - span.first) / extract(epoch from week)), 1), 4)::integer as weeks,
-      floor(extract(epoch from now() - r.silent_since) / extract(epoch from week)) as whole_weeks
+      least(greatest(floor(date_part('epoch', span.last - span.first) / date_part('epoch', week)), 1), 4) as weeks,
+      floor(date_part('epoch', now() - r.silent_since) / date_part('epoch', week)) as whole_weeks
     from span
     cross join lateral (
       select coalesce(max(r.received_at), span.last) as silent_since
@@ -598,36 +598,36 @@ begin
     s.program_identifier,
     s.to_identifier,
     s.silent_since,
-    ((s.whole_weeks * coalesce(sum(h.units) filter (where h.hour > s.last - s.weeks * week), 0)
-      + coalesce(sum(h.units * same.part), 0)) / s.weeks)::double precision
+    coalesce(
+      sum(
+        part.weight / s.weeks * h.units
+          * date_part('epoch', least(h.hour + interval '1 hour', part.until) - greatest(h.hour, part.since)) / 3600
+      ),
+      0
+    )
   from silence as s
   cross join lateral (
+    select s.silent_since - ago * week as since, now() - (s.whole_weeks + ago) * week as until, 1 as weight
+    from generate_series(1, s.weeks::integer) as ago
+    union all
+    select s.last + interval '1 hour' - s.weeks * week, s.last + interval '1 hour', s.whole_weeks
+    where s.whole_weeks > 0
+  ) as part
+  left join lateral (
     select t.hour, t.units
     from inventory.totals_by_hour as t
     where (t.program_identifier, t.to_identifier) = (s.program_identifier, s.to_identifier)
-      and t.hour > s.last - 5 * week
-      and t.hour <= s.last
+      and t.hour > part.since - interval '1 hour'
+      and t.hour < part.until
       and (t.hour at time zone 'UTC')::date <> all (days)
     union all
     select f.hour, f.units
     from fresh as f
     where (f.program_identifier, f.to_identifier) = (s.program_identifier, s.to_identifier)
-      and f.hour > s.last - 5 * week
-      and f.hour <= s.last
-  ) as h
-  cross join lateral (
-    select sum(
-      greatest(
-        extract(
-          epoch from least(h.hour + interval '1 hour', now() - (s.whole_weeks + ago) * week)
-            - greatest(h.hour, s.silent_since - ago * week)
-        ),
-        0
-      ) / 3600
-    ) as part
-    from generate_series(1, s.weeks) as ago
-  ) as same
-  group by s.program_identifier, s.to_identifier, s.silent_since, s.weeks, s.whole_weeks, s.last;
+      and f.hour > part.since - interval '1 hour'
+      and f.hour < part.until
+  ) as h on true
+  group by s.program_identifier, s.to_identifier, s.silent_since;
 end
 $$;
 

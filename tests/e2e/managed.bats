@@ -9,7 +9,7 @@ setup_file() {
     make_cluster
     make_clients_environment
     follow 1
-    for role in receiptd_migrator receiptd_writer receiptd_purger; do
+    for role in receiptd_migrator receiptd_writer receiptd_totals receiptd_purger; do
         # The page has \password, which asks on a terminal.
         psql -XqU dbadmin -d postgres -v ON_ERROR_STOP=1 -c "alter role $role password 'of $role'"
     done
@@ -67,7 +67,7 @@ as_provider() {
 # Where the commands of the page find the server and their passwords.
 make_clients_environment() {
     local role
-    for role in dbadmin receiptd_migrator receiptd_writer receiptd_purger; do
+    for role in dbadmin receiptd_migrator receiptd_writer receiptd_totals receiptd_purger; do
         echo "127.0.0.1:$PGPORT:*:$role:of $role"
     done >"$folder/home/.pgpass"
     chmod 600 "$folder/home/.pgpass"

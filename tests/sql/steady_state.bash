@@ -74,7 +74,7 @@ is_at_most() {
 }
 
 test_steady_state() {
-    local kept=40 day fresh fresh_created
+    local kept=24 day fresh fresh_created
     begin_steady_state
     sql -c "call steady.live(0, $((kept / 4)), $kept)"
     vacuum_receipts
