@@ -183,7 +183,29 @@ begin
 end
 $$;
 END
-    sql -c 'create table counted.sample as select * from inventory.receipts limit 1' -c 'truncate inventory.receipts cascade'
+    sql -c "create procedure counted.write(rounds integer, seed double precision)
+language plpgsql
+as \$\$
+begin
+  perform setseed(seed);
+  for round in 1 .. rounds loop
+    insert into inventory.receipts
+    select (jsonb_populate_record(s, jsonb_build_object(
+      'program_identifier', 'P' || floor(random() * 2), 'asn_number', 'A' || floor(random() * 9),
+      'unit_identifier', gen_random_uuid(), 'to_identifier', floor(random() * 3), 'carton_identifier', 'C' || floor(random() * 6),
+      'received_at', now() - random() * interval '3 days', 'created_in', pg_current_xact_id()::text::bigint
+    ))).*
+    from counted.sample as s
+    cross join generate_series(1, 3);
+    commit;
+    update inventory.receipts set carton_identifier = 'C' || floor(random() * 6), to_identifier = floor(random() * 3)
+    where unit_identifier in (select unit_identifier from inventory.receipts order by random() limit 1);
+    commit;
+    delete from inventory.receipts where unit_identifier in (select unit_identifier from inventory.receipts order by random() limit 1);
+    commit;
+  end loop;
+end
+\$\$" -c 'create table counted.sample as select * from inventory.receipts limit 1' -c 'truncate inventory.receipts cascade'
 }
 
 count_is_exact() {
@@ -248,6 +270,34 @@ END
     check 'one warehouse has another time zone' refreshed refresh
     check 'the rows of others stay' test "$(sql -c 'select count(*) > 0 and bool_and(b.row_id is not null)
         from inventory.totals_by_date as t left join counted.before as b using (row_id) where to_identifier <> 2')" = t
+}
+
+# keep_refreshing PROCESS...: until all of these have ended.
+keep_refreshing() {
+    while kill -0 "$@" 2>/dev/null; do
+        refresh || return 1
+    done
+}
+
+# Two runs at a time, beside sessions that write: whenever somebody looks, the views are exact.
+test_totals_beside_writers() {
+    local seed writers=() refreshers=() looks=0
+    for seed in 0.3 0.6; do
+        sql -c "set default_transaction_isolation = 'read committed'" -c 'set client_min_messages = error' \
+            -c "call counted.write(150, $seed)" &
+        writers+=($!)
+    done
+    keep_refreshing "${writers[@]}" &
+    refreshers+=($!)
+    keep_refreshing "${writers[@]}" &
+    refreshers+=($!)
+    while kill -0 "${writers[@]}" 2>/dev/null; do
+        check "exact beside them ($((++looks)))" count_is_exact
+    done
+    check 'writers have written' wait "${writers[@]}"
+    check 'and others have refreshed' wait "${refreshers[@]}"
+    check 'refreshed again' refreshed refresh
+    check 'exact still' count_is_exact
 }
 
 # A run that is cancelled has its portions behind it, and the next one continues: so it ends though it never has the time that
@@ -327,6 +377,7 @@ test_totals() {
     tell refresher 'rollback;' '\echo done'
     check 'it has ended' hears refresher 'done'
 
+    test_totals_beside_writers
     test_totals_time_zones
     test_totals_cancelled
     test_totals_restored
