@@ -696,16 +696,20 @@ begin
     select *
     from unnest(program_identifiers, asn_numbers) as l (program_identifier, asn_number)
   ), found as materialized (
-    select distinct n.kind, n.number, r.program_identifier, r.asn_number
+    select n.kind, n.number, l.program_identifier, l.asn_number
     from listed as l
-    join inventory.receipts as r using (program_identifier, asn_number)
     cross join lateral (
-      values
-        ('carton', r.carton_identifier),
-        ('reference', r.reference_identifier),
-        ('reference', r.reference_alternate_identifier)
-    ) as n (kind, number)
-    where n.number is not null
+      select distinct n.kind, n.number
+      from inventory.receipts as r
+      cross join lateral (
+        values
+          ('carton', r.carton_identifier),
+          ('reference', r.reference_identifier),
+          ('reference', r.reference_alternate_identifier)
+      ) as n (kind, number)
+      where (r.program_identifier, r.asn_number) = (l.program_identifier, l.asn_number)
+        and n.number is not null
+    ) as n
   ), kept as materialized (
     select t.*
     from listed as l
