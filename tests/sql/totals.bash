@@ -100,8 +100,8 @@ begin
     event := (array[
       'deliver', 'deliver', 'deliver', 'deliver', 'revise', 'revise', 'move', 'move both', 'delete', 'delete ASN',
       'erase', 'time zone', 'time zone', 'name', 'truncate', 'restore', 'refresh', 'refresh', 'refresh', 'undo', 'all of a day',
-      'interrupted', 'interrupted', 'interrupted', 'interrupted', 'everything'
-    ])[1 + floor(random() * 26)];
+      'interrupted', 'interrupted', 'interrupted', 'interrupted', 'everything', 'trim'
+    ])[1 + floor(random() * 27)];
     case event
     when 'deliver', 'undo' then
       insert into inventory.receipts
@@ -165,6 +165,8 @@ begin
       if random() < 0.5 then
         rollback;
       end if;
+    when 'trim' then
+      delete from inventory.feed_events where written_in < (select inventory.totals_need_events_from()::text::bigint);
     when 'everything' then
       update inventory.totals_state set counted_in = null where counting_in is null;
     end case;
@@ -339,6 +341,8 @@ test_totals_restored() {
     check 'which is exact too' count_is_exact
     check 'and then only what is written here is new' test "$(sql -c "
         select count(*) from inventory.totals_state as s cross join lateral inventory.written_since(s.counted_in)")" = 0
+    check 'totals need only later events' test "$(sql -c "
+        select inventory.totals_need_events_from()::text::bigint - counted_in from inventory.totals_state")" = 1
     check 'no event is left that this cluster has not had yet' test "$(sql -c "
         select count(*) from inventory.feed_events where written_in > txid_current()")" = 0
 }
