@@ -329,6 +329,7 @@ test_totals_cancelled() {
 # As in a dump of a cluster that was older: its transactions have numbers that this one will give out later.
 test_totals_restored() {
     local later='+ (1::bigint << 40)'
+    check 'a run has begun when the dump is made' test "$(portion)" = t
     by_hand "update inventory.totals_state set cluster = '1/1/1'"
     by_hand "update inventory.receipts set created_in = created_in $later"
     by_hand "update inventory.receipt_revisions set replaced_in = replaced_in $later"
