@@ -28,6 +28,12 @@ alter function inventory.erase_person(text) set citus.enable_unsafe_triggers = o
 drop trigger receipts_tell_deleted on inventory.receipts;
 drop trigger receipts_tell_written on inventory.receipts;
 drop trigger receipts_tell_truncated on inventory.receipts;
+-- inventory.manual_changes is a table of the coordinator. Versions still name who made them.
+drop trigger receipts_log_insert on inventory.receipts;
+drop trigger receipts_log_delete on inventory.receipts;
+drop trigger receipts_log_truncate on inventory.receipts;
+drop trigger receipt_revisions_log_change on inventory.receipt_revisions;
+drop trigger receipt_revisions_log_truncate on inventory.receipt_revisions;
 revoke execute on function inventory.changes_begin(), inventory.changes_since(text, integer) from receiptd_reader;
 revoke execute on procedure inventory.refresh_totals() from receiptd_totals;
 -- A time zone is put into effect by hand: select inventory.set_zones().
@@ -60,10 +66,20 @@ begin
 end
 $$;
 
--- What inventory.schema_problems() finds different from here on is meant: three triggers are gone, and one function is another.
+-- What inventory.schema_problems() finds different from here on is meant: these triggers are gone, and one function is another.
 do $$
 begin
-  perform inventory.record_schema('trigger', 'receipts_tell_deleted', 'receipts_tell_written', 'receipts_tell_truncated');
+  perform inventory.record_schema(
+    'trigger',
+    'receipts_tell_deleted',
+    'receipts_tell_written',
+    'receipts_tell_truncated',
+    'receipts_log_insert',
+    'receipts_log_delete',
+    'receipts_log_truncate',
+    'receipt_revisions_log_change',
+    'receipt_revisions_log_truncate'
+  );
   perform inventory.record_schema('function', 'inventory.has_revised(uuid,text,text,text)');
 end
 $$;

@@ -23,7 +23,7 @@ create table inventory.manual_changes (
 revoke all on inventory.manual_changes from public;
 grant select on inventory.manual_changes to receiptd_reader;
 
--- The service, or the timer that purges, by the role that logged in: not by a setting, which anybody can set. Whoever may act as
+-- The service, or one of its timers, by the role that logged in: not by a setting, which anybody can set. Whoever may act as
 -- the owner, a superuser too, is a person. (inventory.apply_once() and inventory.stamp_receipt() say the same, without a call.)
 create function inventory.is_manual()
 returns boolean
@@ -35,6 +35,7 @@ as $$
     or not (
       pg_has_role(session_user, 'receiptd_writer', 'member')
       or pg_has_role(session_user, 'receiptd_purger', 'member')
+      or pg_has_role(session_user, 'receiptd_totals', 'member')
     )
 $$;
 
@@ -48,6 +49,10 @@ declare
   is_history constant boolean := table_name in ('receipts', 'receipt_revisions');
   columns text[];
 begin
+  -- On a node of a Citus cluster that is not the coordinator.
+  if to_regclass('inventory.manual_changes') is null then
+    return;
+  end if;
   if operation = 'update' then
     columns := array(
       select name
@@ -104,7 +109,7 @@ revoke all on function
 from public;
 
 comment on table inventory.manual_changes is
-  'Changes that neither the service nor the purge timer made, and when and by whom. A receipt that was inserted or corrected by hand has changed_by in receipts or receipt_revisions instead, so an insert is one row for each statement, to which receipts.created_in leads, and a correction is none. Written by triggers.';
+  'Changes that neither the service nor a timer made, and when and by whom. A receipt that was inserted or corrected by hand has changed_by in receipts or receipt_revisions instead, so an insert is one row for each statement, to which receipts.created_in leads, and a correction is none. Written by triggers.';
 comment on column inventory.manual_changes.change_id is 'The number of this row. Example: 1';
 comment on column inventory.manual_changes.changed_at is 'When it was changed. Example: 2026-11-24 08:30:00.654321+00';
 comment on column inventory.manual_changes.changed_by is
@@ -119,10 +124,10 @@ comment on column inventory.manual_changes.row_key is
 comment on column inventory.manual_changes.changed_columns is
   'The columns that an update changed, without their values. Example: {api_key_name}';
 comment on function inventory.is_manual() is
-  'Whether the session belongs to a person, that is, its login is not that of the service or of the purge timer.';
+  'Whether the session belongs to a person, that is, its login is not that of the service or of a timer.';
 comment on function inventory.log_change(text, text, jsonb, jsonb) is
   'Adds a row to inventory.manual_changes, unless an update changed nothing of ours.';
 comment on function inventory.log_manual_change() is
-  'After a change: adds a row to inventory.manual_changes, unless the service or the purge timer made it.';
+  'After a change: adds a row to inventory.manual_changes, unless the service or a timer made it.';
 
 commit;

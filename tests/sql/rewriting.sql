@@ -327,13 +327,16 @@ from unnest(
   ]
 ) as statement;
 
-select plan(14);
+select plan(16);
 
 insert into outcome
 select attempted.*
 from hostile
 cross join unnest(
-  array['receiptd_writer', 'receiptd_test_service', 'receiptd_test_corrector', 'receiptd_reader', 'receiptd_analyst', 'receiptd_purger']
+  array[
+    'receiptd_writer', 'receiptd_test_service', 'receiptd_test_corrector', 'receiptd_reader', 'receiptd_analyst', 'receiptd_purger',
+    'receiptd_totals'
+  ]
 ) as login
 cross join lateral pg_temp.attempt(login, hostile.statement) as attempted
 -- These two are the writer once more, under another login, and with other grants.
@@ -344,8 +347,17 @@ select is_empty(
   role || ' cannot rewrite what was received'
 )
 from unnest(
-  array['receiptd_writer', 'receiptd_test_service', 'receiptd_test_corrector', 'receiptd_reader', 'receiptd_analyst', 'receiptd_purger']
+  array[
+    'receiptd_writer', 'receiptd_test_service', 'receiptd_test_corrector', 'receiptd_reader', 'receiptd_analyst', 'receiptd_purger',
+    'receiptd_totals'
+  ]
 ) as role;
+
+select set_eq(
+  $$ select rolname::text from pg_roles where rolname ~ '^receiptd_' and rolname !~ '^receiptd_(owner|migrator)$' $$,
+  'select distinct role from outcome',
+  'no role was left out'
+);
 
 -- That the attempts can tell.
 select cmp_ok(count(*), '>', 500::bigint, 'many were tried') from outcome where role = 'receiptd_writer';
