@@ -29,7 +29,6 @@ drop trigger receipts_tell_deleted on inventory.receipts;
 drop trigger receipts_tell_written on inventory.receipts;
 drop trigger receipts_tell_truncated on inventory.receipts;
 -- inventory.manual_changes is a table of the coordinator. Versions still name who made them.
-drop trigger receipts_log_insert on inventory.receipts;
 drop trigger receipts_log_delete on inventory.receipts;
 drop trigger receipts_log_truncate on inventory.receipts;
 drop trigger receipt_revisions_log_change on inventory.receipt_revisions;
@@ -74,7 +73,6 @@ begin
     'receipts_tell_deleted',
     'receipts_tell_written',
     'receipts_tell_truncated',
-    'receipts_log_insert',
     'receipts_log_delete',
     'receipts_log_truncate',
     'receipt_revisions_log_change',

@@ -61,6 +61,7 @@ begin
     end if;
     if old.changed_by is not null
       or new.changed_by is not null
+      or new.changed_at is not null
       or session_user operator(pg_catalog.<>) 'receiptd_writer'::pg_catalog.name
     then
       new.changed_by := case
@@ -68,6 +69,7 @@ begin
           or not pg_catalog.pg_has_role(session_user, 'receiptd_writer', 'member')
         then session_user
       end;
+      new.changed_at := case when new.changed_by is not null then pg_catalog.now() end;
     end if;
     if new.revised_at operator(pg_catalog.=) pg_catalog.now()
       and new.request_id operator(pg_catalog.=) old.request_id
@@ -120,6 +122,7 @@ as $$
 begin
   if session_user operator(pg_catalog.=) 'receiptd_writer'::pg_catalog.name
     and new.changed_by is null
+    and new.changed_at is null
     and new.revision operator(pg_catalog.=) 0
     and new.received_at operator(pg_catalog.=) pg_catalog.now()
     and new.revised_at is null
@@ -134,6 +137,7 @@ begin
       or not pg_catalog.pg_has_role(session_user, 'receiptd_writer', 'member')
     then session_user
   end;
+  new.changed_at := case when new.changed_by is not null then pg_catalog.now() end;
   if not pg_catalog.pg_has_role('receiptd_owner', 'usage') then
     new.revision := 0;
     new.received_at := pg_catalog.now();

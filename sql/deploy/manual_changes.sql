@@ -11,7 +11,6 @@ create table inventory.manual_changes (
   change_id bigint generated always as identity,
   changed_at timestamptz not null default now(),
   changed_by text not null default session_user,
-  changed_in bigint not null default pg_current_xact_id()::text::bigint,
   table_name text not null,
   operation text not null,
   row_key jsonb,
@@ -109,13 +108,11 @@ revoke all on function
 from public;
 
 comment on table inventory.manual_changes is
-  'Changes that neither the service nor a timer made, and when and by whom. A receipt that was inserted or corrected by hand has changed_by in receipts or receipt_revisions instead, so an insert is one row for each statement, to which receipts.created_in leads, and a correction is none. Written by triggers.';
+  'Changes that neither the service nor a timer made, and when and by whom. A receipt that was inserted or corrected by hand has changed_by and changed_at in receipts or receipt_revisions instead. Written by triggers.';
 comment on column inventory.manual_changes.change_id is 'The number of this row. Example: 1';
 comment on column inventory.manual_changes.changed_at is 'When it was changed. Example: 2026-11-24 08:30:00.654321+00';
 comment on column inventory.manual_changes.changed_by is
   'The login (session_user) that changed it, whatever role it had set. Example: jack';
-comment on column inventory.manual_changes.changed_in is
-  'The number of the transaction that changed it: receipts.created_in of rows that it inserted. Example: 123456';
 comment on column inventory.manual_changes.table_name is 'The table in the schema inventory. Example: receipts';
 comment on column inventory.manual_changes.operation is 'insert, update, delete or truncate. Example: delete';
 comment on constraint manual_changes_operation_check on inventory.manual_changes is 'What can happen to a row.';

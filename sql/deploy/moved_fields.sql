@@ -45,7 +45,7 @@ returns text[]
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
-as $$ select '{revision,request_id,revised_request_id,api_key_name,sender_headers,received_at,revised_at,created_in,changed_by,replaced_at,replaced_in}'::text[] $$;
+as $$ select '{revision,request_id,revised_request_id,api_key_name,sender_headers,received_at,revised_at,created_in,changed_by,changed_at,replaced_at,replaced_in}'::text[] $$;
 
 create function inventory.write_field_columns(names text[])
 returns void

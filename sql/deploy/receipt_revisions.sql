@@ -49,6 +49,7 @@ create table inventory.receipt_revisions (
   replaced_at timestamptz not null default now(),
   replaced_in bigint default pg_current_xact_id()::text::bigint,
   changed_by text,
+  changed_at timestamptz,
   constraint receipt_revisions_pkey primary key (program_identifier, asn_number, unit_identifier, revision),
   constraint receipt_revisions_receipts_fkey foreign key (program_identifier, asn_number, unit_identifier)
     references inventory.receipts (program_identifier, asn_number, unit_identifier) on delete cascade
@@ -90,8 +91,10 @@ begin
     new.revised_request_id := null;
     new.revised_at := now();
     new.changed_by := session_user;
+    new.changed_at := now();
   else
     new.changed_by := old.changed_by;
+    new.changed_at := old.changed_at;
     perform inventory.log_change('receipts', 'update', to_jsonb(old), to_jsonb(new));
   end if;
   return new;
@@ -121,9 +124,11 @@ as $$
 begin
   return (
     select format(
-      'insert into inventory.receipt_revisions (%1$s, revision, request_id, api_key_name, sender_headers, received_at, changed_by) '
+      'insert into inventory.receipt_revisions (%1$s, revision, request_id, api_key_name, sender_headers, received_at, changed_by, '
+        'changed_at) '
         'values (%2$s, %3$s.revision, case when %3$s.revision = 0 then %3$s.request_id else %3$s.revised_request_id end, '
-        '%3$s.api_key_name, %3$s.sender_headers, coalesce(%3$s.revised_at, %3$s.received_at), %3$s.changed_by)',
+        '%3$s.api_key_name, %3$s.sender_headers, coalesce(%3$s.revised_at, %3$s.received_at), %3$s.changed_by, '
+        '%3$s.changed_at)',
       string_agg(quote_ident(name), ', '),
       string_agg(format('%s.%I', old_row, name), ', '),
       old_row
@@ -214,13 +219,6 @@ from public;
 
 -- What rows do not show: receipts and versions that are gone, and versions that are not what they were. (Versions that go with
 -- their receipt are not worth a row each.)
--- (The condition spares the service a call, which costs more.)
-create trigger receipts_log_insert
-after insert on inventory.receipts
-for each statement
-when (session_user <> 'receiptd_writer')
-execute function inventory.log_manual_change('receipts');
-
 create trigger receipts_log_delete
 after delete on inventory.receipts
 for each row
@@ -270,7 +268,6 @@ comment on function inventory.write_keep_revision() is
   'Writes inventory.keep_revision() for the columns that there are: makes it faster after a column was added or dropped.';
 comment on trigger receipts_number_revision on inventory.receipts is
   'Counts a correction by hand as a revision.';
-comment on trigger receipts_log_insert on inventory.receipts is 'For inventory.manual_changes.';
 comment on trigger receipts_log_delete on inventory.receipts is 'For inventory.manual_changes.';
 comment on trigger receipts_log_truncate on inventory.receipts is 'For inventory.manual_changes.';
 comment on trigger receipt_revisions_log_change on inventory.receipt_revisions is 'For inventory.manual_changes.';
@@ -320,5 +317,7 @@ comment on column inventory.receipt_revisions.replaced_in is
 comment on index inventory.receipt_revisions_replaced_in_idx is 'For inventory.changes_since.';
 comment on column inventory.receipt_revisions.changed_by is
   'The login (session_user) of the person or program that made this version by hand; null if the service did. Example: jack';
+comment on column inventory.receipt_revisions.changed_at is
+  'When changed_by did it; null if the service did. Example: 2026-11-24 08:30:00.654321+00';
 
 commit;

@@ -62,6 +62,7 @@ create table inventory.receipts (
   revised_at timestamptz,
   created_in bigint default pg_current_xact_id()::text::bigint,
   changed_by text,
+  changed_at timestamptz,
   constraint receipts_pkey primary key (program_identifier, asn_number, unit_identifier),
   constraint receipts_program_identifier_check check (program_identifier <> ''),
   constraint receipts_asn_number_check check (asn_number <> ''),
@@ -176,5 +177,7 @@ comment on column inventory.receipts.created_in is
   'The number of the transaction that created the row (pg_current_xact_id), for inventory.changes_since. Example: 123456';
 comment on column inventory.receipts.changed_by is
   'The login (session_user) of the person or program that made the present version by hand; null if the service did. inventory.manual_changes lists every other change by hand. Example: jack';
+comment on column inventory.receipts.changed_at is
+  'When changed_by did it, whatever received_at says; null if the service did. Example: 2026-11-24 08:30:00.654321+00';
 
 commit;

@@ -666,7 +666,6 @@ begin
     'receipts_keep_revision',
     'receipts_apply_once',
     'receipts_stamp',
-    'receipts_log_insert',
     'receipts_log_delete',
     'receipts_log_truncate',
     'receipt_revisions_log_change',

@@ -34,7 +34,6 @@ begin
     select format('the trigger %s is missing or off', name)
     from unnest(
       array[
-        'receipts_log_insert',
         'receipts_log_delete',
         'receipts_log_truncate',
         'receipt_revisions_log_change',

@@ -52,7 +52,8 @@ begin
       ('received_at', 'timestamp with time zone not null'),
       ('replaced_at', 'timestamp with time zone not null default now()'),
       ('replaced_in', 'bigint default ((pg_current_xact_id())::text)::bigint'),
-      ('changed_by', 'text')
+      ('changed_by', 'text'),
+      ('changed_at', 'timestamp with time zone')
   ) as expected (name, definition)
   left join (
     select

@@ -59,7 +59,8 @@ begin
       ('received_at', 'timestamp with time zone not null default now()', false),
       ('revised_at', 'timestamp with time zone', false),
       ('created_in', 'bigint default ((pg_current_xact_id())::text)::bigint', false),
-      ('changed_by', 'text', false)
+      ('changed_by', 'text', false),
+      ('changed_at', 'timestamp with time zone', false)
   ) as expected (name, definition, never_empty)
   left join (
     select

@@ -11,7 +11,7 @@ select plan(39);
 select is(pg_temp.deliver('{"request": 1, "unit_identifier": "U1"}'), '{created}', 'a new key is created');
 
 select is(
-  to_jsonb(receipts) - 'received_at' - 'created_in' - 'changed_by',
+  to_jsonb(receipts) - 'received_at' - 'created_in' - 'changed_by' - 'changed_at',
   pg_temp.example() || jsonb_build_object(
     'unit_identifier', 'U1',
     'revision', 0,

@@ -38,7 +38,8 @@ select set_eq(
       ('received_at timestamp with time zone not null'),
       ('revised_at timestamp with time zone'),
       ('created_in bigint'),
-      ('changed_by text')
+      ('changed_by text'),
+      ('changed_at timestamp with time zone')
   $$,
   'receipts has a column for each of the worker''s fields, and those of the service'
 );
@@ -55,7 +56,8 @@ select set_eq(
       ('received_at timestamp with time zone not null'),
       ('replaced_at timestamp with time zone not null'),
       ('replaced_in bigint'),
-      ('changed_by text')
+      ('changed_by text'),
+      ('changed_at timestamp with time zone')
   $$,
   'receipt_revisions has the same content, and when it was received and replaced'
 );
@@ -192,7 +194,6 @@ select triggers_are(
     'receipts_keep_revision',
     'receipts_apply_once',
     'receipts_stamp',
-    'receipts_log_insert',
     'receipts_log_delete',
     'receipts_log_truncate',
     'receipts_tell_deleted',
