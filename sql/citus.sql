@@ -34,6 +34,7 @@ drop trigger receipts_log_truncate on inventory.receipts;
 drop trigger receipt_revisions_log_change on inventory.receipt_revisions;
 drop trigger receipt_revisions_log_truncate on inventory.receipt_revisions;
 revoke execute on function inventory.changes_begin(), inventory.changes_since(text, integer) from receiptd_reader;
+revoke execute on function reporting.changes_begin(), reporting.changes_since(text, integer) from receiptd_analyst, receiptd_reader;
 revoke execute on procedure inventory.refresh_totals() from receiptd_totals;
 -- A time zone is put into effect by hand: select inventory.set_zones().
 drop trigger warehouses_follow_zones on inventory.warehouses;
@@ -93,7 +94,8 @@ from unnest(
     'totals_by_number',
     'totals_by_hour',
     'totals_silences',
-    'feed_events'
+    'feed_events',
+    'feed_state'
   ]
 ) as name;
 select create_reference_table('inventory.warehouses');

@@ -25,33 +25,62 @@ begin
     select 'the index inventory.feed_events_written_in_idx is missing'
     where not exists (select from pg_index where indexrelid = to_regclass('inventory.feed_events_written_in_idx') and indisvalid)
     union all
-    select format('the trigger %s is missing or off', name)
-    from unnest(array['receipts_tell_deleted', 'receipts_tell_written', 'receipts_tell_truncated']) as name
+    select format('the trigger %s is missing, or does not always run', name)
+    from (
+      values
+        ('receipts', 'receipts_stamp'),
+        ('receipts', 'receipts_tell_deleted'),
+        ('receipts', 'receipts_tell_written'),
+        ('receipts', 'receipts_tell_truncated'),
+        ('feed_events', 'feed_events_tell_deleted'),
+        ('feed_events', 'feed_events_tell_truncated')
+    ) as expected (relation, name)
     where not exists (
       select
       from pg_trigger
-      where tgrelid = 'inventory.receipts'::regclass and tgname = name and tgenabled in ('O', 'A')
+      where tgrelid = to_regclass('inventory.' || relation) and tgname = name and tgenabled = 'A'
     )
     union all
-    select format('receiptd_reader may not execute %s, or others may', signature)
-    from unnest(
-      array['inventory.changes_since(text, integer)', 'inventory.changes_begin()', 'inventory.feed_cluster()']
-    ) as signature
+    select format('%s may not execute %s, or others may', role, signature)
+    from (
+      values
+        ('receiptd_reader', 'inventory.changes_since(text,integer)'),
+        ('receiptd_reader', 'inventory.changed_keys(text,integer)'),
+        ('receiptd_reader', 'inventory.changes_begin()'),
+        ('receiptd_reader', 'reporting.changes_since(text,integer)'),
+        ('receiptd_reader', 'reporting.changes_begin()'),
+        ('receiptd_analyst', 'reporting.changes_since(text,integer)'),
+        ('receiptd_analyst', 'reporting.changes_begin()'),
+        ('receiptd_purger', 'inventory.trim_portion(interval,integer)'),
+        ('receiptd_purger', 'inventory.trim_feed(interval,integer)')
+    ) as expected (role, signature)
     where to_regprocedure(signature) is null
-      or not has_function_privilege('receiptd_reader', signature, 'execute')
-      or has_function_privilege('public', signature, 'execute')
+      or not has_function_privilege(role, to_regprocedure(signature), 'execute')
+      or has_function_privilege('public', to_regprocedure(signature), 'execute')
     union all
-    select 'receiptd_reader may not read feed_events, or others may'
-    where to_regclass('inventory.feed_events') is not null
-      and (
-        not has_table_privilege('receiptd_reader', 'inventory.feed_events', 'select')
-        or has_table_privilege('receiptd_writer', 'inventory.feed_events', 'select')
-      )
+    select format('%s may execute %s', role, signature)
+    from unnest(array['public', 'receiptd_writer', 'receiptd_analyst']) as role
+    cross join unnest(
+      array['inventory.feed_id()', 'inventory.changed_keys(text,integer)', 'inventory.trim_portion(interval,integer)']
+    ) as signature
+    where has_function_privilege(role, to_regprocedure(signature), 'execute')
+    union all
+    select format('receiptd_reader may not read %s, or others may', name)
+    from unnest(array['feed_events', 'feed_state']) as name
+    where not has_table_privilege('receiptd_reader', to_regclass('inventory.' || name), 'select')
+      or has_table_privilege('receiptd_writer', to_regclass('inventory.' || name), 'select')
+      or has_table_privilege('receiptd_purger', to_regclass('inventory.' || name), 'select, insert, update, delete')
+    union all
+    select 'inventory.feed_state has no row'
+    where not exists (select from inventory.feed_state)
     union all
     select format('%s is not security definer, or not with that search_path', proname)
     from pg_proc
-    where pronamespace = 'inventory'::regnamespace
-      and proname like 'tell\_%'
+    where (
+        pronamespace = 'inventory'::regnamespace
+        and (proname like 'tell\_%' or proname in ('feed_id', 'changes_begin', 'changed_keys', 'trim_portion'))
+        or pronamespace = 'reporting'::regnamespace and proname like 'changes\_%'
+      )
       and (prosecdef and proconfig = array['search_path=pg_catalog, pg_temp']) is not true
   ) as found (problem);
   if problems is not null then

@@ -44,6 +44,111 @@ test_watermark() {
     check 'the feed tells both' is_exact
 }
 
+# A transaction that began earlier creates again what a later one has deleted.
+test_feed_interleaved() {
+    open before receiptd_writer
+    open after postgres
+    by_hand "insert into inventory.receipts select (jsonb_populate_record(r, '{\"unit_identifier\": \"interleaved\"}')).*
+        from inventory.receipts as r where unit_identifier = 'early'"
+    begin_copy
+    tell before 'begin;' "$(deliver '{"request": 111, "unit_identifier": "else"}')"
+    check 'one transaction has its number' hears before '{created}'
+    tell after "delete from inventory.receipts where unit_identifier = 'interleaved' returning 'deleted';"
+    check 'a later one deletes a receipt' hears after deleted
+    tell before "$(deliver '{"request": 112, "unit_identifier": "interleaved", "sku": "again"}')" 'commit;'
+    check 'the first one creates it again' hears before '{created}'
+    tell before '\echo done'
+    check 'and is committed' hears before 'done'
+    follow 1
+    check 'the feed does not call it deleted last' is_exact
+    check 'it is in the copy' test "$(sql -c "select sku from reader.copy where unit_identifier = 'interleaved'")" == again
+}
+
+# play SEED: statements of one session, at random: deliveries, corrections, deletions, in transactions with savepoints that are
+# undone or kept, which stay open for a while.
+play() {
+    awk -v seed="$1" '
+        function dice(n) { return int(rand() * n) }
+        function unit() { return "R" dice(6) }
+        function step(  kind) {
+            kind = dice(6)
+            if (kind < 2) return "select from pg_temp.deliver(format($${\"request\": %s, \"unit_identifier\": \"" unit() "\", \"sku\": \"%s\"}$$, nextval($$reader.request$$), random())::jsonb);"
+            if (kind == 2) return "update inventory.receipts set sku = random() where program_identifier = $$random$$ and unit_identifier = $$" unit() "$$;"
+            if (kind == 3) return "update inventory.receipts set received_at = received_at - interval $$1 s$$ where program_identifier = $$random$$ and unit_identifier = $$" unit() "$$;"
+            return "delete from inventory.receipts where program_identifier = $$random$$ and unit_identifier = $$" unit() "$$;"
+        }
+        BEGIN {
+            srand(seed)
+            for (round = 0; round < 150; round++) {
+                print "begin isolation level read committed;"
+                for (n = dice(5); n >= 0; n--) {
+                    if (dice(3)) { print step(); continue }
+                    print "savepoint s;"
+                    print step()
+                    print dice(2) ? "rollback to s;" : "release s;"
+                }
+                if (!dice(3)) print "select pg_sleep(" rand() / 50 ");"
+                print dice(5) ? "commit;" : "rollback;"
+            }
+        }'
+}
+
+fails_only_for_locks() {
+    ! grep -h ERROR "$scratch"/random-*.out | grep -v 'deadlock\|lock timeout\|current transaction is aborted\|savepoint "s" does not exist'
+}
+
+# The final state that the feed tells for each key is its state in the table. Deadlocks and lock timeouts only undo more.
+test_feed_random() {
+    local seed session pids=()
+    begin_copy
+    sql -c 'create sequence reader.request start 100000'
+    seed=$RANDOM
+    for session in 1 2 3 4; do
+        {
+            echo "set test.program = 'random';"
+            echo "\i $here/include/deliver.psql"
+            echo '\set ON_ERROR_STOP off'
+            echo "set lock_timeout = '1s'; set deadlock_timeout = '10ms';"
+            play "$seed$session"
+        } >"$scratch/random-$session.sql"
+        sql -f "$scratch/random-$session.sql" >"$scratch/random-$session.out" 2>&1 &
+        pids+=($!)
+    done
+    while kill -0 "${pids[@]}" 2>/dev/null; do
+        follow 3
+    done
+    wait "${pids[@]}"
+    follow 3
+    check "four random writers: the copy is exact (seed $seed)" is_exact
+    check 'each has committed something' test "$(sql -c 'select last_value > 100200 from reader.request')" == t
+    check 'nothing but lock conflicts failed' fails_only_for_locks
+    sql -c "delete from inventory.receipts where program_identifier = 'random'"
+}
+
+# The model of sql/README.md, as dbt runs it: the rows of a run replace those with the same key.
+test_feed_model() {
+    local block full increment round
+    block=$(block 'create temporary table receipts_model')
+    full=$(sed '/^$/,$d' <<<"$block") increment=$(sed '1,/^$/d; s/;$//' <<<"$block")
+    sql -c "create schema model; ${full/temporary table /table model.}"
+    for round in 1 2 3; do
+        by_hand "delete from inventory.receipts where ctid in (select ctid from inventory.receipts order by random() limit 2)"
+        by_hand "insert into inventory.receipts select (jsonb_populate_record(r, jsonb_build_object('unit_identifier', 'model $round'))).*
+            from inventory.receipts as r limit 1"
+        by_hand "update inventory.receipts set sku = 'model $round' where ctid in (select ctid from inventory.receipts order by random() limit 3)"
+        ((round == 2)) || sql -c "set search_path = model, inventory; create temp table fresh as $increment;
+            delete from receipts_model as m using fresh where (m.program_identifier, m.asn_number, m.unit_identifier)
+                = (fresh.program_identifier, fresh.asn_number, fresh.unit_identifier);
+            insert into receipts_model select * from fresh"
+    done
+    check 'the dbt model of sql/README.md has what reporting.receipts has' test -z "$(sql -c "
+        with model as (select unit_identifier, sku, received_at from model.receipts_model where change = 'written'),
+            viewed as (select unit_identifier, sku, received_at from reporting.receipts)
+        (table model except all table viewed) union all (table viewed except all table model)")"
+    check 'and some that were deleted' test "$(sql -c "select count(*) > 0 from model.receipts_model where change = 'deleted'")" = t
+    sql -c 'drop schema model cascade' 2>/dev/null
+}
+
 # by_hand STATEMENT: as a DBA of a database with the usual isolation.
 by_hand() {
     PGOPTIONS='-c default_transaction_isolation=read\ committed' sql -c "$1"
@@ -86,7 +191,14 @@ test_feed_under_load() {
     check 'and there is something in it' test "$(sql -c "select count(*) > 100 from reader.copy where program_identifier = 'fed'")" == t
 }
 
-# A crash takes what was not committed, and no cursor; truncation is told.
+# is_refused [HOST]: changes since the reader's cursor may be missing there.
+is_refused() {
+    local said
+    ! said=$(PGHOST=${1:-$PGHOST} sql -c "select from inventory.changes_since('$(sql -c 'select cursor from reader.cursor')')" 2>&1) || return 1
+    [[ $said == *'changes since the cursor'*'may be missing'* ]] || { echo "$said"; return 1; }
+}
+
+# A crash takes what was not committed, and no cursor; after a truncation readers begin again.
 test_feed_crash() {
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/data" -s -w -m immediate stop
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/data" -l "$scratch/postgresql.log" -s -w start
@@ -94,15 +206,7 @@ test_feed_crash() {
     follow
     check 'after a crash the copy is exact' is_exact
     sql -c 'truncate inventory.receipts cascade' 2>/dev/null
-    follow
-    check 'a truncation is told' is_exact
-}
-
-# What a cursor of this cluster says in another one.
-elsewhere() {
-    local said
-    ! said=$(PGHOST=$scratch/other sql -c "select from inventory.changes_since('$(sql -c 'select cursor from reader.cursor')')" 2>&1) || return 1
-    [[ $said == *'is of another cluster'* ]] || { echo "$said"; return 1; }
+    check 'after a truncation the cursor is refused' is_refused
 }
 
 test_feed_restored() {
@@ -132,29 +236,82 @@ test_feed_restored() {
     check 'and nothing that the service would miss' \
         test -z "$(PGHOST=$scratch/other sql -c 'select problem from inventory.schema_problems()')"
     sql -c 'delete from inventory.warehouses where to_identifier = 77' -c 'delete from inventory.day_zones where to_identifier = 77'
-    check 'a cursor of the old cluster is refused there' elsewhere
+    check 'a cursor of the old cluster is refused there' is_refused "$scratch/other"
     check 'a new one is good' test -z "$(PGHOST=$scratch/other sql -c 'select inventory.changes_since(inventory.changes_begin())')"
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/other/data" -s -w -m immediate stop
 }
 
-# What the feed tells on a standby, behind the reader's cursor.
-on_standby() {
-    PGHOST=$scratch/standby sql -c "select f.change, f.unit_identifier
-        from inventory.changes_since('$(sql -c 'select cursor from reader.cursor')') as f"
+# The same rows under the same numbers, in the same cluster.
+test_feed_in_place() {
+    open placed receiptd_writer
+    tell placed "$(deliver '{"request": 901, "unit_identifier": "kept"}')" "$(deliver '{"request": 902, "unit_identifier": "lost"}')"
+    check 'a receipt' hears placed '{created}'
+    check 'and another one' hears placed '{created}'
+    # Nobody may be connected to a template.
+    sql -d postgres -c "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'inventory'" >/dev/null
+    begin_copy
+    pg_dump --schema=inventory --schema=reporting --clean >"$scratch/dump-of-all"
+    pg_dump --table=inventory.receipts --data-only >"$scratch/dump-of-data"
+    pg_dump --table=inventory.receipts --data-only --disable-triggers >"$scratch/dump-without-triggers"
+    by_hand "delete from inventory.receipts where unit_identifier in ('kept', 'lost')"
+    sql -d postgres -c 'create database copied template inventory'
+    check 'a copy of the database from a template refuses the cursor' refused_in copied
+    sql -d postgres -c 'drop database copied'
+    follow
+    check 'the original does not' is_exact
+    by_hand 'delete from inventory.receipts'
+    sql -f "$scratch/dump-of-data" >/dev/null
+    follow
+    check 'rows that are restored into the table are told' is_exact
+    by_hand 'delete from inventory.receipts'
+    follow
+    sql -f "$scratch/dump-without-triggers" >/dev/null
+    check 'rows that are restored with triggers disabled make it refuse the cursor' is_refused
+    begin_copy
+    psql -Xq -v ON_ERROR_STOP=1 -f "$scratch/dump-of-all" >/dev/null 2>"$scratch/restored"
+    check 'a dump of all that is restored in place, too' is_refused
+    check 'nothing is wrong with it' test -z "$(sql -U receiptd_writer -c 'select problem from inventory.schema_problems()')"
+    begin_copy
+    by_hand "delete from inventory.receipts where unit_identifier = 'lost'"
+    follow
+    check 'and a new cursor is good' is_exact
+    sql -c 'delete from inventory.receipts'
 }
 
-told_on_standby() {
+refused_in() {
+    local said
+    ! said=$(sql -d "$1" -c "select from inventory.changes_since('$(sql -c 'select cursor from reader.cursor')')" 2>&1) || return 1
+    [[ $said == *'may be missing'* ]] || { echo "$said"; return 1; }
+}
+
+# told_on STANDBY LINES: what the feed tells there, behind the reader's cursor.
+told_on() {
     local told
-    told=$(on_standby) || return 1
-    [[ $told == "$1" ]] || { echo "told: $told" && return 1; }
+    told=$(PGHOST=$scratch/$1 sql -c "select f.change, f.unit_identifier
+        from inventory.changes_since('$(sql -c 'select cursor from reader.cursor')') as f order by 2") || return 1
+    [[ $told == "$2" ]] || { echo "told: $told" && return 1; }
+}
+
+# On a standby whose receiptd_owner may not see what it receives.
+cannot_know_timeline() {
+    local said
+    ! said=$(PGHOST=$scratch/standby sql -c 'select inventory.changes_begin()' 2>&1) || return 1
+    [[ $said == *'on this standby the feed cannot know the timeline'*'pg_read_all_stats'* ]] || { echo "$said" && return 1; }
 }
 
 has_replayed() {
     PGHOST=$scratch/standby sql -c "select pg_last_wal_replay_lsn() >= '$1'" | grep -qx t
 }
 
-is_refused_on_standby() {
-    ! on_standby >"$scratch/refused" 2>&1 && grep -q 'is of another cluster' "$scratch/refused"
+standby() {
+    "${as_user[@]}" "$pg_bin/pg_basebackup" -h "$2" -U postgres -D "$scratch/$1" -R --checkpoint=fast --no-sync 2>/dev/null
+    # The other server's, whose socket is in its folder.
+    rm -f "$scratch/$1"/.s.PGSQL.*
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/$1" -l "$scratch/$1.log" -s -w -o "-c unix_socket_directories=$scratch/$1" start
+}
+
+streams() {
+    PGHOST=$1 sql -c "select received_tli from pg_stat_wal_receiver where status = 'streaming'" | grep -qx "$2"
 }
 
 # A standby tells what is certain on the primary, and not before; promoted, it refuses the cursor.
@@ -164,10 +321,13 @@ test_feed_standby() {
     echo 'local replication postgres peer map=tests' >>"$scratch/data/pg_hba.conf"
     sql -c 'select from pg_reload_conf()'
     cd "$scratch" || return
-    "${as_user[@]}" "$pg_bin/pg_basebackup" -h "$scratch" -U postgres -D "$scratch/standby" -R --checkpoint=fast --no-sync
-    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/standby" -l "$scratch/standby.log" -s -w \
-        -o "-c unix_socket_directories=$scratch/standby" start
+    standby standby "$scratch"
+    standby cascade "$scratch/standby"
     cd "$here" || return
+    check 'the standby streams' await 300 streams "$scratch/standby" 1
+    check 'and its own standby' await 300 streams "$scratch/cascade" 1
+    check 'without the role that shows its timeline, a standby refuses' cannot_know_timeline
+    sql -c 'grant pg_read_all_stats to receiptd_owner'
     open first receiptd_writer
     open second receiptd_writer
     tell first 'begin;' "$(deliver '{"request": 401, "unit_identifier": "first"}')"
@@ -175,14 +335,18 @@ test_feed_standby() {
     tell second "$(deliver '{"request": 402, "unit_identifier": "second"}')"
     check 'a later one is committed' hears second '{created}'
     check 'the standby has that' await 300 has_replayed "$(sql -c 'select pg_current_wal_lsn()')"
-    check 'and does not tell it yet' told_on_standby ''
+    check 'and does not tell it yet' told_on standby ''
     tell first 'commit;'
-    check 'both are told when the first has been committed' await 300 told_on_standby $'written|first\nwritten|second'
+    check 'both are told when the first has been committed' await 300 told_on standby $'written|first\nwritten|second'
+    check 'a standby of the standby tells the same' await 300 told_on cascade $'written|first\nwritten|second'
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/standby" -s -w promote
-    PGHOST=$scratch/standby sql -c checkpoint
-    check 'promoted, it refuses the cursor' await 300 is_refused_on_standby
+    check 'promoted, it refuses the cursor at once' is_refused "$scratch/standby"
+    check 'a new cursor is good' test -z "$(PGHOST=$scratch/standby sql -c 'select inventory.changes_since(inventory.changes_begin())')"
+    check 'its standby follows it' await 300 streams "$scratch/cascade" 2
+    check 'and refuses the cursor too' is_refused "$scratch/cascade"
+    "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/cascade" -s -w -m immediate stop
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/standby" -s -w -m immediate stop
-    sql -c 'delete from inventory.receipts'
+    sql -c 'revoke pg_read_all_stats from receiptd_owner' -c 'delete from inventory.receipts'
 }
 
 # A subscriber, which is another database of the same cluster, so its slot is made by hand.

@@ -32,7 +32,7 @@ as_operator() {
 # Each block of SQL runs. What stands for something is put in: a cursor, an id.
 runs() {
     local text=$1
-    text=${text//7412345678901234567\/1:123456/$(sql -c 'select inventory.changes_begin()')}
+    text=${text//5f0c2b1e7a3d4c58-000000000001e240-ffffffffffffffff/$(sql -c 'select inventory.changes_begin()')}
     text=${text//…/$(sql -c 'select gen_random_uuid()')}
     if [[ $text == @(call|'create index concurrently')* ]]; then
         psql -X -v ON_ERROR_STOP=1 -c "$text"

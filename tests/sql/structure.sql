@@ -7,7 +7,7 @@ set local test.program = 'structure';
 
 select plan(38);
 
-select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'day_zones', 'condition_codes', 'feed_events', 'erased_people', 'totals_state',
+select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'day_zones', 'condition_codes', 'feed_events', 'feed_state', 'erased_people', 'totals_state',
   'totals_work', 'totals_by_date', 'totals_by_asn', 'totals_by_number', 'totals_by_hour', 'totals_silences', 'schema_objects', 'moved_fields', 'manual_changes']);
 
 prepare columns_of (name) as
@@ -229,9 +229,13 @@ select functions_are(
     'bookkeeping_columns',
     'write_field_columns',
     'schema_version',
-    'feed_cluster',
+    'feed_id',
     'changes_begin',
+    'changed_keys',
     'changes_since',
+    'tell_trimmed',
+    'trim_feed',
+    'trim_portion',
     'tell_deleted',
     'tell_written',
     'tell_truncated',

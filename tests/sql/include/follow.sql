@@ -14,8 +14,7 @@ begin
     loop
       got := true;
       delete from reader.copy
-      where change.change = 'truncated'
-        or (program_identifier, asn_number, unit_identifier)
+      where (program_identifier, asn_number, unit_identifier)
           = (change.program_identifier, change.asn_number, change.unit_identifier);
       if change.receipt is distinct from null then
         insert into reader.copy select (change.receipt).*;
