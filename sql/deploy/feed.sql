@@ -435,7 +435,7 @@ declare
   until bigint := next_in;
   trimmed bigint;
 begin
-  if before > now() - interval '1 day' or portion < 1 then
+  if before > now() - interval '24 hours' or portion is null or portion < 1 then
     raise exception 'no event younger than a day is trimmed, and no portion is smaller than 1'
       using errcode = 'invalid_parameter_value';
   end if;

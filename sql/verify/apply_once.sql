@@ -34,7 +34,7 @@ begin
           from pg_trigger
           where tgrelid = 'inventory.receipts'::regclass
             and tgname = 'receipts_stamp'
-            and tgenabled = 'O'
+            and tgenabled in ('O', 'A')
             and tgfoid = 'inventory.stamp_receipt()'::regprocedure
             -- Before, each row, on insert.
             and tgtype = 1 + 2 + 4

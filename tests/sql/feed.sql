@@ -29,7 +29,7 @@ $$;
 
 create temp table at as select inventory.changes_begin() as cursor;
 create temp table begun as select * from at;
-create temp table tests as select plan(68) as line;
+create temp table tests as select plan(71) as line;
 
 select from pg_temp.deliver('{"request": 1, "unit_identifier": "U1"}', '{"request": 2, "unit_identifier": "U2"}',
   '{"request": 3, "unit_identifier": "U3"}');
@@ -211,6 +211,14 @@ grant select on at, behind to receiptd_purger;
 set role receiptd_purger;
 select throws_ok(format('select inventory.trim_portion(%L, 10)', age), '22023', null, 'nothing this young is trimmed: ' || age)
 from unnest(array['23 hours', '0', '-1 day', '-1000 years 360001 days']) as age;
+select throws_ok(format('select inventory.purge_portion(%s)', ages), '22023', null, 'nor purged: ' || ages)
+from unnest(
+  array[
+    $$ interval '23 hours', null, 1 $$,
+    $$ interval '-1000 years 360001 days', null, 1 $$,
+    $$ null, interval '-1000 years 360001 days', 1 $$
+  ]
+) as ages;
 call inventory.trim_feed(null);
 call inventory.trim_feed(interval '41 days');
 reset role;

@@ -134,6 +134,7 @@ test_operating() {
     # In the restored cluster, transactions have not got this far yet.
     sql -c "insert into inventory.feed_events (change) values ('truncated')"
     check 'and again after a truncate' count_totals "$scratch"
+    begin_copy
 
     initialize "$scratch/operator/restored/data"
     check 'the dump' bash -c "cd $scratch/operator && PGUSER=postgres PATH=$pg_bin:\$PATH && $(block 'pg_dump --create' | sed -n 1p)"
@@ -143,6 +144,7 @@ test_operating() {
     check 'totals are not used, and right' totals_are 'f|t' "$scratch/operator/restored"
     check 'until they are counted there' count_totals "$scratch/operator/restored"
     check 'then they are used' totals_are 't|t' "$scratch/operator/restored"
+    check 'and refuses cursors of the original' is_refused "$scratch/operator/restored"
     check 'and all that belongs to it' env PGHOST="$scratch/operator/restored" \
         bash -c "cd $project && SQITCH_FULLNAME=test SQITCH_EMAIL=test@localhost sqitch verify db:pg://postgres@/inventory"
     stop_cluster "$scratch/operator/restored/data"
@@ -160,6 +162,7 @@ test_operating() {
     check 'it ends' await 300 has_recovered
     check 'with what was received until then' test "$(units "$scratch/operator/recovered")" = 'U1 U2'
     check 'totals are used there, and right' totals_are 't|t' "$scratch/operator/recovered"
+    check 'it refuses cursors of the original' is_refused "$scratch/operator/recovered"
     check 'and takes new ones' env PGHOST="$scratch/operator/recovered" bash -c "psql -XAtqc \"update inventory.receipts set sku = 'S2'\""
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/operator/recovered/data" -s -w -m fast stop
 
@@ -168,6 +171,7 @@ test_operating() {
         OLD="$scratch/operator/recovered/data" NEW="$scratch/operator/upgraded/data"
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/operator/upgraded/data" -l "$scratch/operator/upgraded/log" -s -w start
     check 'the upgraded cluster has the receipts' test "$(units "$scratch/operator/upgraded")" = 'U1 U2'
+    check 'it refuses cursors of the original' is_refused "$scratch/operator/upgraded"
     check 'totals notice that it is another one' test -z \
         "$(PGHOST=$scratch/operator/upgraded sql -c 'select inventory.totals_counted_in()')"
     check 'and count it' count_totals "$scratch/operator/upgraded"
