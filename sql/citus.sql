@@ -22,7 +22,8 @@ select format('alter role receiptd_writer in database %I set plan_cache_mode = f
 \gexec
 -- Functions that work as their owner ask the other nodes as that owner: let it in there (pg_hba.conf), and nowhere else.
 alter role receiptd_owner login;
-alter function inventory.erase_person(text) set citus.enable_unsafe_triggers = on;
+-- Erasing goes through a table by its blocks, and has sessions read what they keep in memory again: both are of one PostgreSQL.
+drop procedure inventory.erase_people(bigint, bigint, bigint, bigint, bigint);
 -- The feed and the totals go by the numbers of transactions of one PostgreSQL. Here each node has its own: without totals,
 -- the views for reports count the receipts themselves.
 drop trigger receipts_tell_deleted on inventory.receipts;
@@ -101,7 +102,6 @@ from unnest(
 select create_reference_table('inventory.warehouses');
 select create_reference_table('inventory.day_zones');
 select create_reference_table('inventory.condition_codes');
-select create_reference_table('inventory.erased_people');
 -- The trigger on each shard reads it.
 select create_reference_table('inventory.moved_fields');
 

@@ -405,6 +405,7 @@ as $$
 begin
   perform inventory.write_keep_revision();
   perform inventory.write_fold_trigger();
+  perform inventory.write_keep_erased();
   perform inventory.record_schema('column', 'receipts.' || name, 'receipt_revisions.' || name)
   from unnest(names) as name;
 end

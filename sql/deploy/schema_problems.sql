@@ -412,7 +412,7 @@ begin
   where t.tgrelid = any (receipts_id || part_ids)
     and t.tgenabled not in ('O', 'A')
     -- Off until somebody is erased.
-    and t.tgname <> 'receipts_keep_erased'
+    and t.tgname not like '%receipts\_keep\_erased'
     and t.tgname not like '%tell\_%'
     and exists (select from inventory.schema_objects as o where o.kind = 'trigger' and o.name = t.tgname)
   union all
@@ -674,6 +674,7 @@ begin
     'rejected_receipts_log_change',
     'rejected_receipts_log_truncate',
     'receipts_keep_erased',
+    'rejected_receipts_keep_erased',
     'receipts_tell_deleted',
     'receipts_tell_written',
     'receipts_tell_truncated'
@@ -699,7 +700,14 @@ begin
     'inventory.log_manual_change()',
     'inventory.has_revised(uuid,text,text,text)',
     'inventory.keep_erased()',
-    'inventory.is_erased(text)',
+    'inventory.keep_erased_rejection()',
+    'inventory.erased_in(regclass,jsonb)',
+    'inventory.without_erased(text,text,text)',
+    'inventory.body_without_erased(bytea)',
+    'inventory.login_of(text,text)',
+    'inventory.login_patterns(boolean,text)',
+    'inventory.erased_label(text,text,text)',
+    'inventory.normal_login(text)',
     'inventory.tell_deleted()',
     'inventory.tell_written()',
     'inventory.tell_truncated()'

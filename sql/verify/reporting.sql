@@ -76,6 +76,13 @@ begin
       )
       and (col_description(attrelid, attnum) is null or obj_description(attrelid, 'pg_class') is null)
     union all
+    select 'reporting.receipt_changes is no security barrier: functions of an analyst''s own see what it leaves out'
+    where not exists (
+      select
+      from pg_class
+      where oid = to_regclass('reporting.receipt_changes') and reloptions @> array['security_barrier=true']
+    )
+    union all
     select format('%s shows %s', attrelid::regclass, attname)
     from pg_attribute
     join pg_class on pg_class.oid = attrelid

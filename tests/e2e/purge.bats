@@ -1,4 +1,4 @@
-# inventory.purge and inventory.erase_person beside the service.
+# inventory.purge and inventory.erase_people beside the service.
 
 setup() {
     load common
@@ -7,7 +7,8 @@ setup() {
 }
 
 @test "beside the service under load: no request fails, what is old is gone, and what is told is stored" {
-    local n
+    local n login
+    login=$(jq -r .ot_user_login "$root/deploy/sample.json")
     post "$(receipt "$unit")"
     expect 201 created
     sql "insert into receipts select (jsonb_populate_record(r, jsonb_build_object('unit_identifier', '$unit-' || n,
@@ -16,14 +17,34 @@ setup() {
     load_in_background --connections 8 --new 3 --again 1 --revise 2 --invalid 1
     load_goes_on 20
     sql "call inventory.purge(interval '365 days', interval '90 days', 100)"
-    sql 'alter table receipts enable trigger receipts_keep_erased'
+    # Those whom the load names are stored as erased from then on, without a second try or a revision.
     for n in 1 2 3; do
-        sql "select inventory.erase_person('nobody-$n@example.com')" >/dev/null
+        sql "insert into inventory.people_to_erase values ('nobody-$n@example.com'), ('$login');
+            call inventory.erase_people()" >/dev/null
     done
     load_goes_on 20
     end_load
     grep -q ' retries=0 ' "$record.out"
     [[ $(sql "select count(*) from receipts where unit_identifier like '$unit%'") == 1 ]]
+    [[ $(sql "select count(*) from (select ot_user_login from receipts union all select ot_user_login from receipt_revisions) as r
+        where ot_user_login = '$login'") == 0 ]]
+    [[ $(sql "select count(*) from receipts where ot_user_login = 'erased'") != 0 ]]
+}
+
+@test "a session that has stored before, and one that has not, store nobody who is erased" {
+    post "$(receipt "$unit" '.ot_user_login = "known@example.com"')"
+    expect 201 created
+    sql "insert into inventory.people_to_erase values ('known@example.com');
+        call inventory.erase_people()" >/dev/null
+    post "$(receipt "$unit" '.ot_user_login = "KNOWN@example.com"')"
+    expect 200 unchanged
+    post "$(receipt "$unit-2" '.ot_user_login = "Known <known@example.com>" | .note = "known@example.com"')"
+    expect 201 created
+    post "$(receipt "$unit-3" '.ot_user_login = "known@example.com" | del(.sku)')"
+    expect 422
+    [[ $(sql "select string_agg(concat_ws(' ', ot_user_login, extra), ', ' order by unit_identifier) from receipts
+        where unit_identifier like '$unit%'") == 'erased, erased {"note": "erased"}' ]]
+    [[ $(sql "select count(*) from rejected_receipts where encode(body, 'escape') ~* 'known@'") == 0 ]]
 }
 
 @test "purge.sql deletes what is old, trims the feed, and keeps what an empty age says" {
@@ -56,5 +77,5 @@ purge_sql() {
 
 teardown() {
     sql 'delete from inventory.erased_people'
-    sql 'alter table inventory.receipts disable trigger receipts_keep_erased'
+    sql 'call inventory.erase_people()' >/dev/null
 }

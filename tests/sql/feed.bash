@@ -403,28 +403,65 @@ is_replicated() {
         from inventory.receipts order by 1, 2, 4")" ]]
 }
 
-# Nothing of a person who was erased is in a dump.
+# erases LOGIN...: as sql/README.md has it.
+erases() {
+    printf '%s\n' "$@" | psql -Xq -v ON_ERROR_STOP=1 -U receiptd_migrator -f "$project/erase.sql"
+}
+
+# Nothing of a person who was erased is in a dump, in the log, or among what sessions and statistics show.
 test_erased() {
+    local log=$scratch/postgresql.log start setting
     open person receiptd_writer
     tell person "$(deliver '{"request": 301, "unit_identifier": "P1", "ot_user_login": "Jane.Doe@example.org"}')" \
-        "$(deliver '{"request": 302, "unit_identifier": "P1", "sku": "S2", "extra": {"a": "jane.doe@EXAMPLE.org"}}')"
+        "$(deliver '{"request": 302, "unit_identifier": "P1", "sku": "S2", "return_reason": "jane.doe@example.org",
+            "extra": {"a": "Jane <jane.doe@EXAMPLE.org>"}}' | tr '\n' ' ')"
     check 'a receipt of a person' hears person '{created}'
     check 'with a history' hears person '{revised}'
     sql -c "insert into inventory.rejected_receipts (request_id, api_key_name, status, message, body)
-        values (gen_random_uuid(), 'test', 400, 'test', convert_to('{\"by\": \"JANE.doe@example.org\"}', 'UTF8'))"
-    check 'a dump has them, in texts and in bytes' test "$(mentions)" == 3
-    sql -c "select inventory.erase_person('jane.doe@example.org')" >/dev/null
+        values (gen_random_uuid(), 'test', 400, 'test', convert_to('{\"by\": \"JANE.doe@example.org\"}', 'UTF8')),
+            (gen_random_uuid(), 'test', 400, 'test', convert_to('by=jane.doe%40example.org', 'UTF8')),
+            (gen_random_uuid(), 'test', 400, 'test', convert_to('{\"by\": \"jane.doe\\u0040example.org\"}', 'UTF8'))"
+    check 'a dump has them, in texts and in bytes' test "$(mentions)" -ge 5
+    # All that PostgreSQL can log.
+    sql -c "alter system set log_statement = 'all'" -c 'alter system set log_min_duration_statement = 0' \
+        -c 'alter system set log_error_verbosity = verbose' -c 'alter system set log_min_error_statement = debug5' \
+        -c 'alter system set log_min_messages = debug1' -c "load 'auto_explain'" -c "alter system set session_preload_libraries = 'auto_explain'" \
+        -c 'alter system set auto_explain.log_min_duration = 0' -c 'alter system set auto_explain.log_analyze = on' \
+        -c 'alter system set auto_explain.log_verbose = on' -c 'alter system set auto_explain.log_nested_statements = on' \
+        -c 'select pg_reload_conf()' >/dev/null
+    await 300 sql -c "select 1 / (current_setting('log_statement') = 'all')::integer" >/dev/null
+    start=$(wc -c <"$log")
+    check 'erased' erases 'jane.doe@example.org' "o'brien@example.org" 'CORP\jane.doe@example.org' $'jane.doe@example.org\tx' '%_"' ''
+    check 'a login with a byte that is no UTF-8 is refused' fails erases $'jane.doe@example.org\xff'
+    sql -c "insert into inventory.people_to_erase values (repeat('x', 1000))" -c 'set statement_timeout = 1' -c 'call inventory.erase_people()' 2>/dev/null || :
+    check 'the log has the statements' grep -q 'people_to_erase' <(tail -c +"$start" "$log")
+    check 'and nothing of the login' test "$(tail -c +"$start" "$log" | grep -ciE "$person_forms")" = 0
+    check 'nor have the statistics' test "$(sql -c "select count(*) from public.pg_stat_statements where query ~* 'jane.doe@example'" 2>/dev/null || echo 0)" = 0
+    for setting in log_statement log_min_duration_statement log_error_verbosity log_min_error_statement log_min_messages \
+        session_preload_libraries auto_explain.log_min_duration auto_explain.log_analyze auto_explain.log_verbose \
+        auto_explain.log_nested_statements; do
+        sql -c "alter system reset $setting"
+    done
+    sql -c 'select pg_reload_conf()' >/dev/null
     check 'erased, a dump has nothing of them' test "$(mentions)" == 0
     tell person "$(deliver '{"request": 301, "unit_identifier": "P1", "ot_user_login": "Jane.Doe@example.org"}')" \
         "$(deliver '{"request": 303, "unit_identifier": "P2", "ot_user_login": "Jane.Doe@example.org"}')"
     check 'the same delivery again' hears person '{"created before"}'
     check 'and another one' hears person '{created}'
     check 'bring nothing back' test "$(mentions)" == 0
-    sql -c 'delete from inventory.erased_people' -c 'delete from inventory.rejected_receipts' \
-        -c 'alter table inventory.receipts disable trigger receipts_keep_erased'
+    check 'a revert refuses to forget who was erased' fails run_sqitch revert -y --to feed
+    check 'and says why' grep -q 'people were erased' "$scratch/output"
+    run_sqitch deploy --verify >/dev/null
+    sql -c 'delete from inventory.erased_people' -c 'delete from inventory.rejected_receipts' -c 'call inventory.erase_people()' >/dev/null
 }
+
+fails() {
+    ! "$@"
+}
+
+readonly person_forms='jane[.]doe(@|%40|\\+u0040)example|6a616e652e646f65|4a414e452e646f65'
 
 # How many lines of a dump have that login, as text or as the hexadecimal digits of a bytea.
 mentions() {
-    pg_dump --data-only --schema=inventory | grep -ciE 'jane[.]doe@example|6a616e652e646f65|4a414e452e646f65' || :
+    pg_dump --data-only --schema=inventory | grep -ciE "$person_forms" || :
 }

@@ -74,7 +74,6 @@ select set_eq(
       ('warehouses', 'receiptd_reader', 'select'),
       ('day_zones', 'receiptd_reader', 'select'),
       ('condition_codes', 'receiptd_reader', 'select'),
-      ('is_erased()', 'receiptd_writer', 'execute'),
       ('feed_events', 'receiptd_reader', 'select'),
       ('feed_state', 'receiptd_reader', 'select'),
       ('changed_keys()', 'receiptd_reader', 'execute'),

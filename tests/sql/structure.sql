@@ -7,7 +7,7 @@ set local test.program = 'structure';
 
 select plan(38);
 
-select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'day_zones', 'condition_codes', 'feed_events', 'feed_state', 'erased_people', 'totals_state',
+select tables_are('inventory', array['receipts', 'receipt_revisions', 'rejected_receipts', 'warehouses', 'day_zones', 'condition_codes', 'feed_events', 'feed_state', 'erased_people', 'erasure_state', 'people_to_erase', 'totals_state',
   'totals_work', 'totals_by_date', 'totals_by_asn', 'totals_by_number', 'totals_by_hour', 'totals_silences', 'schema_objects', 'moved_fields', 'manual_changes']);
 
 prepare columns_of (name) as
@@ -211,7 +211,7 @@ from pg_trigger
 where tgrelid = 'receipts'::regclass and not tgisinternal and tgtype & 16 = 16;
 select triggers_are('receipt_revisions', array['receipt_revisions_log_change', 'receipt_revisions_log_truncate']::name[]);
 select triggers_are(
-  'rejected_receipts', array['rejected_receipts_stamp', 'rejected_receipts_log_change', 'rejected_receipts_log_truncate']::name[]
+  'rejected_receipts', array['rejected_receipts_keep_erased', 'rejected_receipts_stamp', 'rejected_receipts_log_change', 'rejected_receipts_log_truncate']::name[]
 );
 select functions_are(
   'inventory',
@@ -239,10 +239,27 @@ select functions_are(
     'tell_deleted',
     'tell_written',
     'tell_truncated',
-    'is_erased',
+    'normal_login',
+    'filter_as_planned',
+    'filter_seed_as_planned',
+    'filter_mask_as_planned',
+    'only_addresses_as_planned',
+    'may_be_erased',
+    'login_patterns',
+    'login_of',
+    'erased_label',
+    'without_erased',
+    'body_without_erased',
+    'erased_in',
     'keep_erased',
-    'pattern_of',
-    'erase_person',
+    'keep_erased_rejection',
+    'texts_of',
+    'write_keep_erased',
+    'take_people',
+    'enforce_erasure',
+    'erase_portion',
+    'erase_totals',
+    'erase_people',
     'purge',
     'purge_portion',
     'totals_cluster',
@@ -301,10 +318,10 @@ select is_empty(
     select proname
     from pg_proc
     where pronamespace = 'inventory'::regnamespace
-      -- A procedure that commits cannot have one.
+      -- A procedure that commits cannot have one; the other qualifies each name, since one would cost too much.
       and prokind <> 'p'
       -- These run for every delivery, and qualify each name instead: tests/sql/privileges.sql.
-      and proname not in ('apply_once', 'stamp_receipt')
+      and proname not in ('apply_once', 'stamp_receipt', 'keep_erased')
       and (proconfig is null or not proconfig @> array['search_path=pg_catalog, pg_temp'])
   $$,
   'no function depends on its caller''s search_path'

@@ -137,7 +137,10 @@ begin
       delete from inventory.receipts
       where received_at::date = (select received_at::date from inventory.receipts order by random() limit 1);
     when 'erase' then
-      perform inventory.erase_person('somebody');
+      insert into inventory.people_to_erase values ('somebody');
+      perform inventory.take_people(), inventory.enforce_erasure();
+      perform inventory.erase_portion(relation, 0, 1000000, 1000000)
+      from unnest(array['inventory.receipts', 'inventory.receipt_revisions']::regclass[]) as relation;
     when 'time zone' then
       if random() < 0.2 then
         delete from inventory.warehouses where to_identifier = floor(random() * 3);
