@@ -176,7 +176,7 @@ select is(pg_temp.stored('W3'), 'later@x.example not like 0', 'the person may be
 
 -- Reports
 select is_empty(
-  $$ select to_jsonb(t)::text from totals_by_number as t where number ~ 'jdoe@' union all select to_jsonb(t)::text from totals_by_day as t where return_reason ~ 'jdoe@' $$,
+  $$ select to_jsonb(t)::text from totals_by_number as t where number ~ 'jdoe@' union all select to_jsonb(t)::text from totals_by_date as t where return_reason ~ 'jdoe@' $$,
   'what is counted for reports does not name them'
 );
 
