@@ -30,11 +30,11 @@ fuzzers := $(basename $(notdir $(wildcard tests/fuzz/fuzz_*.c)))
 # In front of a command: says what it makes instead of the command itself.
 quietly = $(if $(V),,@echo '$(1) $@';)
 
-.PHONY: all help install man package check-package clean format run stop status psql test packages check coverage \
+.PHONY: all help receiptd.sql install man package check-package clean format run stop status psql test packages check coverage \
     check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell check-alerts check-citus \
     check-static check-debian check-systems check-faults check-cluster check-failover chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
-all: $(BUILD)/receiptd
+all: $(BUILD)/receiptd $(BUILD)/receiptd.sql
 	@:
 
 help:
@@ -53,6 +53,14 @@ stop status psql:
 
 packages:
 	@deploy/install-packages run
+
+## make receiptd.sql   the schema in one script for psql, in build/: for those without sqitch
+receiptd.sql: $(BUILD)/receiptd.sql
+	@:
+
+$(BUILD)/receiptd.sql: deploy/make-sql sql/sqitch.plan $(wildcard sql/deploy/*.sql sql/verify/*.sql) Makefile
+	@mkdir -p $(@D)
+	$(call quietly,SQL) deploy/make-sql >$@.new && mv $@.new $@
 
 # All modules but main. What a program defines itself takes the place of a module of the same names: a test's own store.
 library := $(BUILD)/libreceiptd.a
@@ -80,6 +88,7 @@ install: all man
 	install -D -m 644 deploy/systemd/receiptd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/receiptd.conf
 	install -m 644 $(filter-out nginx/health-allow.conf,$(wildcard nginx/*.conf)) $(DESTDIR)$(PREFIX)/share/receiptd/nginx
 	cd sql && find . -type f ! -name '*.md' -exec install -D -m 644 {} $(abspath $(or $(DESTDIR),/))$(PREFIX)/share/receiptd/sql/{} \;
+	install -m 644 $(BUILD)/receiptd.sql $(DESTDIR)$(PREFIX)/share/receiptd/sql/
 	install -m 644 deploy/sample.json deploy/purge.sql $(DESTDIR)$(PREFIX)/share/receiptd/
 	for folder in alerts grafana; do \
 	    [ ! -d deploy/$$folder ] || { install -d $(DESTDIR)$(PREFIX)/share/receiptd/$$folder && \

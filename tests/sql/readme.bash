@@ -50,15 +50,22 @@ test_readme() {
     check 'a receipt in the carton that the README asks for' hears readme '{created}'
     while IFS= read -r -d '' text; do
         # Shell commands, and a subscription, which test_publication makes.
-        [[ $text != @(psql|sqitch|pg_|echo|'create subscription')* ]] || continue
+        [[ $text != @(psql|sqitch|pg_|echo|number=|'create subscription')* ]] || continue
         check "sql/README.md: ${text%%$'\n'*}" runs "$text"
         count=$((count + 1))
     done < <(blocks)
+    check 'pages deploy as receiptd_migrator' deploys_as_migrator
     check 'these were all of them' test "$count" -ge 17
     sql -c 'drop index inventory.receipts_sku_idx'
     check 'the carton has its unit' test "$(sql -f - <<<"$(block 'in a carton' | sed '/under an RMA/,$d')" | grep -c readme)" = 1
     check 'and so has the RMA' test "$(sql -f - <<<"$(block 'in a carton' | sed '1,/under an RMA/d; /twelve months/,$d')" | grep -c readme)" = 1
     sql -c "delete from inventory.receipts where unit_identifier = 'readme'"
+}
+
+# Whoever deploys first owns sqitch's tables, and nobody else can deploy then.
+deploys_as_migrator() {
+    [[ $(sed -n 's/^\ttarget = //p' "$project/sqitch.conf") == db:pg://receiptd_migrator@/* ]] &&
+        ! grep -rnE 'sqitch.* db:' "$here"/../../{,*/}*.md | grep -v ' db:pg://receiptd_migrator@'
 }
 
 # A field is added, and taken back, by the letter of CONTRIBUTING.md.
@@ -137,16 +144,16 @@ test_operating() {
     begin_copy
 
     initialize "$scratch/operator/restored/data"
-    check 'the dump' bash -c "cd $scratch/operator && PGUSER=postgres PATH=$pg_bin:\$PATH && $(block 'pg_dump --create' | sed -n 1p)"
+    check 'the dump' bash -c "cd $scratch/operator && $(block 'pg_dump -U' | sed -n 1p)"
     check 'restored as the README has it' env PGHOST="$scratch/operator/restored" \
-        bash -ec "cd $scratch/operator && export PGUSER=postgres && $(block 'pg_dump --create' | sed 1d)"
+        bash -ec "cd $scratch/operator && $(block 'pg_dump -U' | sed 1d)"
     check 'it has the receipt' test "$(units "$scratch/operator/restored")" = U1
     check 'totals are not used, and right' totals_are 'f|t' "$scratch/operator/restored"
     check 'until they are counted there' count_totals "$scratch/operator/restored"
     check 'then they are used' totals_are 't|t' "$scratch/operator/restored"
     check 'and refuses cursors of the original' is_refused "$scratch/operator/restored"
     check 'and all that belongs to it' env PGHOST="$scratch/operator/restored" \
-        bash -c "cd $project && SQITCH_FULLNAME=test SQITCH_EMAIL=test@localhost sqitch verify db:pg://postgres@/inventory"
+        bash -c "cd $project && SQITCH_FULLNAME=test SQITCH_EMAIL=test@localhost sqitch verify"
     stop_cluster "$scratch/operator/restored/data"
 
     check 'an archive and a base backup' as_operator 'alter system set archive_mode' \
