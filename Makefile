@@ -32,7 +32,7 @@ quietly = $(if $(V),,@echo '$(1) $@';)
 
 .PHONY: all help receiptd.sql install man package check-package clean format run stop status psql test packages check coverage \
     check-unit unit-tests check-sql check-e2e check-layers check-format check-warnings check-shell check-alerts check-citus \
-    check-static check-debian check-systems check-faults check-cluster check-failover chaos soak check-fuzz fuzz fuzzers bench bench-scale
+    check-static check-debian check-postgresql check-postgresql-here check-systems check-faults check-cluster check-failover chaos soak check-fuzz fuzz fuzzers bench bench-scale
 
 all: $(BUILD)/receiptd $(BUILD)/receiptd.sql
 	@:
@@ -238,6 +238,20 @@ check-static:
 ## make check-debian   make run and make test in a fresh Debian, SUITE=trixie (or TARGETS=check-package); needs root
 check-debian:
 	@tests/check-debian $(SUITE)
+
+## make check-postgresql  the schema and what depends on it, on PostgreSQL 17, SUITE=trixie, or 18, SUITE=forky; needs root
+check-postgresql: SUITE = trixie
+check-postgresql:
+	@tests/check-postgresql $(SUITE)
+
+# What check-postgresql makes in that Debian.
+check-postgresql-here:
+	@deploy/install-packages test
+	@ls /usr/lib/postgresql
+	@status=0; \
+	$(MAKE) --no-print-directory check-sql || status=1; \
+	$(MAKE) --no-print-directory all && tests/e2e/run $(addprefix tests/e2e/,managed.bats stored.bats rejected.bats doctor.bats) || status=1; \
+	exit $$status
 
 ## make check-systems  the package as a service on a Debian that is booted for that, SUITE=bookworm; needs root
 check-systems:

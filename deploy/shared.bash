@@ -1,7 +1,7 @@
 # What the scripts of deploy/ and tests/ share; sourced.
 # shellcheck shell=bash disable=SC2034 # who sources this uses what is set here
 
-oldest_postgresql=13
+oldest_postgresql=15
 
 # find_postgresql VERSION: sets pg_version to that version, or with '' to the newest one, and pg_bin to the folder with its
 # programs. Fails when they are not here, or too old.

@@ -12,7 +12,7 @@
 #include <time.h>
 
 enum {
-    OLDEST_POSTGRESQL = 130000,
+    OLDEST_POSTGRESQL = 150000,
     TRANSACTIONS_CRITICAL = 1600000000, /* vacuum_failsafe_age, when PostgreSQL itself drops everything else */
 };
 
@@ -267,7 +267,7 @@ static void examine(struct findings *findings, PGconn *connection, bool require_
     if (getsockopt(PQsocket(connection), SOL_SOCKET, SO_PEERCRED, &server, &len) == 0)
         facts->server = server.pid;
     findings_add(findings, version < OLDEST_POSTGRESQL ? FINDING_FAIL : FINDING_OK, "database",
-                 version < OLDEST_POSTGRESQL ? "PostgreSQL 13 or later is needed" : NULL,
+                 version < OLDEST_POSTGRESQL ? "PostgreSQL 15 or newer is needed" : NULL,
                  "%s at %s port %s as %s, PostgreSQL %d.%d", PQdb(connection), PQhost(connection), PQport(connection),
                  PQuser(connection), version / 10000, version % 10000);
     examine_role(findings, connection);

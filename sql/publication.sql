@@ -1,6 +1,6 @@
 -- A publication of inventory.receipts for logical replication and change data capture, without personal data (ot_user_login,
 -- extra, changed_by) and columns of your own: see README.md, "Incremental loads". On demand, since a publication restricts what may be done to the table. As the
--- administrator or receiptd_migrator, on PostgreSQL 15 or later:
+-- administrator or receiptd_migrator:
 --
 --   psql -d inventory -f publication.sql
 --
@@ -19,9 +19,6 @@ declare
   columns text;
   identity "char" := (select relreplident from pg_class where oid = 'inventory.receipts'::regclass);
 begin
-  if current_setting('server_version_num')::integer < 150000 then
-    raise exception 'a publication of some columns needs PostgreSQL 15';
-  end if;
   if not has_database_privilege(current_database(), 'create') then
     raise exception 'receiptd_owner may not create a publication in the database %', current_database()
       using hint = format('grant create on database %I to receiptd_owner;', current_database());

@@ -485,105 +485,79 @@ begin
   if not exists (select from pg_publication where pubupdate) then
     return;
   end if;
-  if release >= 15 then
-    return query
-    with updated as (
-      select
-        c.oid as id,
-        c.relreplident,
-        (
-          select array_agg(k.attnum)
-          from pg_index as i
-          cross join lateral unnest(i.indkey::smallint[]) with ordinality as k (attnum, position)
-          where i.indrelid = c.oid
-            and case c.relreplident when 'd' then i.indisprimary when 'i' then i.indisreplident end
-            and i.indisvalid
-            and i.indimmediate
-            and k.position <= i.indnkeyatts
-        ) as identity
-      from pg_class as c
-      where c.oid = any (array[receipts_id, rejected_id] || part_ids)
-        and c.relkind in ('r', 'p')
-        and (c.oid in (receipts_id, rejected_id) or c.relispartition)
-    ), published as (
-      select updated.*, p.pubname, p.pubowner, r.prattrs::smallint[] as columns, r.prqual::text as filter
-      from updated
-      join pg_publication_rel as r on r.prrelid = updated.id
-      join pg_publication as p on p.oid = r.prpubid and p.pubupdate
-      union all
-      select updated.*, p.pubname, p.pubowner, null, null
-      from updated
-      join pg_publication as p on p.pubupdate
-      where p.puballtables
-        or exists (
-          select
-          from pg_publication_namespace as n
-          join pg_class as c on c.relnamespace = n.pnnspid
-          where n.pnpubid = p.oid and c.oid in (updated.id, receipts_id, rejected_id) and (c.oid = updated.id or updated.id = any (part_ids))
-        )
-        or (
-          updated.id = any (part_ids)
-          and exists (select from pg_publication_rel where prpubid = p.oid and prrelid in (receipts_id, rejected_id))
-        )
-    )
+  return query
+  with updated as (
     select
-      format(
-        'the publication %I (owner %s) makes PostgreSQL refuse updates of %s: %s',
-        p.pubname, p.pubowner::regrole, p.id::regclass, trouble.problem
-      ),
-      trouble.advice
-    from published as p
-    cross join lateral (
-      select
-        'the table has no replica identity' as problem,
-        format('alter table %s replica identity default;', p.id::regclass) as advice
-      where p.relreplident <> 'f' and p.identity is null
-      union all
-      select
-        'its column list does not cover the replica identity',
-        format(
-          'alter table %s replica identity default; or publish all columns: alter publication %I set table %s;',
-          p.id::regclass, p.pubname, p.id::regclass
-        )
-      where p.columns is not null
-        and (p.relreplident = 'f' or not p.identity <@ p.columns)
-      union all
-      select
-        'its row filter uses columns that are not part of the replica identity',
-        format('alter publication %I set table %s;', p.pubname, p.id::regclass)
-      where p.filter is not null
-        and p.relreplident <> 'f'
-        and exists (
-          select
-          from regexp_matches(p.filter, ':varattno ([0-9]+)', 'g') as used (attnum)
-          where (used.attnum[1]::smallint = any (p.identity)) is not true
-        )
-    ) as trouble;
-  else
-    return query
-    select
-      format(
-        'the publication %I (owner %s) makes PostgreSQL refuse updates of %s: the table has no replica identity',
-        p.pubname, p.pubowner::regrole, c.oid::regclass
-      ),
-      format('alter table %s replica identity default;', c.oid::regclass)
-    from pg_class as c
-    join pg_publication as p on p.pubupdate
-    where (c.oid in (receipts_id, rejected_id) or (c.oid = any (part_ids) and c.relispartition))
-      and c.relreplident <> 'f'
-      and (
-        p.puballtables
-        or exists (select from pg_publication_rel where prpubid = p.oid and prrelid in (c.oid, receipts_id, rejected_id))
-      )
-      and not exists (
-        select
+      c.oid as id,
+      c.relreplident,
+      (
+        select array_agg(k.attnum)
         from pg_index as i
+        cross join lateral unnest(i.indkey::smallint[]) with ordinality as k (attnum, position)
         where i.indrelid = c.oid
           and case c.relreplident when 'd' then i.indisprimary when 'i' then i.indisreplident end
           and i.indisvalid
           and i.indimmediate
-      );
-  end if;
+          and k.position <= i.indnkeyatts
+      ) as identity
+    from pg_class as c
+    where c.oid = any (array[receipts_id, rejected_id] || part_ids)
+      and c.relkind in ('r', 'p')
+      and (c.oid in (receipts_id, rejected_id) or c.relispartition)
+  ), published as (
+    select updated.*, p.pubname, p.pubowner, r.prattrs::smallint[] as columns, r.prqual::text as filter
+    from updated
+    join pg_publication_rel as r on r.prrelid = updated.id
+    join pg_publication as p on p.oid = r.prpubid and p.pubupdate
+    union all
+    select updated.*, p.pubname, p.pubowner, null, null
+    from updated
+    join pg_publication as p on p.pubupdate
+    where p.puballtables
+      or exists (
+        select
+        from pg_publication_namespace as n
+        join pg_class as c on c.relnamespace = n.pnnspid
+        where n.pnpubid = p.oid and c.oid in (updated.id, receipts_id, rejected_id) and (c.oid = updated.id or updated.id = any (part_ids))
+      )
+      or (
+        updated.id = any (part_ids)
+        and exists (select from pg_publication_rel where prpubid = p.oid and prrelid in (receipts_id, rejected_id))
+      )
+  )
+  select
+    format(
+      'the publication %I (owner %s) makes PostgreSQL refuse updates of %s: %s',
+      p.pubname, p.pubowner::regrole, p.id::regclass, trouble.problem
+    ),
+    trouble.advice
+  from published as p
+  cross join lateral (
+    select
+      'the table has no replica identity' as problem,
+      format('alter table %s replica identity default;', p.id::regclass) as advice
+    where p.relreplident <> 'f' and p.identity is null
+    union all
+    select
+      'its column list does not cover the replica identity',
+      format(
+        'alter table %s replica identity default; or publish all columns: alter publication %I set table %s;',
+        p.id::regclass, p.pubname, p.id::regclass
+      )
+    where p.columns is not null
+      and (p.relreplident = 'f' or not p.identity <@ p.columns)
+    union all
+    select
+      'its row filter uses columns that are not part of the replica identity',
+      format('alter publication %I set table %s;', p.pubname, p.id::regclass)
+    where p.filter is not null
+      and p.relreplident <> 'f'
+      and exists (
+        select
+        from regexp_matches(p.filter, ':varattno ([0-9]+)', 'g') as used (attnum)
+        where (used.attnum[1]::smallint = any (p.identity)) is not true
+      )
+  ) as trouble;
 exception
   -- A lock is nobody's problem but that of who waits for it, and the service takes it for that.
   when lock_not_available then

@@ -352,10 +352,6 @@ test_feed_standby() {
 # A subscriber, which is another database of the same cluster, so its slot is made by hand.
 test_publication() {
     local columns
-    if ((pg_version < 15)); then
-        echo 'skipped: the publication, which takes PostgreSQL 15'
-        return
-    fi
     check 'there is no publication until somebody asks for one' test -z "$(sql -c 'select from pg_publication')"
     sql -c 'alter table inventory.receipts replica identity full'
     check 'sql/publication.sql refuses what would stop every revision' refuses_publication 'replica identity full'

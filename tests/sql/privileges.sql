@@ -3,7 +3,7 @@
 begin;
 set local search_path = inventory, tap;
 
-select plan(12);
+select plan(13);
 
 select schema_owner_is('inventory', 'receiptd_owner');
 select is_empty(
@@ -174,8 +174,18 @@ select results_eq(
     where setrole = 'receiptd_migrator'::regrole
     order by 1
   $$,
-  $$ values ('lock_timeout=1s'), ('search_path=inventory') $$,
+  $$ values ('lock_timeout=1s'), ('log_error_verbosity=terse'), ('search_path=inventory') $$,
   'the settings of the migrator'
+);
+select results_eq(
+  $$
+    select setrole::regrole::text collate "default"
+    from pg_db_role_setting
+    where 'log_error_verbosity=terse' = any (setconfig)
+    order by 1
+  $$,
+  $$ values ('receiptd_migrator'), ('receiptd_purger'), ('receiptd_writer') $$,
+  'no error of theirs puts a row into the server''s log'
 );
 -- Of a session over a UNIX socket PostgreSQL shows them as 0.
 select set_has(
@@ -185,10 +195,8 @@ select set_has(
       ('tcp_keepalives_idle=10'),
       ('tcp_keepalives_interval=5'),
       ('tcp_keepalives_count=3'),
-      ('tcp_user_timeout=25s')
-    union all
-    select 'client_connection_check_interval=5s'
-    where current_setting('server_version_num')::integer >= 140000
+      ('tcp_user_timeout=25s'),
+      ('client_connection_check_interval=5s')
   $$,
   'the server ends sessions of a worker whose host is gone'
 );

@@ -228,33 +228,27 @@ insert into cases (statements, expected) values
     'alter table inventory.receipts replica identity nothing; create publication p for all tables with (publish = ''insert'')',
     '^nothing$'
   ),
-  ('alter table inventory.receipts replica identity full; create publication p for all tables', '^nothing$');
-insert into cases (statements, expected)
-select *
-from (
-  values
-    (
-      'alter table inventory.receipts replica identity full; create publication p for table inventory.receipts (program_identifier, asn_number, unit_identifier)',
-      'refuse updates of inventory.receipts: its column list does not cover the replica identity'
-    ),
-    (
-      'create publication p for table inventory.receipts (program_identifier, asn_number, unit_identifier)', '^nothing$'
-    ),
-    (
-      'create publication p for table inventory.receipts (program_identifier, asn_number)',
-      'refuse updates of inventory.receipts: its column list does not cover'
-    ),
-    (
-      'create publication p for table inventory.receipts where (sku = ''1'')',
-      'refuse updates of inventory.receipts: its row filter uses columns'
-    ),
-    ('create publication p for table inventory.receipts where (asn_number = ''1'')', '^nothing$'),
-    (
-      'alter table inventory.receipts replica identity nothing; create publication p for tables in schema inventory',
-      'refuse updates of inventory.receipts: the table has no replica identity'
-    )
-) as since_15 (statements, expected)
-where current_setting('server_version_num')::integer >= 150000;
+  ('alter table inventory.receipts replica identity full; create publication p for all tables', '^nothing$'),
+  (
+    'alter table inventory.receipts replica identity full; create publication p for table inventory.receipts (program_identifier, asn_number, unit_identifier)',
+    'refuse updates of inventory.receipts: its column list does not cover the replica identity'
+  ),
+  (
+    'create publication p for table inventory.receipts (program_identifier, asn_number, unit_identifier)', '^nothing$'
+  ),
+  (
+    'create publication p for table inventory.receipts (program_identifier, asn_number)',
+    'refuse updates of inventory.receipts: its column list does not cover'
+  ),
+  (
+    'create publication p for table inventory.receipts where (sku = ''1'')',
+    'refuse updates of inventory.receipts: its row filter uses columns'
+  ),
+  ('create publication p for table inventory.receipts where (asn_number = ''1'')', '^nothing$'),
+  (
+    'alter table inventory.receipts replica identity nothing; create publication p for tables in schema inventory',
+    'refuse updates of inventory.receipts: the table has no replica identity'
+  );
 
 -- A table made of partitions: what is attached has the triggers, until somebody turns one off.
 create function pg_temp.partitioned(then_do text) returns text language sql as $$
