@@ -197,10 +197,15 @@ keep_jobs() {
 @test "a dump is restored as receiptd_migrator" {
     local before
     before=$(as dbadmin 'select count(*) from receipts')
-    # Only the provider may create it.
-    as_provider 'create extension pgstattuple' inventory
+    # Only the provider may create, or read, them.
+    as_provider 'create extension pgstattuple; create schema provider; create table provider.own ()' inventory
     follow 3
     [[ $(PGDATABASE=staging as dbadmin 'select count(*) from receipts') == "$before" ]]
+    # Its worker leaves production alone.
+    PGDATABASE=staging start_managed_worker
+    PYTHONPATH=$root/tests/faults python3 "$e2e/fastcgi.py" "$BATS_TEST_TMPDIR/socket" many_sizes 3>&-
+    (($(PGDATABASE=staging as dbadmin 'select count(*) from receipts') == before + 100))
+    [[ $(as dbadmin 'select count(*) from receipts') == "$before" ]]
     PGDATABASE=staging as receiptd_writer 'select problem, advice from inventory.schema_problems()' >"$BATS_TEST_TMPDIR/problems"
     [[ ! -s $BATS_TEST_TMPDIR/problems ]]
     sqitch --chdir "$root/sql" verify db:pg://receiptd_migrator@/staging
@@ -209,5 +214,5 @@ keep_jobs() {
 
 # definitions DATABASE: of everything in it, with owners and privileges.
 definitions() {
-    pg_dump -U receiptd_migrator --extension plpgsql --schema-only "$1" 3>&- | grep -v '^\\\(un\)\?restrict '
+    pg_dump -U receiptd_migrator --schema inventory --schema reporting --schema sqitch --schema-only "$1" 3>&- | grep -v '^\\\(un\)\?restrict '
 }

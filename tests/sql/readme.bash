@@ -29,6 +29,11 @@ as_operator() {
     (cd "$scratch/operator" && "${as_user[@]}" env PATH="$pg_bin:$PATH" PGUSER=postgres "${@:2}" bash -ec "$text" </dev/null)
 }
 
+# as_client WORDS: runs that block of shell commands in the folder sql/.
+as_client() {
+    (cd "$project" && bash -euc "$(block "$1")" </dev/null)
+}
+
 # Each block of SQL runs. What stands for something is put in: a cursor, an id.
 runs() {
     local text=$1
@@ -50,7 +55,7 @@ test_readme() {
     check 'a receipt in the carton that the README asks for' hears readme '{created}'
     while IFS= read -r -d '' text; do
         # Shell commands, and a subscription, which test_publication makes.
-        [[ $text != @(psql|sqitch|pg_|echo|number=|'create subscription')* ]] || continue
+        [[ $text != @(psql|sqitch|pg_|createdb|echo|number=|*'\copy'|'create subscription')* ]] || continue
         check "sql/README.md: ${text%%$'\n'*}" runs "$text"
         count=$((count + 1))
     done < <(blocks)
@@ -66,6 +71,45 @@ test_readme() {
 deploys_as_migrator() {
     [[ $(sed -n 's/^\ttarget = //p' "$project/sqitch.conf") == db:pg://receiptd_migrator@/* ]] &&
         ! grep -rnE 'sqitch.* db:' "$here"/../../{,*/}*.md | grep -v ' db:pg://receiptd_migrator@'
+}
+
+# archive WORDS [NAME=VALUE...]: runs that block in psql as receiptd_migrator, in the folder archive.
+archive() {
+    (cd "$scratch/archive" && env PGUSER=receiptd_migrator "${@:2}" psql -Xq -v ON_ERROR_STOP=1 -f <(block "$1"))
+}
+
+# Without the numbers of the transactions that wrote them.
+content_of_archived() {
+    sql -c "select to_jsonb(r) - 'created_in' from inventory.receipts as r where unit_identifier like 'Y%' order by unit_identifier" \
+        -c "select to_jsonb(v) - 'replaced_in' from inventory.receipt_revisions as v where unit_identifier like 'Y%' order by unit_identifier, revision"
+}
+
+test_archive() {
+    local before again
+    mkdir -p "$scratch/archive"
+    open archive receiptd_writer
+    for number in 1 2 3; do
+        tell archive "$(older "82$number" "Y$number" red)"
+        check 'a receipt' hears archive created
+        tell archive "$(older "83$number" "Y$number" blue)"
+        check 'and a revision' hears archive revised
+    done
+    sql -c "update inventory.receipts set received_at = '2025-07-01' where unit_identifier in ('Y1', 'Y2')"
+    before=$(content_of_archived)
+    check 'a year is archived' archive 'begin isolation level'
+    check 'it is gone' test "$(units)" = Y3
+    tell archive "$(older 841 Y2 green)"
+    check 'one of it is delivered again' hears archive created
+    again=$(sql -c "select to_jsonb(r) from inventory.receipts as r where unit_identifier = 'Y2'")
+    check 'and brought back' archive 'create temp table archived'
+    check 'what was delivered since then is as it was' \
+        test "$(sql -c "select to_jsonb(r) from inventory.receipts as r where unit_identifier = 'Y2'")" = "$again"
+    check 'all else is as it was' diff <(grep -v '"Y2"' <<<"$before") <(content_of_archived | grep -v '"Y2"')
+    check 'the feed reports it' test "$(sql -c "select count(*) from inventory.receipts where unit_identifier = 'Y1'
+        and created_in > (select created_in from inventory.receipts where unit_identifier = 'Y2')")" = 1
+    tell archive "$(older 842 Y1 red)"
+    check 'what is brought back can be revised' hears archive revised
+    sql -c "delete from inventory.receipts where unit_identifier like 'Y%'"
 }
 
 # A field is added, and taken back, by the letter of CONTRIBUTING.md.
@@ -136,6 +180,8 @@ test_operating() {
     grep -q '^local replication' "$scratch/data/pg_hba.conf" ||
         echo 'local replication postgres peer map=tests' >>"$scratch/data/pg_hba.conf"
     sql -c 'select from pg_reload_conf()'
+    check 'staging beside production' as_client 'createdb -O receiptd_owner -T template0 -E UTF8 staging'
+    check 'it has the schema' test "$(sql -d staging -c 'select count(*) from receipts')" = 0
     check 'a receipt before the backup' receive 1
     check 'totals are counted' count_totals "$scratch"
     # In the restored cluster, transactions have not got this far yet.
@@ -154,6 +200,14 @@ test_operating() {
     check 'and refuses cursors of the original' is_refused "$scratch/operator/restored"
     check 'and all that belongs to it' env PGHOST="$scratch/operator/restored" \
         bash -c "cd $project && SQITCH_FULLNAME=test SQITCH_EMAIL=test@localhost sqitch verify"
+    mkdir -p "$scratch/archive"
+    sql -c "delete from inventory.receipts"
+    sed 's/8e52b6f3/U1/g' "$project/README.md" >"$scratch/operator/README.md"
+    check 'a deleted receipt is copied from the backup' env PGHOST="$scratch/operator/restored" \
+        project="$scratch/operator" bash -c "cd $scratch/archive && psql -Xq -U receiptd_migrator -v ON_ERROR_STOP=1 -f -" \
+        <<<"$(project=$scratch/operator block "where unit_identifier = 'U1') to receipts.csv")"
+    check 'and brought back' archive 'create temp table archived'
+    check 'it is there' test "$(units)" = U1
     stop_cluster "$scratch/operator/restored/data"
 
     check 'an archive and a base backup' as_operator 'alter system set archive_mode' \

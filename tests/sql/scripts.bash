@@ -3,18 +3,18 @@
 
 # apply DATABASE [FOLDER]: receiptd.sql of that project; leaves in the file applied what it says.
 apply() {
-    "$here/../../deploy/make-sql" "${2-$project}" >"$scratch/receiptd.sql" &&
-        psql -X -U receiptd_migrator -d "$1" -f "$scratch/receiptd.sql" >"$scratch/applied" 2>&1 || {
-        cat "$scratch/applied"
-        return 1
-    }
+    local status=0
+    "$here/../../deploy/make-sql" "${2-$project}" >"$scratch/receiptd.sql" || return 1
+    psql -X -U receiptd_migrator -d "$1" -f "$scratch/receiptd.sql" >"$scratch/applied" 2>&1 || status=$?
+    ((status == 0)) || cat "$scratch/applied"
+    return "$status"
 }
 
 # cannot_apply DATABASE WORDS: exit status 3, and the reason.
 cannot_apply() {
     local status=0
     apply "$1" || status=$?
-    ((status == 1)) && grep -qF "$2" "$scratch/applied"
+    ((status == 3)) && grep -qF "$2" "$scratch/applied"
 }
 
 # is_applied CHANGE...: these, one after the other, and nothing else, was said to be applied last.
@@ -99,5 +99,5 @@ breaks_plain() {
 
 # No variable either: those that are not set are errors of syntax.
 plain_sql() {
-    ! grep -nE '^ *\\' "$scratch"/migrations/*.sql
+    ! grep -n '^ *[\]' "$scratch"/migrations/*.sql
 }
