@@ -129,20 +129,4 @@ select
   \warn 'put personal data into the server''s log until then.'
 \endif
 
--- The DETAIL of an error can show a whole row, and so put personal data into the server's log. Only a superuser may set
--- this, or a role that a superuser has granted the parameter to.
-select
-  has_parameter_privilege('log_error_verbosity', 'set') as may_set,
-  current_setting('log_error_verbosity') = 'terse' as is_set
-\gset verbosity_
-\if :verbosity_may_set
-  alter role receiptd_migrator set log_error_verbosity = terse;
-  alter role receiptd_writer set log_error_verbosity = terse;
-  alter role receiptd_purger set log_error_verbosity = terse;
-\elif :verbosity_is_set
-\else
-  \warn 'Set log_error_verbosity = terse for the server (parameter group, flags): this role may not set it, and errors can'
-  \warn 'put personal data into the server''s log until then.'
-\endif
-
 commit;

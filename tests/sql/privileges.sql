@@ -184,7 +184,7 @@ select results_eq(
     where 'log_error_verbosity=terse' = any (setconfig)
     order by 1
   $$,
-  $$ values ('receiptd_migrator'), ('receiptd_purger'), ('receiptd_writer') $$,
+  $$ values ('receiptd_migrator'), ('receiptd_purger'), ('receiptd_totals'), ('receiptd_writer') $$,
   'no error of theirs puts a row into the server''s log'
 );
 -- Of a session over a UNIX socket PostgreSQL shows them as 0.
