@@ -48,12 +48,15 @@ size_t connections_count(struct connections *connections) {
 }
 
 void connections_fini(struct connections *connections) {
+    for (struct connection *connection; (connection = connections->unused);) {
+        connections->unused = connection->next_unused;
+        free(connection);
+    }
     pthread_mutex_destroy(&connections->lock);
 }
 
 /*
- * The only place where a state changes. What the owner wrote before is seen by whoever takes the connection from the
- * epoll set after it.
+ * The only place where a state changes. What the owner wrote before is seen by whoever takes the connection after it.
  */
 static void set_state(struct connection *connection, enum connection_state state) {
     struct connections *connections = connection->connections;
@@ -69,32 +72,91 @@ static void set_state(struct connection *connection, enum connection_state state
     atomic_store(&connection->state, state);
 }
 
-/* In that state, until an event gives the connection to a thread again. */
-static void wait_for_bytes(struct connection *connection, enum connection_state state, int operation) {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data.ptr = connection};
-    int ready = connection->connections->ready, fd = connection->fd;
+enum { EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET };
+
+bool connection_take(struct connection *connection, uint32_t events) {
+    enum connection_claim claim = atomic_load(&connection->claim);
+    for (;;) {
+        enum connection_claim wanted = claim == CONNECTION_FREE ? CONNECTION_OWNED : CONNECTION_OWNED_AND_READY;
+        if (claim == CONNECTION_UNUSED || claim == CONNECTION_OWNED_AND_READY)
+            return false;
+        if (atomic_compare_exchange_weak(&connection->claim, &claim, wanted))
+            break;
+    }
+    if (claim == CONNECTION_OWNED)
+        return false;
+    /* The client's end comes with its last bytes, and they are read first. */
+    connection->unread = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    return true;
+}
+
+/* What EPOLL_CTL_MOD finds to be readable is an event again. */
+static bool ask_for_event(struct connection *connection) {
+    struct epoll_event event = {.events = EVENTS, .data.ptr = connection};
+    return epoll_ctl(connection->connections->ready, EPOLL_CTL_MOD, connection->fd, &event) == 0;
+}
+
+/*
+ * In that state, until an event gives the connection to a thread again; it is nobody's then.
+ *
+ * No event is lost. One that comes from now on finds it free. One that came while it was owned, whoever it reached, has
+ * left its mark: the claim is not CONNECTION_OWNED any more, so the event is asked for again. That must be while it is
+ * owned: a free one may be closed at any time, and its descriptor be another's. In that time the event asked for may
+ * reach another thread, which leaves its mark again; each further turn takes a thread that is as quick. What came
+ * before the last reading and was not read is `unread`.
+ */
+static void wait_for_bytes(struct connection *connection, enum connection_state state) {
     set_state(connection, state);
-    /* Adding can fail for want of memory or watches; then the client is cut off, and the vendor tries again. */
-    if (epoll_ctl(ready, operation, fd, &event) != 0) {
-        log_message(LOG_ERROR, "cannot watch a connection: %s", strerror(errno));
-        connection_close(connection);
+    bool ask = connection->unread;
+    for (;;) {
+        enum connection_claim claim = CONNECTION_OWNED;
+        if (ask && !ask_for_event(connection)) {
+            log_message(LOG_ERROR, "cannot watch a connection: %s", strerror(errno));
+            connection_close(connection);
+            return;
+        }
+        if (atomic_compare_exchange_strong(&connection->claim, &claim, CONNECTION_FREE))
+            return;
+        atomic_store(&connection->claim, CONNECTION_OWNED);
+        ask = true;
     }
 }
 
+/* One that is owned by the caller, and in the list; NULL when memory runs out. */
+static struct connection *new_connection(struct connections *connections, int fd) {
+    pthread_mutex_lock(&connections->lock);
+    struct connection *connection = connections->unused;
+    if (connection)
+        connections->unused = connection->next_unused;
+    else
+        connection = calloc(1, sizeof *connection);
+    if (connection) {
+        connection->connections = connections;
+        connection->fd = fd;
+        connection->unread = false;
+        atomic_store(&connection->state, CONNECTION_IDLE);
+        atomic_store(&connection->claim, CONNECTION_OWNED);
+        list_append(&connections->all, &connection->in_all);
+        connections->count++;
+    }
+    pthread_mutex_unlock(&connections->lock);
+    return connection;
+}
+
 void connections_add(struct connections *connections, int fd) {
-    struct connection *connection = calloc(1, sizeof *connection);
+    struct connection *connection = new_connection(connections, fd);
     if (!connection) {
         close(fd);
         return;
     }
-    connection->connections = connections;
-    connection->fd = fd;
-    atomic_init(&connection->state, CONNECTION_IDLE);
-    pthread_mutex_lock(&connections->lock);
-    list_append(&connections->all, &connection->in_all);
-    connections->count++;
-    pthread_mutex_unlock(&connections->lock);
-    wait_for_bytes(connection, CONNECTION_IDLE, EPOLL_CTL_ADD);
+    struct epoll_event event = {.events = EVENTS, .data.ptr = connection};
+    /* It can fail for want of memory or watches; then the client is cut off, and the vendor tries again. */
+    if (epoll_ctl(connections->ready, EPOLL_CTL_ADD, fd, &event) != 0) {
+        log_message(LOG_ERROR, "cannot watch a connection: %s", strerror(errno));
+        connection_close(connection);
+        return;
+    }
+    wait_for_bytes(connection, CONNECTION_IDLE);
 }
 
 /*
@@ -201,17 +263,21 @@ static bool is_late(const struct connection *connection) {
 enum connection_received connection_receive(struct connection *connection, char *window, size_t window_size,
                                             size_t stdin_max, size_t *window_len) {
     enum connection_received received = CONNECTION_PART;
+    ssize_t got = (ssize_t)window_size;
     *window_len = 0;
-    for (int reads = 0; reads < READS_MAX && received == CONNECTION_PART; reads++) {
-        ssize_t got = recv(connection->fd, window, window_size, MSG_DONTWAIT);
-        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    /* With less than was asked for, that was all (epoll(7)). */
+    for (int reads = 0; got == (ssize_t)window_size && received == CONNECTION_PART; reads++) {
+        if (reads == READS_MAX) {
+            connection->unread = true;
             break;
+        }
+        got = recv(connection->fd, window, window_size, MSG_DONTWAIT);
         if (got > 0)
             received = take_bytes(connection, window, (size_t)got, stdin_max, window_len);
-        else
+        else if (got == 0 || (errno != EAGAIN && errno != EINTR))
             received = CONNECTION_END;
-        if (got < (ssize_t)window_size)
-            break; /* that was all */
+        else if (errno == EINTR)
+            connection->unread = true;
     }
     if ((received == CONNECTION_PART || received == CONNECTION_END) && is_late(connection)) {
         atomic_fetch_add(&connection->connections->late, 1);
@@ -253,12 +319,12 @@ bool connection_send(struct connection *connection, const char *bytes, size_t le
 }
 
 void connection_wait_for_more(struct connection *connection) {
-    wait_for_bytes(connection, atomic_load(&connection->state), EPOLL_CTL_MOD);
+    wait_for_bytes(connection, atomic_load(&connection->state));
 }
 
 void connection_end_request(struct connection *connection) {
     if (connection->records.keep_connection && !atomic_load(&connection->connections->draining))
-        wait_for_bytes(connection, CONNECTION_IDLE, EPOLL_CTL_MOD);
+        wait_for_bytes(connection, CONNECTION_IDLE);
     else
         connection_close(connection);
 }
@@ -273,5 +339,9 @@ void connection_close(struct connection *connection) {
     connections->count--;
     pthread_mutex_unlock(&connections->lock);
     close(connection->fd);
-    free(connection);
+    atomic_store(&connection->claim, CONNECTION_UNUSED);
+    pthread_mutex_lock(&connections->lock);
+    connection->next_unused = connections->unused;
+    connections->unused = connection;
+    pthread_mutex_unlock(&connections->lock);
 }

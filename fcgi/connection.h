@@ -1,12 +1,15 @@
 /*
  * Connections of web servers: their states, what has arrived of a request, sending, and ending them.
  *
- * Nobody waits for a client: what is there is read, and the connection goes back into the epoll set for the rest. So
- * there can be any number of slow clients. What they have sent so far is kept, within bounds: for each of them,
- * CONNECTION_REQUEST_MS until its request is whole; for all together, CONNECTIONS_HELD_MAX_BYTES.
+ * Nobody waits for a client: what is there is read, and the connection waits for the rest. So there can be any number
+ * of slow clients. What they have sent so far is kept, within bounds: for each of them, CONNECTION_REQUEST_MS until its
+ * request is whole; for all together, CONNECTIONS_HELD_MAX_BYTES.
  *
- * Threads: a connection belongs to the thread that took it from the epoll set, and to whom that thread hands it, until
- * it waits again. The functions for all connections are for any thread.
+ * Each is in the epoll set once and for all, edge-triggered, so that a request costs no call to put it back. Events
+ * reach any thread at any time; connection_take decides who owns the connection.
+ *
+ * Threads: a connection belongs to the thread that took it, and to whom that thread hands it, until it waits again. The
+ * functions for all connections are for any thread.
  */
 #ifndef RECEIPTD_CONNECTION_H
 #define RECEIPTD_CONNECTION_H
@@ -39,14 +42,23 @@ struct connection_links {
     struct connection_links *previous, *next;
 };
 
+/* Whose a connection is. */
+enum connection_claim {
+    CONNECTION_UNUSED, /* nobody's: there is no socket, and a late event of one that was closed means nothing */
+    CONNECTION_FREE,   /* the thread's that the next event reaches */
+    CONNECTION_OWNED,
+    CONNECTION_OWNED_AND_READY, /* there was an event that its owner does not know of */
+};
+
 struct connections {
-    int ready;                 /* the epoll set they wait in */
+    int ready;                 /* the epoll set they are in */
     atomic_bool draining;      /* set by the server: whoever has been answered is closed */
     atomic_size_t held_bytes;  /* of parts of requests */
     atomic_uint late, no_room; /* connections closed for that, not yet logged */
     pthread_mutex_t lock;      /* guards what follows */
     size_t count;
     struct connection_links all, receiving; /* receiving: who began first comes first */
+    struct connection *unused;              /* kept, since events may reach threads late */
 };
 
 /* A request that arrives in parts, or is large. */
@@ -63,11 +75,14 @@ struct connection {
     struct connections *connections;
     struct connection_links in_all;
     int fd;
+    _Atomic enum connection_claim claim;
+    bool unread;                         /* there may be something to read that no event will tell of */
     _Atomic enum connection_state state; /* changed by its owner, with set_state alone */
     struct records records;              /* of the current request */
     union {
         struct connection_arrival arrival; /* while CONNECTION_RECEIVING or CONNECTION_WAITING */
         struct delivery delivery;          /* while CONNECTION_BUSY */
+        struct connection *next_unused;
     };
 };
 
@@ -91,7 +106,13 @@ void connections_fini(struct connections *connections);
 void connections_add(struct connections *connections, int fd);
 
 /*
- * To be called now and then. Cuts off whoever takes too long for a request: who takes the connection from the set gets
+ * Makes the connection the caller's, on an event (epoll(7)) for it. False: it is another thread's, which will find what
+ * the event is about, or it is closed.
+ */
+bool connection_take(struct connection *connection, uint32_t events);
+
+/*
+ * To be called now and then. Cuts off whoever takes too long for a request: who takes the connection next gets
  * CONNECTION_END. Logs how many there were, and how many others found no room.
  */
 void connections_sweep(struct connections *connections);

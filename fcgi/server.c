@@ -48,7 +48,7 @@ struct event_thread {
 
 struct server {
     struct server_options options;
-    int ready;           /* epoll set: the listener, and the connections that wait for bytes */
+    int ready;           /* epoll set: the listener, and the connections */
     int stop;            /* eventfd in it: readable when the threads have to end */
     atomic_int listener; /* -1 once it is closed */
     pthread_mutex_t listening_lock;
@@ -266,6 +266,8 @@ static void handle_event(struct event_thread *thread, const struct epoll_event *
     }
     struct connection *connection = event->data.ptr;
     size_t window_len;
+    if (!connection_take(connection, event->events))
+        return;
     switch (connection_receive(connection, thread->window, WINDOW_BYTES, BODY_MAX_BYTES + 1, &window_len)) {
     case CONNECTION_WHOLE:
         serve(thread, connection, window_len);

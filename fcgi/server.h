@@ -1,16 +1,15 @@
 /*
  * FastCGI: the threads that serve, the listening socket, and the drain.
  *
- * A few event threads share one epoll set: the listening socket and every connection that waits for bytes. A thread
- * takes connections that have some; where that makes a request whole (connection.h), it reads it (reader.h), asks the
+ * A few event threads share one epoll set: the listening socket and every connection. A thread
+ * takes connections that have bytes; where that makes a request whole (connection.h), it reads it (reader.h), asks the
  * handler, and either answers or submits the delivery. When it has taken what there was, it stores what was submitted,
  * its own and others', unless that is being done; the other threads go on reading meanwhile. Then it reads one large
  * request (large_requests.h), if one waits. So a lone delivery is read, stored and answered by one thread, without
  * waking another, and there are always more event threads than can be waiting for the database. No thread ever waits
  * for a client: what has not arrived, or finds no room to be sent, is not waited for.
  *
- * Whoever stored deliveries calls server_answer, from any thread, which answers and puts the connections back into the
- * set.
+ * Whoever stored deliveries calls server_answer, from any thread, which answers and gives the connections up.
  *
  * Threads: server_new, server_drain and server_free from one; server_answer from any.
  */

@@ -41,6 +41,16 @@ fastcgi() {
     [[ ! -e $BATS_TEST_TMPDIR/socket ]]
 }
 
+@test "what arrives while a request is stored, be it the next one or the end, is read after its answer" {
+    sql 'begin; lock table inventory.receipts in access exclusive mode; select pg_sleep(1); commit' >/dev/null &
+    eventually receipts_locked
+    fastcgi early
+}
+
+@test "a client that ends its sending behind a request gets its answer, and then the end" {
+    fastcgi ended
+}
+
 receipts_locked() {
     [[ $(sql "select count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted
         and relation = 'inventory.receipts'::regclass") == 1 ]]

@@ -1,11 +1,14 @@
 """Deliveries to a worker's socket, without nginx: fastcgi.py SOCKET CHECK [ARGUMENT...]. An assertion says what is not so."""
 
+import fcntl
 import os
 import secrets
 import signal
 import socket
 import ssl
+import struct
 import sys
+import termios
 import threading
 import time
 import urllib.parse
@@ -195,6 +198,43 @@ def hang_up(path):
             client.close()
         for client in clients[1::2]:
             assert client.receive_text().startswith("Status: 201 ")
+
+
+def unread_by_worker(client):
+    """What of that which was sent takes memory still: unix(7), SIOCOUTQ, which is TIOCOUTQ."""
+    return struct.unpack("i", fcntl.ioctl(client.socket, termios.TIOCOUTQ, bytes(4)))[0]
+
+
+def early(path):
+    """The next request, in two parts, and the client's end, while the request before them is stored."""
+    clients = [Client(path) for _ in range(20)]
+    for client in clients:
+        client.socket.sendall(request(new_body()))
+    for client in clients:
+        while unread_by_worker(client) > 0:  # both at once would be no request
+            time.sleep(0.01)
+    halves = [(whole[:99], whole[99:]) for whole in (request(new_body()) for _ in clients)]
+    for part in (0, 1):
+        for client, half in zip(clients, halves):
+            client.socket.sendall(half[part])
+    for client in clients[::2]:
+        client.socket.shutdown(socket.SHUT_WR)
+    for client in clients:
+        assert client.receive() == 201 and client.receive() == 201
+    for client in clients[::2]:
+        assert client.closed_by_worker()
+    for client in clients[1::2]:
+        assert client.post(new_body()) == 201
+
+
+def ended(path):
+    """The client's end right behind its request, read or not: there is an answer, and then the worker's end."""
+    for _ in range(50):
+        client = Client(path)
+        client.socket.sendall(request(new_body()))
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.receive() == 201
+        assert client.closed_by_worker()
 
 
 def nested(path):
