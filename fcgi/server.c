@@ -25,6 +25,7 @@
 
 enum {
     EVENTS_MAX = 16,          /* that a thread takes at a time, before it looks for work */
+    ACCEPTS_MAX = 64,         /* the same; one at a time, the last of many would wait for a round of requests each */
     WINDOW_BYTES = 64 * 1024, /* what is read from a connection at a time */
     REPLY_SIZE = 8192,        /* headers and the longest body, see reply.c */
     SWEEP_MS = 250,    /* how often somebody looks for late clients, and for a listener that is not listened to */
@@ -261,7 +262,8 @@ static bool serve_large(struct event_thread *thread) {
 static void handle_event(struct event_thread *thread, const struct epoll_event *event) {
     struct server *server = thread->server;
     if (event->data.ptr == server) {
-        accept_connection(server);
+        for (int accepted = 0; accepted < ACCEPTS_MAX && accept_connection(server); accepted++)
+            ;
         return;
     }
     struct connection *connection = event->data.ptr;
