@@ -26,6 +26,8 @@ enum stored {
 struct acknowledged {
     int64_t answered_ms; /* since 1970 */
     unsigned char request_id[REQUEST_ID_BYTES];
+    unsigned char
+        kept_as[REQUEST_ID_BYTES]; /* its request id in the database: that of the delivery it repeats, if any */
     unsigned char outcome, stored; /* enums */
     char key[FAILURE_KEY_SIZE];    /* three empty texts: not known */
 };
@@ -103,6 +105,8 @@ static bool note_line(void *context, enum log_line_kind kind, const struct log_l
     if (!has_key)
         memset(made.key, 0, RECEIPT_KEY_COUNT); /* it is found by its request id */
     memcpy(made.request_id, line->id, REQUEST_ID_BYTES);
+    if (!request_id_parse(line->repeat_of, made.kept_as))
+        memcpy(made.kept_as, line->id, REQUEST_ID_BYTES);
     return spool_add(search->by_id, &made, size_of(&made));
 }
 
@@ -148,15 +152,15 @@ static bool drop_repeated(struct search *search) {
 }
 
 static void append_id(struct buffer *text, const struct acknowledged *delivery) {
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
-        buffer_append_format(text, "%02x", delivery->request_id[i]);
+    char id[REQUEST_ID_CHARS + 1];
+    buffer_append_text(text, request_id_format(id, delivery->request_id));
 }
 
 static void append_json(struct buffer *json, size_t n, const struct acknowledged *delivery) {
     buffer_append_format(json, "%s{\"n\":%zu,\"rejected\":%s,\"unchanged\":%s,\"ms\":%" PRId64 ",", n > 0 ? "," : "[",
                          n, is_rejection(delivery->outcome) ? "true" : "false",
                          delivery->outcome == OUTCOME_UNCHANGED ? "true" : "false", delivery->answered_ms);
-    failure_append_id_and_key(json, delivery->request_id, delivery->key);
+    failure_append_id_and_key(json, delivery->kept_as, delivery->key);
     buffer_append_text(json, "}");
 }
 

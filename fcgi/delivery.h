@@ -10,6 +10,7 @@
 
 #include "outcome.h"
 #include "receipt.h"
+#include "request_id.h"
 #include "sender_header.h"
 
 #include <stdbool.h>
@@ -17,8 +18,7 @@
 #include <stdlib.h>
 
 enum {
-    REQUEST_ID_BYTES = 16,
-    REQUEST_ID_CHARS = 32, /* nginx's $request_id: 16 random bytes as hexadecimal digits */
+    DIGEST_KEPT_BYTES = 16, /* of a rejected delivery's SHA-256 */
     API_KEY_NAME_MAX = 63,
 };
 
@@ -47,6 +47,9 @@ struct delivery {
     struct receipt_errors errors; /* for REJECTION_INVALID */
     char *body;                   /* as received, but decompressed; a heap block */
     size_t body_len;
+    unsigned char digest[DIGEST_KEPT_BYTES];   /* repeats.h */
+    bool is_repeat;                            /* it is kept in the row of an identical delivery, */
+    unsigned char repeat_of[REQUEST_ID_BYTES]; /* of this request id */
 
     enum delivery_state state;
     enum outcome outcome; /* OUTCOME_UNAVAILABLE until it is settled */

@@ -408,7 +408,7 @@ static void examine_disk(const struct doctor *doctor, const struct doctor_pg_fac
 static void examine_rejections(const struct doctor *doctor, const struct doctor_pg_facts *facts) {
     if (facts->unresolved > 0)
         findings_add(doctor->findings, FINDING_WARN, "rejections",
-                     "see inventory.rejected_receipts; widen a rule and run receiptd reprocess, or settle them",
+                     "see inventory.open_rejections; widen a rule and run receiptd reprocess, or resolve them",
                      "%lld rejected deliveries are not resolved", facts->unresolved);
     else if (facts->unresolved == 0)
         findings_add(doctor->findings, FINDING_OK, "rejections", NULL, "none is unresolved");

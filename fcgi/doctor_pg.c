@@ -252,8 +252,7 @@ static void read_clock(struct findings *findings, PGconn *connection, struct doc
 
 static void count_unresolved(struct findings *findings, PGconn *connection, struct doctor_pg_facts *facts) {
     PGresult *result;
-    const char *answer = ask(findings, connection,
-                             "select count(*) from inventory.rejected_receipts where resolved_at is null", &result);
+    const char *answer = ask(findings, connection, "select count(*) from inventory.open_rejections", &result);
     facts->unresolved = answer ? strtoll(answer, NULL, 10) : -1;
     PQclear(result);
 }

@@ -43,10 +43,8 @@ int failure_compare_keys(const char *a, const char *b) {
 
 void failure_append_id_and_key(struct buffer *json, const unsigned char *request_id, const char *key) {
     static const char *const names[RECEIPT_KEY_COUNT] = {"program", "asn", "unit"};
-    buffer_append_text(json, "\"id\":\"");
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
-        buffer_append_format(json, "%02x", request_id[i]);
-    buffer_append_text(json, "\"");
+    char id[REQUEST_ID_CHARS + 1];
+    buffer_append_format(json, "\"id\":\"%s\"", request_id_format(id, request_id));
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++, key += strlen(key) + 1) {
         buffer_append_format(json, ",\"%s\":", names[k]);
         buffer_append_json_string(json, key, strlen(key));
@@ -72,8 +70,8 @@ static void append_time_left(struct buffer *line, int64_t since_ms) {
 }
 
 static void append_id(struct buffer *line, const struct failure *failure) {
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
-        buffer_append_format(line, "%02x", failure->last_id[i]);
+    char id[REQUEST_ID_CHARS + 1];
+    buffer_append_text(line, request_id_format(id, failure->last_id));
 }
 
 void failure_write_text(FILE *out, struct buffer *line, const struct failure *failure) {

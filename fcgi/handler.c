@@ -2,7 +2,6 @@
 
 #include "clock.h"
 #include "compression.h"
-#include "hex.h"
 #include "receipt_json.h"
 
 #include <stdio.h>
@@ -11,20 +10,11 @@
 #include <strings.h>
 #include <sys/random.h>
 
-/* nginx's are lower case, and what is stored, logged and answered has to be the same text. */
-static bool parse_request_id(const char *text, unsigned char id[REQUEST_ID_BYTES]) {
-    return hex_decode(text, id, REQUEST_ID_BYTES) && !strpbrk(text, "ABCDEF");
-}
-
 bool handler_set_request_id(struct delivery *delivery, const char *given) {
-    if (given && parse_request_id(given, delivery->request_id)) {
-        memcpy(delivery->request_id_text, given, REQUEST_ID_CHARS + 1);
-        return true;
-    }
-    if (getrandom(delivery->request_id, REQUEST_ID_BYTES, 0) != REQUEST_ID_BYTES)
+    if (!(given && request_id_parse(given, delivery->request_id)) &&
+        getrandom(delivery->request_id, REQUEST_ID_BYTES, 0) != REQUEST_ID_BYTES)
         return false;
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
-        sprintf(delivery->request_id_text + 2 * i, "%02x", delivery->request_id[i]);
+    request_id_format(delivery->request_id_text, delivery->request_id);
     return true;
 }
 
@@ -176,6 +166,7 @@ static bool answer_unavailable(struct delivery *delivery, const char *failure) {
 static bool reject_malformed(struct delivery *delivery, const char *message) {
     snprintf(delivery->message, sizeof delivery->message, "%s", message);
     delivery->rejection = REJECTION_MALFORMED;
+    delivery->errors.count = 0;
     return false;
 }
 
@@ -299,9 +290,11 @@ bool handler_handle(const struct handler *handler, const struct request *request
         return answer_unavailable(delivery, "out of memory");
     if (request->body_len > BODY_MAX_BYTES)
         return conclude(delivery, OUTCOME_TOO_LARGE);
-    if (!is_json(request->content_type))
+    /* It is read in any case: for its key. */
+    bool valid = handler_read_body(handler, request->body, request->body_len, delivery);
+    if (!is_json(request->content_type) && (valid || delivery->rejection != REJECTION_NONE))
         reject_malformed(delivery, "The Content-Type must be application/json.");
-    else if (handler_read_body(handler, request->body, request->body_len, delivery))
+    else if (valid)
         return true;
     else if (delivery->rejection == REJECTION_MALFORMED)
         name_encoding(request, delivery);

@@ -55,7 +55,7 @@ struct handler {
 bool handler_handle(const struct handler *handler, const struct request *request, struct delivery *delivery);
 
 /*
- * Sets the delivery's request id: the one given when it is 32 hexadecimal digits, as nginx makes them, else a random
+ * Sets the delivery's request id: the one given if it is one (request_id.h), else a random
  * one, since it decides which delivery is told 201. False when the system has no randomness.
  */
 bool handler_set_request_id(struct delivery *delivery, const char *given);

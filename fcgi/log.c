@@ -422,6 +422,10 @@ void log_delivery(struct log_batch *batch, const struct delivery *delivery) {
     for (int i = 0; i < SENDER_HEADER_COUNT; i++)
         if (delivery->headers[i])
             append_value(&line, sender_headers[i].log_name, delivery->headers[i], strlen(delivery->headers[i]));
+    if (delivery->is_repeat) {
+        char first[REQUEST_ID_CHARS + 1];
+        buffer_append_format(&line, " repeat_of=%s", request_id_format(first, delivery->repeat_of));
+    }
     int64_t us = clock_now_us() - delivery->arrived_us;
     buffer_append_format(&line, " ms=%" PRId64 ".%03d", us / US_PER_MS, (int)(us % US_PER_MS));
     if (delivery->rejection == REJECTION_MALFORMED)

@@ -30,6 +30,7 @@ static const struct {
     FIELD("request", request),
     FIELD("worker_status", worker_status),
     FIELD("dropped", dropped),
+    FIELD("repeat_of", repeat_of),
 };
 #undef FIELD
 enum { FIELD_COUNT = sizeof fields / sizeof fields[0] };
@@ -273,7 +274,7 @@ static bool is_cut_at_the_end(const char *rest) {
 
 static bool is_whole(struct log_line *line) {
     const char *digit = line->status;
-    return log_line_parse_time(line->time, &line->at_ms) && hex_decode(line->request_id, line->id, REQUEST_ID_BYTES) &&
+    return log_line_parse_time(line->time, &line->at_ms) && request_id_parse(line->request_id, line->id) &&
            take_number(&digit, 3, &line->status_number) && *digit == '\0';
 }
 
@@ -283,7 +284,7 @@ static bool is_whole_delivery(struct log_line *line) {
 }
 
 enum log_line_kind log_line_parse(char *text, bool ended, struct log_line *line) {
-    *line = (struct log_line){"", "", "", "", "", "", "", "", "", "", "", "", "", "", .at_ms = 0};
+    *line = (struct log_line){"", "", "", "", "", "", "", "", "", "", "", "", "", "", "", .at_ms = 0};
     text = find_message(text);
     if (!text)
         return LOG_LINE_BROKEN;

@@ -29,6 +29,7 @@ struct log_line {
     const char *cut;                     /* the key is longer than what the line has of it */
     const char *request, *worker_status; /* nginx's */
     const char *dropped;
+    const char *repeat_of; /* the request id of the identical delivery that was kept first */
 
     /* For LOG_LINE_DELIVERY and LOG_LINE_NGINX. */
     int64_t at_ms; /* `time`, since 1970 */

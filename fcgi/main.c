@@ -46,7 +46,7 @@ static int usage(FILE *out, int status) {
         "                                  examine everything between the sender and the disk\n"
         "       receiptd key NAME          make a new API key\n"
         "       receiptd reload SOCKET     have the worker at SOCKET read the API keys again\n"
-        "       receiptd reprocess [--dry-run] [--since TIME | --id REJECTION] [--env FILE]\n"
+        "       receiptd reprocess [--dry-run] [--since TIME | --id ID] [--env FILE]\n"
         "                                  make receipts of the rejected deliveries that are valid by now\n"
         "       receiptd missing [--csv] [--env FILE] [FILE...]\n"
         "                                  which deliveries got 503 in these logs, and were not retried since\n"

@@ -84,7 +84,7 @@ static const char lookup_query[] =
     " or r.revision > 1 and inventory.has_revised(d.id, d.program, d.asn, d.unit)) is not true)"
     " and not exists (select from inventory.rejected_receipts as k"
     " where k.program_identifier = d.program and k.asn_number = d.asn and k.unit_identifier = d.unit"
-    " and k.received_at >= to_timestamp(d.ms / 1000.0))"
+    " and k.last_received_at >= to_timestamp(d.ms / 1000.0))"
     " order by d.n";
 
 /* FNV-1a. */

@@ -5,13 +5,24 @@
 #include <string.h>
 
 /* Types by their fixed OIDs (PostgreSQL's pg_type.dat). */
-enum { OID_BYTEA = 17, OID_BOOL = 16, OID_INT8 = 20, OID_INT2 = 21, OID_TEXT = 25, OID_UUID = 2950, OID_JSONB = 3802 };
+enum {
+    OID_BOOL = 16,
+    OID_BYTEA = 17,
+    OID_INT8 = 20,
+    OID_INT2 = 21,
+    OID_INT4 = 23,
+    OID_TEXT = 25,
+    OID_UUID = 2950,
+    OID_UUID_ARRAY = 2951,
+    OID_JSONB = 3802
+};
 
 enum {
     ERRORS_MAX_BYTES = RECEIPT_FIELD_COUNT * 96, /* {"field":…,"code":…} takes up to 82 */
     JSON_MEMBER_BYTES = 128,                     /* a name with its object's, quotes, colons and braces */
     JSON_ESCAPED_BYTES = 6,                      /* a byte as \uXXXX */
-    JSONB_VERSION = 1,                           /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
+    ARRAY_HEAD_INTEGERS = 5,
+    JSONB_VERSION = 1, /* the first byte of jsonb in binary (PostgreSQL: jsonb_recv) */
 };
 
 static size_t integer_fields(void) {
@@ -165,17 +176,43 @@ static void set_key(struct parameters *p, size_t index, const struct receipt_val
     set_text(p, index, receipt_value_fits_key(value) ? value : &absent);
 }
 
-bool parameters_set_rejections(struct parameters *p, struct delivery *const *deliveries, size_t count) {
-    size_t at = 0, json_size = count * ERRORS_MAX_BYTES;
+static size_t repeats_kept(const struct repeats_group *group) {
+    size_t repeats = group->count - 1;
+    return repeats < STATEMENTS_REPEATS_MAX ? repeats : STATEMENTS_REPEATS_MAX;
+}
+
+static void append_int4(struct parameters *p, size_t value) {
+    uint32_t bytes = htobe32((uint32_t)value);
+    buffer_append(&p->json, (const char *)&bytes, sizeof bytes);
+}
+
+/* The request ids of the latest repeats, as PostgreSQL's array_recv reads them; null without any. */
+static void set_repeats(struct parameters *p, size_t index, const struct repeats_group *group) {
+    size_t start = p->json.len, count = repeats_kept(group);
+    const size_t head[] = {1 /* dimension */, 0 /* no nulls */, OID_UUID, count, 1 /* the first index */};
+    for (size_t i = 0; i < ARRAY_HEAD_INTEGERS && count > 0; i++)
+        append_int4(p, head[i]);
+    for (size_t i = group->count - count; i < group->count; i++) {
+        append_int4(p, REQUEST_ID_BYTES);
+        buffer_append(&p->json, (const char *)group->deliveries[i]->request_id, REQUEST_ID_BYTES);
+    }
+    set_parameter(p, index, OID_UUID_ARRAY, count > 0 ? p->json.data + start : NULL, p->json.len - start);
+}
+
+bool parameters_set_rejections(struct parameters *p, const struct repeats_group *groups, size_t count) {
+    size_t at = 0, json_size = count * (ERRORS_MAX_BYTES + ARRAY_HEAD_INTEGERS * sizeof(uint32_t));
     for (size_t row = 0; row < count; row++)
-        json_size += headers_max_bytes(deliveries[row]);
+        json_size += headers_max_bytes(groups[row].deliveries[0]) +
+                     repeats_kept(&groups[row]) * (sizeof(uint32_t) + REQUEST_ID_BYTES);
     if (!reserve_json(p, json_size))
         return false;
     for (size_t row = 0; row < count; row++) {
-        const struct delivery *delivery = deliveries[row];
+        const struct delivery *delivery = groups[row].deliveries[0];
         const char *message = outcome_message(outcome_of_rejection(delivery->rejection), delivery->message);
         size_t json_start = p->json.len;
         int16_t *status = (int16_t *)&p->integers[row];
+        uint32_t *deliveries = (uint32_t *)&p->integers[row] + 1;
+        *deliveries = htobe32((uint32_t)groups[row].count);
         *status = (int16_t)htobe16((uint16_t)outcomes[outcome_of_rejection(delivery->rejection)].status);
         set_parameter(p, at++, OID_UUID, delivery->request_id, REQUEST_ID_BYTES);
         set_parameter(p, at++, OID_TEXT, delivery->api_key_name, strlen(delivery->api_key_name));
@@ -189,6 +226,9 @@ bool parameters_set_rejections(struct parameters *p, struct delivery *const *del
         for (size_t k = 0; k < RECEIPT_KEY_COUNT; k++)
             set_key(p, at++, &delivery->receipt.values[receipt_key_fields[k]]);
         set_headers(p, at++, delivery);
+        set_parameter(p, at++, OID_UUID, delivery->digest, DIGEST_KEPT_BYTES);
+        set_parameter(p, at++, OID_INT4, deliveries, sizeof *deliveries);
+        set_repeats(p, at++, &groups[row]);
     }
     return !p->json.failed;
 }

@@ -9,6 +9,7 @@
 
 #include "buffer.h"
 #include "delivery.h"
+#include "repeats.h"
 #include "statements.h"
 
 #include <libpq-fe.h>
@@ -18,7 +19,7 @@ struct parameters {
     int *lengths;
     int *formats; /* all 1: binary */
     Oid *types;
-    int64_t *integers;  /* of fields, or the status, in network byte order */
+    int64_t *integers;  /* of fields, or the status and the number of deliveries, in network byte order */
     struct buffer json; /* extra, or the errors, with jsonb's version byte */
 };
 
@@ -33,7 +34,7 @@ void parameters_fini(struct parameters *p);
 bool parameters_set_receipts(struct parameters *p, enum statement statement, const struct receipt_columns *columns,
                              struct delivery *const *deliveries, size_t count, size_t rows, bool any_length);
 
-/* Of REJECT. */
-bool parameters_set_rejections(struct parameters *p, struct delivery *const *deliveries, size_t count);
+/* Of REJECT: a row for each group. */
+bool parameters_set_rejections(struct parameters *p, const struct repeats_group *groups, size_t count);
 
 #endif

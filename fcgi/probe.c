@@ -42,7 +42,9 @@ static const char look_query[] =
     " as n on n.oid = pronamespace where nspname = 'inventory' and proname = 'silences'), count(*)::integer,"
     " coalesce(extract(epoch from max(now() - state_change)), 0)::integer from pg_catalog.pg_stat_get_activity(null)"
     " where usesysid = current_user::regrole and wait_event = 'SyncRep' and state_change < now() - interval '1 second'";
-static const char unresolved_query[] = "select count(*) from inventory.rejected_receipts where resolved_at is null";
+/* What the first marks, the second need not look up. */
+static const char mark_query[] = "select inventory.mark_superseded()";
+static const char unresolved_query[] = "select count(*) from inventory.open_rejections";
 static const char counted_query[] =
     "select coalesce(extract(epoch from inventory.totals_counted_at())::double precision, 0)";
 static const char silences_query[] = "select program_identifier, to_identifier, usual_units from inventory.silences()";
@@ -160,6 +162,9 @@ static uint64_t binary_of(const PGresult *result, int row, int column) {
 
 static void count_unresolved(struct probe *probe) {
     PGresult *result;
+    if (!run(probe, mark_query, &result))
+        return;
+    PQclear(result);
     if (!run(probe, unresolved_query, &result))
         return;
     pthread_mutex_lock(&probe->lock);

@@ -15,10 +15,11 @@
 #define HEADERS SENDER_HEADERS(HEADER)
 
 const char rejections_page_query[] = "select rejection_id::text, " UTC(
-    "received_at") ", replace(request_id::text, '-', ''), api_key_name, body" HEADERS
+    "received_at") ", request_id::text, api_key_name, body,"
+                   " inventory.is_superseded(received_at, program_identifier, asn_number, unit_identifier)" HEADERS
                    " from inventory.rejected_receipts where resolved_at is null"
                    " and (received_at, rejection_id) > ($1::timestamptz, $2::uuid)"
-                   " and received_at <= $3::timestamptz and ($4::uuid is null or rejection_id = $4)"
+                   " and received_at <= $3::timestamptz and ($4::uuid is null or $4 in (rejection_id, request_id))"
                    " order by received_at, rejection_id limit " PAGE_ROWS;
 
 /* A login that waits for locks for ever would let one that is held up keep the others from being reached. */
@@ -27,7 +28,7 @@ static const char begin_query[] =
                            " then set_config('lock_timeout', '250ms', false) end";
 
 /* The columns of a page; binary, but for what is cast to text. */
-enum { ID, RECEIVED_AT, REQUEST_ID, API_KEY_NAME, BODY, FIRST_HEADER };
+enum { ID, RECEIVED_AT, REQUEST_ID, API_KEY_NAME, BODY, SUPERSEDED, FIRST_HEADER };
 
 struct rejections {
     PGconn *connection;
@@ -130,7 +131,8 @@ enum rejections_result rejections_next(struct rejections *rejections, struct rej
                                            .request_id = PQgetvalue(page, row, REQUEST_ID),
                                            .api_key_name = PQgetvalue(page, row, API_KEY_NAME),
                                            .body = PQgetvalue(page, row, BODY),
-                                           .body_len = (size_t)PQgetlength(page, row, BODY)};
+                                           .body_len = (size_t)PQgetlength(page, row, BODY),
+                                           .superseded = *PQgetvalue(page, row, SUPERSEDED)};
     for (int i = 0; i < SENDER_HEADER_COUNT; i++)
         if (!PQgetisnull(page, row, FIRST_HEADER + i))
             rejection->headers[i] = PQgetvalue(page, row, FIRST_HEADER + i);

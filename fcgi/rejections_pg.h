@@ -29,22 +29,24 @@ struct rejections;
 struct rejected_receipt {
     const char *id;          /* rejection_id */
     const char *received_at; /* in UTC, such as 2026-11-23T12:00:00.123456Z */
-    const char *request_id;  /* 32 hexadecimal digits */
+    const char *request_id;  /* as request_id.h has it */
     const char *api_key_name;
     const char *body;
     size_t body_len;
+    bool superseded;                          /* a later delivery of its key was stored, whatever its body says */
     const char *headers[SENDER_HEADER_COUNT]; /* NULL: not sent */
 };
 
 /*
- * Connects and begins with the oldest unresolved delivery of `id`, or since `since` (a time as PostgreSQL reads it);
- * NULL: any. What is rejected from now on is left for the next time, so that there is an end to it. NULL, with the
- * reason written to `errors`, when that fails. Freed with rejections_close.
+ * Connects and begins with the oldest unresolved delivery of `id` (its rejection_id or request_id), or since `since` (a
+ * time as PostgreSQL reads it); NULL: any. What is rejected from now on is left for the next time, so that there is an
+ * end to it. NULL, with the reason written to `errors`, when that fails. Freed with rejections_close.
  */
 struct rejections *rejections_open(const char *id, const char *since, FILE *errors);
 void rejections_close(struct rejections *rejections);
 
-/* What a page of them is read with: from this place on, until this time, of this rejection_id or any. */
+/* What a page of them is read with: from this place on, until this time, of this id (rejection_id or request_id) or
+ * any. */
 extern const char rejections_page_query[];
 
 enum rejections_result {

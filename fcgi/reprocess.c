@@ -92,6 +92,18 @@ static bool is_held_up(enum rejections_result result, struct summary *summary) {
     return result == REJECTIONS_LOCKED;
 }
 
+/* Says what becomes of it and, unless this is a dry run, marks it. False when that failed. */
+static bool resolve(const struct reprocess_options *options, struct rejections *rejections,
+                    const struct rejected_receipt *rejection, const char *resolution, struct summary *summary,
+                    FILE *out) {
+    fprintf(out, "%s received %s: %s\n", rejection->id, rejection->received_at, resolution);
+    if (options->dry_run)
+        return true;
+    /* Until it is marked, the next run finds that it is stored. */
+    enum rejections_result resolved = rejections_resolve(rejections, rejection, resolution);
+    return resolved == REJECTIONS_OK || is_held_up(resolved, summary);
+}
+
 /* A delivery that is valid now. False when it failed. */
 static bool make_receipt(const struct reprocess_options *options, struct rejections *rejections,
                          const struct rejected_receipt *rejection, struct delivery *delivery, struct summary *summary,
@@ -127,12 +139,7 @@ static bool make_receipt(const struct reprocess_options *options, struct rejecti
         resolution = outcomes[delivery->outcome].result;
         summary->made[delivery->outcome]++;
     }
-    fprintf(out, "%s received %s: %s\n", rejection->id, rejection->received_at, resolution);
-    if (options->dry_run)
-        return true;
-    /* Until it is marked, the next run finds that it is stored. */
-    enum rejections_result resolved = rejections_resolve(rejections, rejection, resolution);
-    return resolved == REJECTIONS_OK || is_held_up(resolved, summary);
+    return resolve(options, rejections, rejection, resolution, summary, out);
 }
 
 static bool examine(const struct reprocess_options *options, struct rejections *rejections,
@@ -140,6 +147,10 @@ static bool examine(const struct reprocess_options *options, struct rejections *
     struct delivery delivery = {0};
     bool ok = true;
     summary->examined++;
+    if (rejection->superseded) {
+        summary->superseded++;
+        return resolve(options, rejections, rejection, "superseded", summary, out);
+    }
     if (handler_read_body(options->handler, rejection->body, rejection->body_len, &delivery)) {
         ok = handler_set_request_id(&delivery, rejection->request_id) &&
              handler_keep_headers(rejection->headers, &delivery);

@@ -1,7 +1,7 @@
 #include "statements.h"
 
 /* Besides the columns for fields. */
-enum { RECEIPT_MORE = 4, LOOKUP_MORE = 3, REJECT_MORE = 7 };
+enum { RECEIPT_MORE = 4, LOOKUP_MORE = 3, REJECT_MORE = 10 };
 
 /*
  * The settings that a promise rests on, as they are while the statement runs; sql/README.md has the reasons. Evaluated
@@ -248,17 +248,30 @@ static void write_lookup(struct buffer *sql, size_t rows, const struct statement
 }
 
 /*
- * A second try after a lost acknowledgement finds the row. It is written once more, not left alone: only a transaction
- * that has written waits for its commit to be durable, here and on a standby.
+ * A repeat finds the row of the first identical delivery, and so does a second try after a lost acknowledgement, which
+ * is known by its request id and not counted again. The row is written in any case: only a transaction that has written
+ * waits for its commit to be durable, here and on a standby.
  */
 static void write_reject(struct buffer *sql, size_t rows, const struct statements_options *options) {
-    buffer_append_text(sql, "insert into inventory.rejected_receipts"
+    buffer_append_text(sql, "insert into inventory.rejected_receipts as r"
                             " (request_id, api_key_name, status, message, errors, body, " STATEMENTS_NATURAL_KEY
-                            ", sender_headers)");
+                            ", sender_headers, digest, deliveries, repeat_request_ids)");
     append_values(sql, rows, RECEIPT_KEY_COUNT + REJECT_MORE);
     buffer_append_format(
-        sql, " on conflict (request_id) do update set request_id = excluded.request_id returning request_id, %s",
-        safe(options));
+        sql,
+        " on conflict (digest) where resolved_at is null"
+        " or resolution in ('created', 'revised', 'unchanged', 'superseded') do update set"
+        " status = excluded.status, message = excluded.message, errors = excluded.errors,"
+        " (deliveries, last_received_at, repeat_request_ids) = (select"
+        " r.deliveries + excluded.deliveries - sent.known,"
+        " case when sent.known < excluded.deliveries then excluded.last_received_at else r.last_received_at end,"
+        " sent.ids[cardinality(sent.ids) - %d:]"
+        " from (select count(*) filter (where is_known) as known,"
+        " r.repeat_request_ids || array_agg(id order by n) filter (where not is_known) as ids"
+        " from (select id, n, id = r.request_id or coalesce(id = any (r.repeat_request_ids), false) as is_known"
+        " from unnest(excluded.request_id || excluded.repeat_request_ids) with ordinality as d (id, n)) as d) as sent)",
+        STATEMENTS_REPEATS_MAX - 1);
+    buffer_append_format(sql, " returning request_id, %s, digest", safe(options));
 }
 
 static const struct {

@@ -30,13 +30,15 @@ enum { STATEMENTS_SCHEMA_NEEDED = 1 };
 
 enum {
     STATEMENTS_LOOKUP_ROW_BYTES = 16 * 1024, /* of text in a row, unless it may be of any length */
+    STATEMENTS_REPEATS_MAX = 100,            /* request ids of repeats that a row of rejected_receipts keeps */
     STATEMENTS_PARAMETERS_MAX = 65535,       /* PostgreSQL's protocol counts them in 16 bits (Bind, "Int16") */
 };
 
 /*
  * Parameters of each row, in this order. UPSERT, INSERT, REVISE: the columns of receipts for fields, extra, request_id,
  * api_key_name, sender_headers. LOOKUP: the natural key, extra, request_id, whether the row may be of any length.
- * REJECT: request_id, api_key_name, status, message, errors, body, the natural key, sender_headers.
+ * REJECT: request_id, api_key_name, status, message, errors, body, the natural key, sender_headers, digest, how many
+ * identical deliveries there are, and the request ids of all but the first (null: none). No two rows of one digest.
  *
  * With has_foreign_triggers, UPSERT has another row for each delivery whose row it has locked, and one for each
  * revision that was begun. In both CREATED_BY is null, and in the latter REVISED_BY too. REVISE has a column 3 with
@@ -55,7 +57,7 @@ enum statement {
      * Rows with longer texts are left out, unless they may be of any length.
      */
     STATEMENT_LOOKUP,
-    STATEMENT_REJECT,
+    STATEMENT_REJECT, /* column 0 is that of the first of all identical deliveries, 2: their digest */
     STATEMENT_COUNT
 };
 
@@ -64,6 +66,7 @@ enum {
     STATEMENTS_SAFE,
     STATEMENTS_CREATED_BY,
     STATEMENTS_WAS_REVISED = STATEMENTS_CREATED_BY,
+    STATEMENTS_DIGEST = STATEMENTS_CREATED_BY,
     STATEMENTS_REVISED_BY,
     STATEMENTS_WAS_BEGUN = STATEMENTS_REVISED_BY,
     STATEMENTS_HAD_REVISED,

@@ -5,6 +5,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "parameters.h"
+#include "repeats.h"
 #include "rows.h"
 #include "session.h"
 #include "statements.h"
@@ -45,6 +46,7 @@ struct store_pg {
     int64_t lookup_again_us;                    /* until then, batches are not looked up first */
 
     struct parameters parameters;
+    struct repeats *repeats;
     struct progress *progress; /* of each delivery of the batch */
     struct delivery **open;    /* those that are not settled, */
     size_t *open_positions;    /* and their positions in the batch */
@@ -372,21 +374,43 @@ enum store_result store_revise(struct store *store, struct delivery *const *deli
     return store_briefly(pg_of(store), STATEMENT_REVISE, deliveries, count, LOCKED, deadline_us);
 }
 
+/* Notes on each delivery of the groups whether it was kept as a repeat. False when a row is missing. */
+static bool take_groups(const PGresult *result, const struct repeats_group *groups, size_t count) {
+    if (PQntuples(result) != (int)count)
+        return false;
+    for (size_t row = 0; row < count; row++) {
+        const struct repeats_group *group = &groups[row];
+        if (PQgetlength(result, (int)row, STATEMENTS_DIGEST) != DIGEST_KEPT_BYTES ||
+            memcmp(PQgetvalue(result, (int)row, STATEMENTS_DIGEST), group->deliveries[0]->digest, DIGEST_KEPT_BYTES))
+            return false;
+        for (size_t i = 0; i < group->count; i++) {
+            struct delivery *delivery = group->deliveries[i];
+            delivery->is_repeat = !rows_is_of(result, (int)row, STATEMENTS_DELIVERY, delivery);
+            memcpy(delivery->repeat_of, PQgetvalue(result, (int)row, STATEMENTS_DELIVERY), REQUEST_ID_BYTES);
+        }
+    }
+    return true;
+}
+
 enum store_result store_reject(struct store *store, struct delivery *const *deliveries, size_t count,
                                int64_t deadline_us) {
     struct store_pg *pg = pg_of(store);
+    size_t group_count = 0;
     if (!begin_batch(pg, INSPECTION_REJECTIONS, count, false, deadline_us))
         return STORE_FAILED;
-    for (size_t first = 0, piece; first < count; first += piece) {
+    const struct repeats_group *groups = repeats_group(pg->repeats, deliveries, count, &group_count);
+    if (!groups)
+        return fail(pg, "out of memory");
+    for (size_t first = 0, piece; first < group_count; first += piece) {
         PGresult *result;
-        piece = store_fit(store, count - first);
-        if (!parameters_set_rejections(&pg->parameters, deliveries + first, piece))
+        piece = store_fit(store, group_count - first);
+        if (!parameters_set_rejections(&pg->parameters, groups + first, piece))
             return fail(pg, "out of memory");
         enum store_result stored = run(pg, STATEMENT_REJECT, piece, deadline_us, &result);
         if (stored != STORE_OK)
             return stored;
         metrics_count_batch(piece);
-        bool complete = PQntuples(result) == (int)piece;
+        bool complete = take_groups(result, groups + first, piece);
         PQclear(result);
         if (!complete)
             return fail(pg, "PostgreSQL stored no row: does a trigger on inventory.rejected_receipts drop it?");
@@ -401,6 +425,7 @@ enum store_result store_reject(struct store *store, struct delivery *const *deli
 static void free_pg(struct store_pg *pg) {
     session_free(pg->session);
     parameters_fini(&pg->parameters);
+    repeats_free(pg->repeats);
     free(pg->progress);
     free(pg->open);
     free(pg->open_positions);
@@ -419,6 +444,7 @@ struct store *store_new(const struct store_options *options) {
     pg->options = *options;
     bool ok = (pg->session = session_new(options->database)) != NULL;
     ok &= parameters_init(&pg->parameters, options->batch_max);
+    ok &= (pg->repeats = repeats_new(options->batch_max)) != NULL;
     ok &= (pg->progress = calloc(options->batch_max, sizeof *pg->progress)) != NULL;
     ok &= (pg->open = calloc(options->batch_max, sizeof(struct delivery *))) != NULL;
     ok &= (pg->open_positions = calloc(options->batch_max, sizeof *pg->open_positions)) != NULL;

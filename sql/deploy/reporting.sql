@@ -216,10 +216,12 @@ select
   coalesce(error ->> 'field', 'body') as field,
   coalesce(error ->> 'code', regexp_replace(r.message, ' at line \d+, column \d+', '')) as reason,
   count(*) as rejections,
-  count(*) filter (where r.resolved_at is null) as unresolved,
+  count(*) filter (where o.rejection_id is not null) as unresolved,
   min(r.received_at) as first_received_at,
-  max(r.received_at) as last_received_at
+  max(r.last_received_at) as last_received_at,
+  sum(r.deliveries) as deliveries
 from inventory.rejected_receipts as r
+left join inventory.open_rejections as o using (rejection_id)
 left join lateral jsonb_array_elements(r.errors) as error on true
 group by 1, 2, 3, 4;
 
@@ -232,7 +234,7 @@ comment on view reporting.receipts is
 comment on view reporting.receipt_changes is
   'One row for each field that a later delivery, or a correction by hand, has changed. Not of who received the unit, nor of fields that the vendor has not specified.';
 comment on view reporting.rejections is
-  'Deliveries that were refused for good, by field and reason. One with several wrong fields counts under each of them.';
+  'Rejected deliveries by field and reason: how many problems, and how many deliveries, since many senders retry them. One with several wrong fields counts under each of them.';
 
 -- A column that is one of receipts means the same, without its last sentence's reference to the service.
 do $$
@@ -282,12 +284,14 @@ comment on column reporting.rejections.field is
 comment on column reporting.rejections.reason is
   'What was wrong with it. Example: missing_field';
 comment on column reporting.rejections.rejections is
-  'How many deliveries. Example: 7';
+  'How many problems: identical deliveries count once. Example: 7';
 comment on column reporting.rejections.unresolved is
-  'How many of them nobody has dealt with yet. Example: 3';
+  'How many of these problems are open: not resolved, and no later receipt has the key. Example: 3';
 comment on column reporting.rejections.first_received_at is
   'When the first of them was received. Example: 2026-11-23 12:00:00.123456+00';
 comment on column reporting.rejections.last_received_at is
   'When the last of them was received. Example: 2026-11-24 08:30:00.654321+00';
+comment on column reporting.rejections.deliveries is
+  'How many deliveries that were, repeats included. Example: 42';
 
 commit;

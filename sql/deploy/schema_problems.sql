@@ -207,11 +207,14 @@ begin
       ('select from inventory.rejected_receipts', has_table_privilege(rejected_id, 'select')),
       ('insert into inventory.rejected_receipts', has_table_privilege(rejected_id, 'insert')),
       (
-        'update request_id, resolved_at and resolution of inventory.rejected_receipts',
+        'count repeats in inventory.rejected_receipts and resolve them (update)',
         (
           select bool_and(has_column_privilege(rejected_id, attnum, 'update'))
           from pg_attribute
-          where attrelid = rejected_id and attname in ('request_id', 'resolved_at', 'resolution')
+          where attrelid = rejected_id
+            and attname in (
+              'status', 'message', 'errors', 'deliveries', 'last_received_at', 'repeat_request_ids', 'resolved_at', 'resolution'
+            )
         )
       )
   ) as wanted (privilege, granted)
@@ -353,7 +356,25 @@ begin
     format('the unique constraint %s is deferrable, and "on conflict" refuses that', indexrelid::regclass),
     'Drop it, or create it again as not deferrable.'
   from found
-  where usable and not indimmediate;
+  where usable and not indimmediate
+  union all
+  -- A partial one, so it is not among those above.
+  select
+    'inventory.rejected_receipts has no unique index rejected_receipts_digest_idx that "on conflict" can use',
+    'Create it again as sql/deploy has it; an index that is not valid: reindex.'
+  where rejected_id is not null
+    and not exists (
+      select
+      from pg_index
+      join pg_class on pg_class.oid = indexrelid
+      where indrelid = rejected_id
+        and relname = 'rejected_receipts_digest_idx'
+        and indisunique
+        and indisvalid
+        and indisready
+        and indislive
+        and indpred is not null
+    );
 
   -- What was deployed
 

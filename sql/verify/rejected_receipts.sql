@@ -27,6 +27,10 @@ begin
       ('asn_number', 'text collate "C"'),
       ('unit_identifier', 'text collate "C"'),
       ('sender_headers', 'jsonb'),
+      ('digest', 'uuid'),
+      ('deliveries', 'integer not null default 1'),
+      ('last_received_at', 'timestamp with time zone not null default now()'),
+      ('repeat_request_ids', 'uuid[]'),
       ('resolved_at', 'timestamp with time zone'),
       ('resolution', 'text')
   ) as expected (name, definition)
@@ -58,7 +62,8 @@ begin
       ('rejected_receipts_pkey', 'PRIMARY KEY (rejection_id)'),
       ('rejected_receipts_request_id_key', 'UNIQUE (request_id)'),
       ('rejected_receipts_status_check', 'CHECK ((status = ANY (ARRAY[400, 422])))'),
-      ('rejected_receipts_resolution_check', 'CHECK (((resolved_at IS NULL) = (resolution IS NULL)))')
+      ('rejected_receipts_resolution_check', 'CHECK (((resolved_at IS NULL) = (resolution IS NULL)))'),
+      ('rejected_receipts_deliveries_check', 'CHECK ((deliveries > 0))')
   ) as expected (name, definition)
   left join pg_constraint on conname = name and conrelid = 'inventory.rejected_receipts'::regclass
   where pg_get_constraintdef(oid) is distinct from definition;
@@ -103,12 +108,57 @@ begin
         'the trigger rejected_receipts_stamp is missing, disabled or another'
       ),
       (
+        exists (
+          select
+          from pg_index
+          where indrelid = 'inventory.rejected_receipts'::regclass
+            and indexrelid = to_regclass('inventory.rejected_receipts_digest_idx')
+            and indisvalid
+            and indisunique
+            and pg_get_indexdef(indexrelid, 1, true) = 'digest'
+            and pg_get_expr(indpred, indrelid)
+              = '((resolved_at IS NULL) OR (resolution = ANY (ARRAY[''created''::text, ''revised''::text, ''unchanged''::text, ''superseded''::text])))'
+        ),
+        'there is no unique index rejected_receipts_digest_idx on what is open or was resolved by a receipt'
+      ),
+      (
+        exists (
+          select
+          from pg_trigger
+          where tgrelid = 'inventory.rejected_receipts'::regclass
+            and tgname = 'rejected_receipts_forget_digest'
+            and tgenabled in ('O', 'A')
+        ),
+        'there is no trigger rejected_receipts_forget_digest'
+      ),
+      (
+        has_table_privilege('receiptd_writer', 'inventory.open_rejections', 'select')
+        and has_table_privilege('receiptd_reader', 'inventory.open_rejections', 'select')
+        and not has_table_privilege('public', 'inventory.open_rejections', 'select'),
+        'receiptd_writer and receiptd_reader, and nobody else, may not select from open_rejections'
+      ),
+      (
+        has_function_privilege('receiptd_writer', 'inventory.mark_superseded()', 'execute')
+        and not has_function_privilege('public', 'inventory.mark_superseded()', 'execute'),
+        'receiptd_writer may not execute mark_superseded()'
+      ),
+      (
+        has_function_privilege('receiptd_writer', 'inventory.is_superseded(timestamptz, text, text, text)', 'execute')
+        and has_function_privilege('receiptd_reader', 'inventory.is_superseded(timestamptz, text, text, text)', 'execute')
+        and has_function_privilege('receiptd_analyst', 'inventory.is_superseded(timestamptz, text, text, text)', 'execute')
+        and not has_function_privilege('public', 'inventory.is_superseded(timestamptz, text, text, text)', 'execute'),
+        'receiptd_writer, receiptd_reader and receiptd_analyst, and nobody else, may not execute is_superseded()'
+      ),
+      (
         has_table_privilege('receiptd_writer', 'inventory.rejected_receipts', 'select')
         and has_table_privilege('receiptd_writer', 'inventory.rejected_receipts', 'insert')
-        and has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'request_id', 'update')
-        and has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'resolved_at', 'update')
-        and has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', 'resolution', 'update'),
-        'receiptd_writer may not select, insert, and update request_id, resolved_at and resolution'
+        and (
+          select bool_and(has_column_privilege('receiptd_writer', 'inventory.rejected_receipts', name, 'update'))
+          from unnest(array[
+            'status', 'message', 'errors', 'deliveries', 'last_received_at', 'repeat_request_ids', 'resolved_at', 'resolution'
+          ]) as name
+        ),
+        'receiptd_writer may not select, insert, count repeats and resolve'
       ),
       (
         not has_table_privilege(
@@ -119,7 +169,9 @@ begin
           from pg_attribute
           where attrelid = 'inventory.rejected_receipts'::regclass
             and attnum > 0
-            and attname not in ('request_id', 'resolved_at', 'resolution')
+            and attname not in (
+              'status', 'message', 'errors', 'deliveries', 'last_received_at', 'repeat_request_ids', 'resolved_at', 'resolution'
+            )
             and has_column_privilege('receiptd_writer', attrelid, attnum, 'update')
         ),
         'receiptd_writer may change what was received'

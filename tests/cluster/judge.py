@@ -148,7 +148,7 @@ def sort_violations(records):
     for record in records:
         violations, _ = deliver.check_record(record)
         for violation in violations:
-            if "was acknowledged and is" in violation or "and in rejected_receipts is None" in violation:
+            if "was acknowledged and is" in violation or "and is not in rejected_receipts" in violation:
                 kinds["lost"].append(violation)
             elif "was created" in violation or "stored more than once" in violation:
                 kinds["twice"].append(violation)
@@ -208,7 +208,9 @@ def judge_case(options):
 
 def stored_ids(program):
     """The request ids of all that the database holds of a program, rejected deliveries of any program too."""
-    ids = deliver.contract.query("select to_json(request_id) from inventory.rejected_receipts")
+    ids = deliver.contract.query(
+        "select to_json(id) from inventory.rejected_receipts, unnest(request_id || repeat_request_ids) as id"
+    )
     for table in ("receipts", "receipt_revisions"):
         ids += deliver.contract.query(
             "select to_json(id) from inventory." + table + " as t cross join lateral"
@@ -216,7 +218,7 @@ def stored_ids(program):
             " where id is not null and program_identifier = :'program'",
             program=program,
         )
-    return {deliver.plain(one) for one in ids}
+    return set(ids)
 
 
 def lost_ids(record):
@@ -234,7 +236,7 @@ def compare_missing(options):
     """Compares the two lists; what was answered "unchanged" is lost with the delivery that was not."""
     listed = {
         match[2]
-        for match in re.finditer(r": answered \d+( \w+)? at \S+ as ([0-9a-f]{32}); ", options.listed.read_text("utf-8"))
+        for match in re.finditer(r": answered \d+( \w+)? at \S+ as ([0-9a-f-]{36}); ", options.listed.read_text("utf-8"))
         if match[1] != " unchanged"
     }
     lost = set().union(*(lost_ids(record) for record in options.records))

@@ -322,7 +322,7 @@ expect() {
         return 1
     fi
     id=$(header X-Request-Id)
-    [[ $id =~ ^[0-9a-f]{32}$ ]]
+    [[ $id =~ ^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$ ]]
     if [[ -s $body ]]; then
         [[ $(header Content-Type) == application/json ]]
         [[ $(header Content-Length) == $(stat -c %s "$body") ]]

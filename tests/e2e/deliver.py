@@ -395,9 +395,9 @@ class Key:
         created, revised = self.told["created"], self.told["revised"]
         # By revision. None: a correction by hand.
         newest = row["revised_request_id"] if row["revision"] else row["request_id"]
-        ids = [plain(entry["request_id"]) for entry in rows[:-1]] + [plain(newest)]
+        ids = [entry["request_id"] for entry in rows[:-1]] + [newest]
         brought = set(ids[1:]) - {None}
-        if ids[0] != plain(row["request_id"]):
+        if ids[0] != row["request_id"]:
             yield f"revision 0 was brought by {ids[0]}, and the row names {row['request_id']}"
         if twice := {one for one in ids if one and ids.count(one) > 1}:
             yield f"stored more than once was {twice}, of {ids}"
@@ -405,7 +405,7 @@ class Key:
             yield f"was created {len(created)} times"
         if not created and not self.open:
             yield "nobody was told 201, though every delivery was answered"
-        if created and created != {plain(row["request_id"])}:
+        if created and created != {row["request_id"]}:
             yield f"201 was told to {created}, and the row names {row['request_id']}"
         if not revised <= brought:
             yield f"deliveries were told 'revised' that brought no version: {revised - brought}"
@@ -416,11 +416,6 @@ class Key:
 def in_one(content):
     """The content of a receipt as one text, to compare by."""
     return json.dumps(content, sort_keys=True, default=str)
-
-
-def plain(uuid):
-    """A request id as X-Request-Id has it."""
-    return uuid and uuid.replace("-", "")
 
 
 def read_record(path):
@@ -471,21 +466,25 @@ def rejection_for(run, unit, kind):
 def check_rejections(run, keys):
     """Yields every way in which rejected_receipts does not fit what was sent and told."""
     stored = contract.query(
-        "select json_build_array(request_id, json_build_object('status', status, 'errors', errors is not null,"
+        "select json_build_array(deliveries, json_build_object('status', status, 'errors', errors is not null,"
         " 'key', array[program_identifier, asn_number, unit_identifier], 'body', md5(body)))"
         " from inventory.rejected_receipts where position(convert_to(:'program', 'UTF8') in body) > 0",
         program=run["program"],
     )
-    stored = {plain(request_id): row for request_id, row in stored}
+    rows = collections.defaultdict(list)
+    for deliveries, row in stored:
+        rows[row["body"]].append((deliveries, row))
     sent = {unit: rejection_for(run, unit, key.kind) for unit, key in keys.items() if key.kind in REFUSALS}
-    bodies = {row["body"]: row for row in sent.values()}
-    for row in stored.values():
-        if row != bodies.get(row["body"]):
-            yield f"rejected_receipts holds what was never sent: {row}"
+    for body in set(rows) - {row["body"] for row in sent.values()}:
+        yield f"rejected_receipts holds what was never sent: {rows[body]}"
     for unit, row in sent.items():
-        for request_id in keys[unit].refused:
-            if stored.get(request_id) != row:
-                yield f"unit {unit}: was refused, and in rejected_receipts is {stored.get(request_id)} for {request_id}"
+        kept, refused = rows[row["body"]], len(keys[unit].refused)
+        if refused and not kept:
+            yield f"unit {unit}: was refused, and is not in rejected_receipts"
+        elif len(kept) > 1 or kept and kept[0][1] != row:
+            yield f"unit {unit}: was refused, and in rejected_receipts is {kept} for {row}"
+        elif kept and (kept[0][0] < refused or kept[0][0] > refused and not keys[unit].open):
+            yield f"unit {unit}: was refused {refused} times, and in rejected_receipts is {kept[0][0]} times"
 
 
 def check_record(path):

@@ -91,7 +91,7 @@ def request_ids(path):
     others = [None, "", given[:-1], given + "0", given.upper(), given[:-1] + "g", "-" * 32, given[:30] + "\r\n"]
     answered = {told(other) for other in others}
     assert len(answered) == len(others) and not answered & {given, *others}, answered
-    assert {len(request_id) for request_id in answered} == {32}, answered
+    assert {len(request_id) for request_id in answered} == {36}, answered
 
 
 def passed_on_again(path):

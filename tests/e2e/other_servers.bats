@@ -22,7 +22,7 @@ takes_receipts() {
     export RECEIPTD_URL=http://127.0.0.1:$port/inventory_receipt
     post "$(receipt "$unit")"
     [[ $code == 201 && $result == created ]]
-    [[ $(sql "select replace(request_id::text, '-', '') from receipts where unit_identifier = '$unit'") == \
+    [[ $(sql "select request_id from receipts where unit_identifier = '$unit'") == \
         "$(header X-Request-Id)" ]]
     post "$(receipt "$unit")" -H 'Transfer-Encoding: chunked'
     [[ $code == 200 && $result == unchanged ]]

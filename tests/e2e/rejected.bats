@@ -44,7 +44,7 @@ expect_kept() {
         "$body" >"$BATS_TEST_TMPDIR/expected"
     sql "select json_build_object('rows', (select count(*) from inventory.rejected_receipts), 'status', status,
             'message', message, 'errors', errors,
-            'request_id', replace(request_id::text, '-', ''), 'api_key_name', api_key_name, 'md5', md5(body),
+            'request_id', request_id, 'api_key_name', api_key_name, 'md5', md5(body),
             'resolved', resolved_at is not null or resolution is not null,
             'recent', received_at between now() - interval '1 minute' and now(),
             'program_identifier', program_identifier, 'asn_number', asn_number, 'unit_identifier', unit_identifier)
@@ -93,15 +93,16 @@ invalid() {
 @test "an empty body is kept as an empty one" {
     : >"$sent"
     malformed
-    malformed -H 'Transfer-Encoding: chunked'
-    [[ $(sql 'select sum(length(body)) from inventory.rejected_receipts') == 0 ]]
+    post "@$sent" -H 'Transfer-Encoding: chunked'
+    expect 400
+    [[ $(sql 'select array[deliveries, length(body)] from inventory.rejected_receipts') == '{2,0}' ]]
 }
 
 @test "a valid body of another content type is kept" {
     receipt "$unit" >"$sent"
     request "${key[@]}" -H 'Content-Type: text/plain' --data-binary "@$sent" "$RECEIPTD_URL"
     expect 400
-    expect_kept 400
+    expect_kept 400 "$example"
     [[ $(count "$unit") == 0 ]]
 }
 
@@ -172,10 +173,98 @@ malformed_encoding() {
     malformed
 }
 
-@test "the same delivery again is another delivery" {
-    invalid 'del(.sku)'
-    invalid 'del(.sku)'
-    [[ $(sql 'select count(distinct request_id) from inventory.rejected_receipts') == 2 ]]
+# problems: of each problem the number of deliveries, with "+" if it is open; and what readers count as open.
+problems() {
+    sql "select string_agg(concat(r.deliveries, case when o.rejection_id is not null then '+' end), ' ' order by r.received_at),
+            count(o.rejection_id)
+        from inventory.rejected_receipts as r
+        left join inventory.open_rejections as o using (rejection_id)"
+}
+
+# expect_open COUNT: so many are open, for each that counts them.
+expect_open() {
+    [[ $(sql 'select count(*) from inventory.open_rejections') == "$1" ]]
+    [[ $(sql 'select coalesce(max(unresolved), 0) from reporting.rejections') == "$1" ]]
+    set_worker_env
+    run "${worker_env[@]}" "$WORKER" doctor --json
+    if (($1 == 0)); then
+        jq -e '.findings[] | select(.subject == "rejections") | .status == "ok"' <<<"$output"
+    else
+        jq -e --arg count "$1" '.findings[] | select(.subject == "rejections") | .finding | startswith($count + " ")' <<<"$output"
+    fi
+}
+
+@test "repeats of a rejection are one problem, which a correction resolves" {
+    local n ids=()
+    receipt "$unit" 'del(.sku)' >"$sent"
+    for n in {1..6}; do
+        post "@$sent"
+        expect 422
+        ids+=("$(header X-Request-Id)")
+    done
+    [[ $(problems) == '6+|1' ]]
+    [[ $(sql "select array_to_string(request_id || repeat_request_ids, ' ') from inventory.rejected_receipts") == "${ids[*]}" ]]
+    [[ $(sql 'select received_at < last_received_at from inventory.rejected_receipts') == t ]]
+    eventually grep -q "request_id=${ids[5]} status=422 .* repeat_of=${ids[0]} " "$state"/log/worker-?.log
+    [[ $(sql 'select array[rejections, unresolved, deliveries] from reporting.rejections') == '{1,1,6}' ]]
+    expect_open 1
+
+    post "$(receipt "$unit")"
+    expect 201 created
+    [[ $(problems) == '6|0' ]]
+    expect_open 0
+
+    # A late repeat says nothing new. The first other delivery that is rejected is a new problem.
+    post "@$sent"
+    expect 422
+    [[ $(problems) == '7|0' ]]
+    receipt "$unit" 'del(.upc, .sku)' >"$sent"
+    post "@$sent"
+    expect 422
+    [[ $(problems) == '7 1+|1' ]]
+}
+
+@test "a repeat of what a person has resolved is a new problem" {
+    receipt "$unit" 'del(.sku)' >"$sent"
+    post "@$sent"
+    sql "update inventory.rejected_receipts set resolved_at = now(), resolution = 'a test of the sender'"
+    [[ $(problems) == '1|0' ]]
+    post "@$sent"
+    post "@$sent"
+    [[ $(problems) == '1 2+|1' ]]
+}
+
+@test "identical is the same body with the same key name, whatever the settings and headers" {
+    receipt "$unit" '.initial_condition = "Q" | .sku = null' >"$sent"
+    post "@$sent" -H 'X-Optiturn-Id: first'
+    settings RECEIPTD_EXTRA_CONDITIONS=Q
+    post "@$sent" -H 'X-Optiturn-Id: second'
+    settings
+    [[ $(problems) == '2+|1' ]]
+    # The reasons are those of the latest, what was sent is what came first.
+    [[ $(sql "select concat_ws(' ', errors, sender_headers ->> 'x-optiturn-id') from inventory.rejected_receipts") == \
+        '[{"code": "missing_field", "field": "sku"}] first' ]]
+    # As another content type.
+    request "${key[@]}" -H 'Content-Type: text/plain' --data-binary "@$sent" "$RECEIPTD_URL"
+    expect 400
+    [[ $(problems) == '3+|1' ]]
+    echo >>"$sent"
+    post "@$sent"
+    [[ $(problems) == '3+ 1+|2' ]]
+}
+
+@test "identical deliveries at once are all counted in one row" {
+    local n pids=()
+    receipt "$unit" 'del(.sku)' >"$sent"
+    for n in {1..8}; do
+        curl -sS --parallel --parallel-max 25 --cacert "$RECEIPTD_CACERT" --noproxy '*' "${key[@]}" "${json[@]}" \
+            --data-binary "@$sent" -o /dev/null -w '%{http_code}\n' "$RECEIPTD_URL?[1-50]" >"$BATS_TEST_TMPDIR/told-$n" 3>&- &
+        pids+=($!)
+    done
+    wait "${pids[@]}"
+    [[ $(sort -u "$BATS_TEST_TMPDIR"/told-*) == 422 && $(cat "$BATS_TEST_TMPDIR"/told-* | wc -l) == 400 ]]
+    [[ $(problems) == '400+|1' ]]
+    [[ $(sql "select count(distinct id) from inventory.rejected_receipts, unnest(repeat_request_ids) as id") == 100 ]]
 }
 
 @test "nothing is kept of what is not authenticated, no POST, or too large" {
@@ -251,7 +340,7 @@ is_locked() {
 @test "refused and valid deliveries at once are each answered right" {
     deliver --connections 32 --deliveries 1200 --new 2 --again 1 --revise 1 --invalid 2 --malformed 2 --flawless
     (($(told 400) > 100 && $(told 422) > 100 && $(told created) > 100))
-    [[ $(rejections) == $(($(told 400) + $(told 422))) ]]
+    [[ $(sql 'select sum(deliveries) from inventory.rejected_receipts') == $(($(told 400) + $(told 422))) ]]
 }
 
 @test "the log has a line of it, with the reason and nothing of the body" {

@@ -67,7 +67,7 @@ check() {
     ! grep -qaE '__[at]san_init' "$WORKER" || skip 'the sanitizers have an address space of their own'
     check without_memory "$worker"
     grep -Eq ' status=503 ms=.* failure="out of memory"' "$worker_log"
-    run ! grep -Ev ' (msg="|request_id=[0-9a-f]{32} .* ms=[0-9]{1,5}\.[0-9]{3}( |$))' "$worker_log"
+    run ! grep -Ev ' (msg="|request_id=[0-9a-f-]{36} .* ms=[0-9]{1,5}\.[0-9]{3}( |$))' "$worker_log"
 }
 
 @test "clients that do not read their answers: they are cut off, others are served" {

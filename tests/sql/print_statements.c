@@ -49,7 +49,8 @@ int main(void) {
     print_fields();
     print(STATEMENT_UPSERT, "", 3);
     print(STATEMENT_LOOKUP, "text, text, text, jsonb, uuid, boolean", 1);
-    print(STATEMENT_REJECT, "uuid, text, smallint, text, jsonb, bytea, text, text, text, jsonb", 2);
+    print(STATEMENT_REJECT, "uuid, text, smallint, text, jsonb, bytea, text, text, text, jsonb, uuid, integer, uuid[]",
+          2);
     printf("prepare unresolved as %s;\n", rejections_page_query);
     return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -56,7 +56,7 @@ insert into cases (statements, expected) values
   ('revoke update on inventory.receipts from receiptd_writer', 'receiptd_writer may not update inventory.receipts'),
   ('revoke select on inventory.receipts from receiptd_writer', 'may not select from inventory.receipts'),
   ('revoke insert on inventory.rejected_receipts from receiptd_writer', 'may not insert into inventory.rejected_receipts'),
-  ('revoke update (resolution) on inventory.rejected_receipts from receiptd_writer', 'may not update request_id, resolved_at and resolution'),
+  ('revoke update (resolution) on inventory.rejected_receipts from receiptd_writer', 'may not count repeats in inventory.rejected_receipts and resolve them'),
   ('revoke execute on function inventory.has_revised(uuid, text, text, text) from receiptd_writer', 'may not execute inventory.has_revised'),
   ('revoke execute on function inventory.decline_revision(uuid) from receiptd_writer', 'may not execute inventory.decline_revision'),
   ('revoke insert on inventory.receipt_revisions from receiptd_owner', 'may not select from and insert into inventory.receipt_revisions'),
@@ -132,6 +132,11 @@ insert into cases (statements, expected) values
   (
     'alter table inventory.rejected_receipts drop constraint rejected_receipts_request_id_key',
     'inventory.rejected_receipts has no unique index on exactly \(request_id\)'
+  ),
+  ('drop index inventory.rejected_receipts_digest_idx', 'inventory.rejected_receipts has no unique index rejected_receipts_digest_idx'),
+  (
+    'update pg_index set indisvalid = false where indexrelid = ''inventory.rejected_receipts_digest_idx''::regclass',
+    'inventory.rejected_receipts has no unique index rejected_receipts_digest_idx'
   ),
   ('update pg_index set indisvalid = false where indexrelid = ''inventory.receipts_pkey''::regclass', 'inventory.receipts has no unique index'),
   -- Triggers and their functions

@@ -8,7 +8,7 @@ set client_min_messages = warning;
 set test.program = 'rejected';
 \ir include/deliver.psql
 
-select plan(33);
+select plan(44);
 
 select is(session_user::text, 'receiptd_writer', 'this is the writer');
 
@@ -18,17 +18,21 @@ select results_eq(
   $$
     execute reject_2(
       pg_temp.request(1), 'local', 422, 'Validation Failed', '[{"field": "sku", "code": "missing_field"}]',
-      '{"unit_identifier":"U1"}', 'rejected', 'A1', 'U1', '{"traceparent": "00-1"}',
+      '{"unit_identifier":"U1"}', 'rejected', 'A1', 'U1', '{"traceparent": "00-1"}', pg_temp.request(101), 1, null,
       pg_temp.request(2), 'other', 400, 'The body is empty.', null,
-      '', null, null, null, null
+      '', null, null, null, null, pg_temp.request(102), 1, null
     )
   $$,
-  $$ values (pg_temp.request(1), true), (pg_temp.request(2), true) $$,
+  $$
+    values
+      (pg_temp.request(1), true, pg_temp.request(101)),
+      (pg_temp.request(2), true, pg_temp.request(102))
+  $$,
   'one statement keeps refused deliveries of either kind, and returns each'
 );
 select results_eq(
   $$
-    select to_jsonb(r) - '{rejection_id,received_at}'::text[]
+    select to_jsonb(r) - '{rejection_id,received_at,last_received_at}'::text[]
     from rejected_receipts as r
     where request_id in (pg_temp.request(1), pg_temp.request(2))
     order by request_id
@@ -40,7 +44,8 @@ select results_eq(
           'request_id', pg_temp.request(1), 'api_key_name', 'local', 'status', 422, 'message', 'Validation Failed',
           'errors', '[{"field": "sku", "code": "missing_field"}]'::jsonb, 'body', '{"unit_identifier":"U1"}'::bytea,
           'program_identifier', 'rejected', 'asn_number', 'A1', 'unit_identifier', 'U1',
-          'sender_headers', '{"traceparent": "00-1"}'::jsonb, 'resolved_at', null, 'resolution', null
+          'sender_headers', '{"traceparent": "00-1"}'::jsonb, 'digest', pg_temp.request(101), 'deliveries', 1,
+          'repeat_request_ids', null, 'resolved_at', null, 'resolution', null
         )
       ),
       (
@@ -48,13 +53,14 @@ select results_eq(
           'request_id', pg_temp.request(2), 'api_key_name', 'other', 'status', 400, 'message', 'The body is empty.',
           'errors', null, 'body', ''::bytea,
           'program_identifier', null, 'asn_number', null, 'unit_identifier', null,
-          'sender_headers', null, 'resolved_at', null, 'resolution', null
+          'sender_headers', null, 'digest', pg_temp.request(102), 'deliveries', 1,
+          'repeat_request_ids', null, 'resolved_at', null, 'resolution', null
         )
       )
   $$,
   'every column holds what was given, and nothing is resolved'
 );
-select ok(now() - received_at between '0 s' and '1 min', 'received_at is the time of arrival')
+select ok(now() - received_at between '0 s' and '1 min' and last_received_at = received_at, 'received_at is the time of arrival')
 from rejected_receipts
 where request_id = pg_temp.request(1);
 select isnt(
@@ -75,7 +81,8 @@ union all
 select 5, (select string_agg(decode(md5(n::text), 'hex'), '' order by n) from generate_series(1, 65536) as n);
 select isnt_empty(
   format(
-    'execute reject_1(pg_temp.request(%s), %L, 400, %L, null, %L, null, null, null, null)', request, 'local', 'm', bytes
+    'execute reject_1(pg_temp.request(%s), %L, 400, %L, null, %L, null, null, null, null, pg_temp.request(10%s), 1, null)',
+    request, 'local', 'm', bytes, request
   ),
   'a body of ' || length(bytes) || ' bytes is kept'
 )
@@ -93,38 +100,91 @@ select results_eq(
 
 -- The same delivery again, after its acknowledgement was lost
 
-select to_jsonb(r) as row from rejected_receipts as r where request_id = pg_temp.request(1) \gset before_
+create function pg_temp.reject(request integer, digest integer, more integer[] default null) returns uuid language plpgsql as $$
+declare
+  kept record;
+begin
+  execute format(
+    'execute reject_1(pg_temp.request(%s), %L, 400, %L, null, %L, %L, %L, %L, null, pg_temp.request(%s), %s, %L)',
+    request, 'later', 'later', 'later', 'later', 'later', 'later', digest, coalesce(cardinality(more), 0) + 1,
+    (select array_agg(pg_temp.request(n)) from unnest(more) as n)
+  ) into kept;
+  return kept.request_id;
+end
+$$;
+-- What a row says of its repeats: how many deliveries, and the numbers of the requests.
+create function pg_temp.repeats(request integer) returns text language sql as $$
+  select deliveries || ': ' || coalesce((select string_agg(ltrim(right(id::text, 12), '0'), ' ') from unnest(repeat_request_ids) as id), '')
+  from inventory.rejected_receipts
+  where request_id = pg_temp.request(request)
+$$;
+
+select to_jsonb(r) - '{status,message,errors}'::text[] as row
+from rejected_receipts as r
+where request_id = pg_temp.request(1) \gset before_
 begin;
-execute reject_1(pg_temp.request(1), 'later', 400, 'later', null, 'later', 'later', 'later', 'later', '{}') \gset again_
+select pg_temp.reject(1, 101) \gset again_
 select pg_current_xact_id_if_assigned() is not null as writes \gset
 commit;
-select is(:'again_request_id', pg_temp.request(1)::text, 'a second try is told that it is kept');
+select is(:'again_reject', pg_temp.request(1)::text, 'a second try is told that it is kept');
 select ok(:'writes', 'it writes to the log, so its commit waits for what it has seen to be durable');
-select is(to_jsonb(r), :'before_row', 'what is kept is what came first')
+select is(
+  to_jsonb(r) - '{status,message,errors}'::text[], :'before_row', 'what is kept is what came first, and it is not counted twice'
+)
 from rejected_receipts as r
 where request_id = pg_temp.request(1);
 select results_eq(
   $$
     execute reject_2(
-      pg_temp.request(2), 'local', 400, 'again', null, 'again', null, null, null, null,
-      pg_temp.request(6), 'local', 400, 'new', null, 'new', null, null, null, null
+      pg_temp.request(2), 'local', 400, 'again', null, 'again', null, null, null, null, pg_temp.request(102), 1, null,
+      pg_temp.request(6), 'local', 400, 'new', null, 'new', null, null, null, null, pg_temp.request(106), 1, null
     )
   $$,
-  $$ values (pg_temp.request(2), true), (pg_temp.request(6), true) $$,
+  $$
+    values
+      (pg_temp.request(2), true, pg_temp.request(102)),
+      (pg_temp.request(6), true, pg_temp.request(106))
+  $$,
   'a batch that comes again with a new delivery in it is told that both are kept'
 );
 select is((select count(*)::integer from rejected_receipts), 6, 'each is there once');
 select throws_ok(
   $$
     execute reject_2(
-      pg_temp.request(7), 'local', 400, 'm', null, 'a', null, null, null, null,
-      pg_temp.request(7), 'local', 400, 'm', null, 'b', null, null, null, null
+      pg_temp.request(7), 'local', 400, 'm', null, 'a', null, null, null, null, pg_temp.request(107), 1, null,
+      pg_temp.request(7), 'local', 400, 'm', null, 'b', null, null, null, null, pg_temp.request(108), 1, null
     )
   $$,
-  '21000',
+  '23505',
   null,
   'one delivery twice in a batch is an error, not a silent loss'
 );
+
+-- Repeats
+
+select pg_temp.reject(20, 120, array[21, 22]) \g /dev/null
+select is(pg_temp.repeats(20), '3: 21 22', 'identical deliveries of one batch are one row');
+select is(pg_temp.reject(23, 120), pg_temp.request(20), 'a repeat is told whose row it is in');
+select is(pg_temp.reject(24, 120, array[25]), pg_temp.request(20), 'several as well');
+select is(pg_temp.repeats(20), '6: 21 22 23 24 25', 'and they are counted');
+select pg_temp.reject(24, 120, array[25, 26]) \g /dev/null
+select is(pg_temp.repeats(20), '7: 21 22 23 24 25 26', 'those that were stored before are not counted again');
+select pg_temp.reject(n, 120) from generate_series(1000, 1199) as n \g /dev/null
+select is(
+  (
+    select array[deliveries, cardinality(repeat_request_ids), ltrim(right(repeat_request_ids[1]::text, 12), '0')::integer]
+    from rejected_receipts
+    where request_id = pg_temp.request(20)
+  ),
+  array[207, 100, 1100],
+  'of very many, the latest hundred request ids are kept'
+);
+select ok(
+  last_received_at > received_at and body = 'later' and message = 'later', 'first and last are in the row, and the latest reasons'
+)
+from rejected_receipts
+where request_id = pg_temp.request(20);
+select is((select count(*)::integer from rejected_receipts), 7, 'all of them are one row');
 
 -- Resolved
 
@@ -132,18 +192,23 @@ select lives_ok(
   $$
     update rejected_receipts
     set resolved_at = now(), resolution = 'created'
-    where request_id = pg_temp.request(1) and resolved_at is null
+    where request_id = pg_temp.request(20) and resolved_at is null
   $$,
   'the service marks what has become a receipt'
 );
-select isnt_empty(
-  $$ execute reject_1(pg_temp.request(1), 'local', 422, 'm', null, 'later', null, null, null, null) $$,
-  'what is resolved can come again too'
-);
+select is(pg_temp.reject(31, 120), pg_temp.request(20), 'a repeat of it is counted');
 select results_eq(
-  $$ select resolution, resolved_at is null from rejected_receipts where request_id = pg_temp.request(1) $$,
-  $$ values ('created', false) $$,
-  'and stays resolved'
+  $$ select resolution, resolved_at is null, deliveries from rejected_receipts where request_id = pg_temp.request(20) $$,
+  $$ values ('created', false, 208) $$,
+  'and it stays resolved'
+);
+update rejected_receipts set resolved_at = now(), resolution = 'a test' where request_id = pg_temp.request(6);
+select is(pg_temp.reject(32, 106), pg_temp.request(32), 'a repeat of what a person has resolved is a new problem');
+select is(pg_temp.reject(33, 106), pg_temp.request(32), 'which has repeats of its own');
+select results_eq(
+  $$ select request_id, deliveries, resolution from rejected_receipts where digest = pg_temp.request(106) order by 1 $$,
+  $$ values (pg_temp.request(6), 1, 'a test'), (pg_temp.request(32), 2, null) $$,
+  'and what the person wrote is still there'
 );
 select throws_ok(
   $$ update rejected_receipts set $$ || assignment,
@@ -154,21 +219,23 @@ select throws_ok(
 from unnest(array[
   'resolved_at = now() where request_id = pg_temp.request(2)',
   'resolution = ''dropped'' where request_id = pg_temp.request(2)',
-  'resolved_at = null where request_id = pg_temp.request(1)',
-  'resolution = null where request_id = pg_temp.request(1)'
+  'resolved_at = null where request_id = pg_temp.request(6)',
+  'resolution = null where request_id = pg_temp.request(6)'
 ]) as assignment;
 
 -- Limits
 
 select throws_ok(
-  format('execute reject_1(pg_temp.request(8), %L, %s, %L, null, %L, null, null, null, null)', 'local', status, 'm', 'b'),
+  format(
+    'execute reject_1(pg_temp.request(8), %L, %s, %L, null, %L, null, null, null, null, null, 1, null)', 'local', status, 'm', 'b'
+  ),
   '23514',
   'new row for relation "rejected_receipts" violates check constraint "rejected_receipts_status_check"',
   status || ' is no status of a rejection for good'
 )
 from unnest(array[200, 401, 413, 503]) as status;
 select throws_ok(
-  'execute reject_1(' || replace(given, '@', 'pg_temp.request(8)') || ', null, null, null, null)',
+  'execute reject_1(' || replace(given, '@', 'pg_temp.request(8)') || ', null, null, null, null, null, 1, null)',
   '23502',
   null,
   name || ' may not be null'
@@ -200,7 +267,7 @@ select set_eq(
     from rejected_receipts
     where resolved_at is null
   $$,
-  $$ select pg_temp.request(n) from generate_series(2, 6) as n $$,
+  $$ select pg_temp.request(n) from unnest(array[1, 2, 3, 4, 5, 32]) as n $$,
   'what is not resolved is all that was not marked'
 );
 

@@ -34,6 +34,7 @@ values
   (pg_temp.request(7), 'test', 422, 'Validation Failed', '[{"field": "sku", "code": "missing_field"}]', '{}', 'reports',
     now(), 'seen'),
   (pg_temp.request(8), 'test', 400, 'A comma is missing at line 3, column 14', null, '{', null, null, null);
+update rejected_receipts set deliveries = 6 where request_id = pg_temp.request(8);
 
 set local role receiptd_analyst;
 set local search_path = reporting, tap;
@@ -72,12 +73,12 @@ select results_eq(
   'receipt_changes has each field that changed, and by which delivery; not who received it'
 );
 select results_eq(
-  $$ select field, reason, status::integer, rejections, unresolved from rejections order by field $$,
+  $$ select field, reason, status::integer, rejections, unresolved, deliveries from rejections order by field $$,
   $$ values
-      ('body', 'A comma is missing', 400, 1::bigint, 1::bigint),
-      ('from.type', 'empty', 422, 1, 1),
-      ('sku', 'missing_field', 422, 2, 1) $$,
-  'rejections by field and reason'
+      ('body', 'A comma is missing', 400, 1::bigint, 1::bigint, 6::bigint),
+      ('from.type', 'empty', 422, 1, 1, 1),
+      ('sku', 'missing_field', 422, 2, 1, 2) $$,
+  'rejections by field and reason: problems, and deliveries with the repeats'
 );
 
 -- gtin

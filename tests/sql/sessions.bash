@@ -54,7 +54,7 @@ request() {
 }
 
 reject() {
-    echo "execute reject_1('$(request 1)', 'local', 400, '$1', null, '', null, null, null, null);"
+    echo "execute reject_1('$(request 1)', 'local', 400, '$1', null, '', null, null, null, null, '$(request 1)', 1, null);"
 }
 
 # compete WHAT FIRST ITS-OUTCOME END SECOND ITS-OUTCOME: one session delivers FIRST and does not end its transaction;

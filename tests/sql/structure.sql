@@ -78,6 +78,10 @@ select results_eq(
       ('asn_number text'),
       ('unit_identifier text'),
       ('sender_headers jsonb'),
+      ('digest uuid'),
+      ('deliveries integer not null'),
+      ('last_received_at timestamp with time zone not null'),
+      ('repeat_request_ids uuid[]'),
       ('resolved_at timestamp with time zone'),
       ('resolution text')
   $$,
@@ -177,7 +181,12 @@ select indexes_are(
 
 select indexes_are(
   'rejected_receipts',
-  array['rejected_receipts_pkey', 'rejected_receipts_request_id_key', 'rejected_receipts_unresolved_idx'],
+  array[
+    'rejected_receipts_pkey',
+    'rejected_receipts_request_id_key',
+    'rejected_receipts_unresolved_idx',
+    'rejected_receipts_digest_idx'
+  ],
   'the indexes of rejected_receipts'
 );
 select has_index(
@@ -211,7 +220,10 @@ from pg_trigger
 where tgrelid = 'receipts'::regclass and not tgisinternal and tgtype & 16 = 16;
 select triggers_are('receipt_revisions', array['receipt_revisions_log_change', 'receipt_revisions_log_truncate']::name[]);
 select triggers_are(
-  'rejected_receipts', array['rejected_receipts_keep_erased', 'rejected_receipts_stamp', 'rejected_receipts_log_change', 'rejected_receipts_log_truncate']::name[]
+  'rejected_receipts', array[
+    'rejected_receipts_forget_digest', 'rejected_receipts_keep_erased', 'rejected_receipts_stamp',
+    'rejected_receipts_log_change', 'rejected_receipts_log_truncate'
+  ]::name[]
 );
 select functions_are(
   'inventory',
@@ -219,6 +231,9 @@ select functions_are(
     'number_revision',
     'keep_revision',
     'has_revised',
+    'forget_digest',
+    'is_superseded',
+    'mark_superseded',
     'apply_once',
     'stamp_receipt',
     'stamp_rejection',

@@ -5,7 +5,7 @@
 #include "contract.h"
 #include "packed.h"
 
-#define ID "0123456789abcdef0123456789abcdef"
+#define ID "01234567-89ab-cdef-0123-456789abcdef"
 
 /* KEY and OTHER are valid, by their SHA-256 in the file; WRONG is not. */
 #define KEY "rk_valid"
@@ -645,19 +645,26 @@ static void a_stored_body_is_judged_as_one_that_arrives(void **state) {
 
 static bool id_is_sound(void) {
     char text[REQUEST_ID_CHARS + 1];
-    for (size_t i = 0; i < REQUEST_ID_BYTES; i++)
-        sprintf(text + 2 * i, "%02x", delivery.request_id[i]);
-    return strcasecmp(text, delivery.request_id_text) == 0;
+    for (size_t i = 0, at = 0; i < REQUEST_ID_BYTES; i++)
+        at += (size_t)sprintf(text + at, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
+                              delivery.request_id[i]);
+    return strcmp(text, delivery.request_id_text) == 0;
 }
 
 static void the_web_servers_request_id_is_taken(void **state) {
     (void)state;
     static const unsigned char bytes[REQUEST_ID_BYTES] = {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef,
                                                           0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef};
-    struct request request = make_request();
-    handle(&request);
-    assert_string_equal(delivery.request_id_text, ID);
-    assert_memory_equal(delivery.request_id, bytes, sizeof bytes);
+    static const char *const forms[] = {ID, "0123456789abcdef0123456789abcdef", "0123456789ABCDEF0123456789abcdef",
+                                        "01234567-89AB-CDEF-0123-456789ABCDEF"};
+    for (size_t i = 0; i < COUNT_OF(forms); i++) {
+        struct request request = make_request();
+        request.request_id = forms[i];
+        handle(&request);
+        expect_row(strcmp(delivery.request_id_text, ID) == 0 && memcmp(delivery.request_id, bytes, sizeof bytes) == 0,
+                   "%s became %s", forms[i], delivery.request_id_text);
+    }
+    end_table();
 }
 
 static void a_request_id_that_is_none_is_replaced(void **state) {
@@ -666,21 +673,26 @@ static void a_request_id_that_is_none_is_replaced(void **state) {
                                       "",
                                       "0",
                                       "0123456789abcdef0123456789abcde",
+                                      "0123456789abcdef0123456789abcdef0",
                                       ID "0",
                                       "0123456789abcdef0123456789abcdeg",
-                                      "0123456789ABCDEF0123456789abcdef",
                                       "0123456789abcdef0123456789abcde\n",
                                       " 123456789abcdef0123456789abcdef",
                                       "0x23456789abcdef0123456789abcdef",
                                       "-123456789abcdef0123456789abcdef",
-                                      "01234567-89ab-cdef-0123-456789abcdef"};
+                                      "0123456789ab-cdef-0123-4567-89abcdef",
+                                      "01234567-89ab-cdef-0123-456789abcde-",
+                                      "01234567-89ab-cdef-0123-456789abcdeg",
+                                      "01234567-89ab-cdef-01234-56789abcdef",
+                                      "{0123456789abcdef0123456789abcdef}",
+                                      "------------------------------------"};
     char last[REQUEST_ID_CHARS + 1] = "";
     for (size_t i = 0; i < COUNT_OF(ids); i++) {
         const char *id = ids[i] ? ids[i] : "(none)";
         struct request request = make_request();
         request.request_id = ids[i];
         expect_row(handle(&request) == STORE, "%s: not stored", id);
-        expect_row(strspn(delivery.request_id_text, "0123456789abcdef") == REQUEST_ID_CHARS &&
+        expect_row(strspn(delivery.request_id_text, "0123456789abcdef-") == REQUEST_ID_CHARS &&
                        delivery.request_id_text[REQUEST_ID_CHARS] == '\0' && id_is_sound(),
                    "%s: replaced by %s", id, delivery.request_id_text);
         expect_row(strcmp(delivery.request_id_text, last) != 0, "%s: the same as before", id);

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#define ID "0123456789abcdef0123456789abcdef"
+#define ID "01234567-89ab-cdef-0123-456789abcdef"
 
 /*
  * Standard error while the module writes: a socket that keeps what each call wrote apart, so that a line written in two
@@ -193,6 +193,10 @@ static void a_delivery_has_a_line_with_its_outcome_and_key(void **state) {
         {OUTCOME_INVALID, REJECTION_INVALID,
          "level=info msg=delivery request_id=" ID " status=422" KEY
          " key=vendor-1 ms=0 errors=to.identifier:out_of_range,sku:missing_field"},
+        {OUTCOME_INVALID, REJECTION_INVALID,
+         "level=info msg=delivery request_id=" ID " status=422" KEY
+         " key=vendor-1 repeat_of=00000000-0000-0000-0000-000000000007 ms=0"
+         " errors=to.identifier:out_of_range,sku:missing_field"},
         {OUTCOME_QUARANTINED, REJECTION_INVALID,
          "level=info msg=delivery request_id=" ID " status=200 result=quarantined" KEY
          " key=vendor-1 ms=0 errors=to.identifier:out_of_range,sku:missing_field"},
@@ -209,6 +213,8 @@ static void a_delivery_has_a_line_with_its_outcome_and_key(void **state) {
             delivery.failure = "waited too long";
             strcpy(delivery.sqlstate, "57P01");
         }
+        delivery.is_repeat = strstr(rows[i].expected, "repeat_of") != NULL;
+        delivery.repeat_of[REQUEST_ID_BYTES - 1] = 7;
         const char *line = delivery_line(&delivery);
         expect_row(strcmp(line, rows[i].expected) == 0, "got\n%s\nexpected\n%s", line, rows[i].expected);
         delivery_fini(&delivery);

@@ -6,7 +6,7 @@
 #include <time.h>
 
 #define HEAD                                                                                                           \
-    "time=2026-11-28T10:00:00.123Z level=info msg=delivery request_id=0123456789abcdef0123456789abcdef status=201"
+    "time=2026-11-28T10:00:00.123Z level=info msg=delivery request_id=01234567-89ab-cdef-0123-456789abcdef status=201"
 #define KEYS " program_identifier=p asn_number=\"A 1\" unit_identifier=u"
 #define TAIL " key=k ms=12.345"
 #define LINE HEAD " result=created" KEYS TAIL
@@ -126,13 +126,14 @@ static void no_cut_makes_another_delivery(void **state) {
 
 static void fields_are_decoded(void **state) {
     (void)state;
-    char text[] = HEAD " result=created program_identifier=\"a=\\\"b\\\\ \\u0001\" asn_number=\xc3\xa4"
+    char text[] = HEAD " repeat_of=x result=created program_identifier=\"a=\\\"b\\\\ \\u0001\" asn_number=\xc3\xa4"
                        " unit_identifier=\"time=2026 msg=x\" key=k ms=12.345\n";
     char nginx[] = NGINX "\n", dropped[] = "time=2026-11-28T10:00:00.123Z level=warning msg=\"a b\" dropped=7\n";
     struct log_line line;
     assert_int_equal(parse(text, &line), LOG_LINE_DELIVERY);
     assert_string_equal(line.time, "2026-11-28T10:00:00.123Z");
-    assert_string_equal(line.request_id, "0123456789abcdef0123456789abcdef");
+    assert_string_equal(line.request_id, "01234567-89ab-cdef-0123-456789abcdef");
+    assert_string_equal(line.repeat_of, "x");
     assert_string_equal(line.status, "201");
     assert_string_equal(line.result, "created");
     assert_string_equal(line.program, "a=\"b\\ \x01");

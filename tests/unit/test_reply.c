@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-#define ID "0123456789abcdef0123456789abcdef"
+#define ID "01234567-89ab-cdef-0123-456789abcdef"
 
 static struct delivery make_delivery(enum outcome outcome) {
     struct delivery delivery = {.outcome = outcome, .request_id_text = ID};
@@ -30,17 +30,17 @@ static void every_outcome_has_its_answer(void **state) {
         const char *reply;
     } rows[] = {
         {"created", OUTCOME_CREATED,
-         "Status: 201 Created\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 105\r\n\r\n"
+         "Status: 201 Created\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 109\r\n\r\n"
          "{\"message\":\"The receipt was created.\",\"result\":\"created\",\"request_id\":\"" ID "\"}"},
         {"unchanged", OUTCOME_UNCHANGED,
-         "Status: 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 116\r\n\r\n"
+         "Status: 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 120\r\n\r\n"
          "{\"message\":\"The receipt was already received.\",\"result\":\"unchanged\",\"request_id\":\"" ID "\"}"},
         {"revised", OUTCOME_REVISED,
-         "Status: 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 135\r\n\r\n"
+         "Status: 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 139\r\n\r\n"
          "{\"message\":\"The receipt was already received and has been revised.\",\"result\":\"revised\","
          "\"request_id\":\"" ID "\"}"},
         {"quarantined", OUTCOME_QUARANTINED,
-         "Status: 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 146\r\n\r\n"
+         "Status: 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 150\r\n\r\n"
          "{\"message\":\"The delivery is no valid receipt; it was kept for inspection.\",\"result\":\"quarantined\","
          "\"request_id\":\"" ID "\"}"},
         {"unauthorized", OUTCOME_UNAUTHORIZED,
@@ -55,7 +55,7 @@ static void every_outcome_has_its_answer(void **state) {
          "\r\nContent-Length: 44\r\n\r\n{\"message\":\"The body is larger than 1 MiB.\"}"},
         {"unavailable", OUTCOME_UNAVAILABLE,
          "Status: 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 5\r\nX-Request-Id: " ID
-         "\r\nContent-Length: 122\r\n\r\n"
+         "\r\nContent-Length: 126\r\n\r\n"
          "{\"message\":\"The receipt could not be stored; please send it again later.\",\"request_id\":\"" ID "\"}"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -79,12 +79,12 @@ static void malformed_says_what_is_wrong(void **state) {
     delivery.error_column = 5;
     expect_reply("malformed", &delivery,
                  "Status: 400 Bad Request\r\nContent-Type: application/json\r\nX-Request-Id: " ID
-                 "\r\nContent-Length: 110\r\n\r\n"
+                 "\r\nContent-Length: 114\r\n\r\n"
                  "{\"message\":\"Invalid JSON at line 3, column 5: invalid token.\",\"request_id\":\"" ID "\"}");
     strcpy(delivery.message, "a \"quote\", a \\, a\nline");
     expect_reply("escapes", &delivery,
                  "Status: 400 Bad Request\r\nContent-Type: application/json\r\nX-Request-Id: " ID
-                 "\r\nContent-Length: 92\r\n\r\n"
+                 "\r\nContent-Length: 96\r\n\r\n"
                  "{\"message\":\"a \\\"quote\\\", a \\\\, a\\u000aline\",\"request_id\":\"" ID "\"}");
     end_table();
 }
@@ -100,7 +100,7 @@ static void invalid_lists_every_error_in_the_vendors_envelope(void **state) {
     delivery.errors.list[4] = (struct receipt_error){21, RECEIPT_INVALID_VALUE};
     expect_reply("five errors", &delivery,
                  "Status: 422 Unprocessable Content\r\nContent-Type: application/json\r\nX-Request-Id: " ID
-                 "\r\nContent-Length: 321\r\n\r\n"
+                 "\r\nContent-Length: 325\r\n\r\n"
                  "{\"message\":\"Validation Failed\",\"errors\":["
                  "{\"field\":\"asn_number\",\"code\":\"too_long\"},"
                  "{\"field\":\"from.identifier\",\"code\":\"missing_field\"},"
@@ -111,7 +111,7 @@ static void invalid_lists_every_error_in_the_vendors_envelope(void **state) {
     delivery.errors.count = 1;
     expect_reply("one error", &delivery,
                  "Status: 422 Unprocessable Content\r\nContent-Type: application/json\r\nX-Request-Id: " ID
-                 "\r\nContent-Length: 131\r\n\r\n"
+                 "\r\nContent-Length: 135\r\n\r\n"
                  "{\"message\":\"Validation Failed\",\"errors\":[{\"field\":\"asn_number\",\"code\":\"too_long\"}],"
                  "\"request_id\":\"" ID "\"}");
     end_table();

@@ -51,7 +51,7 @@ static void every_parameter_has_a_column(void **state) {
         [STATEMENT_INSERT] = "into inventory.receipts as r (",
         [STATEMENT_REVISE] = " as delivery (",
         [STATEMENT_LOOKUP] = " as v (",
-        [STATEMENT_REJECT] = "into inventory.rejected_receipts (",
+        [STATEMENT_REJECT] = "into inventory.rejected_receipts as r (",
     };
     for (int statement = 0; statement < STATEMENT_COUNT; statement++) {
         char *sql = write_statement((enum statement)statement, 1, NULL);
@@ -118,8 +118,8 @@ static void the_senders_headers_are_stored_and_not_compared(void **state) {
                 {STATEMENT_REJECT, NULL}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char *sql = write_statement(rows[i].statement, 1, NULL);
-        expect_row(strstr(sql, "sender_headers)") && (!rows[i].set || strstr(sql, rows[i].set)) &&
-                       !strstr(sql, "r.sender_headers"),
+        expect_row((strstr(sql, "sender_headers)") || strstr(sql, "sender_headers, digest, deliveries")) &&
+                       (!rows[i].set || strstr(sql, rows[i].set)) && !strstr(sql, "r.sender_headers"),
                    "%s", sql);
         free(sql);
     }
