@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "cpus.h"
+#include "receipt.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,6 +24,8 @@ enum {
 enum kind {
     PATH,   /* const char *: any text */
     LIST,   /* const char *: items separated by commas */
+    RETRY,  /* struct retries */
+    NAMES,  /* the same, of characters that need no quoting in SQL */
     NUMBER, /* unsigned */
     SIZE,   /* size_t */
     SAMPLE, /* unsigned: all, failures or 1/N */
@@ -46,6 +49,8 @@ struct setting {
     .kind = kind_, .offset = _Generic(&((struct config *)NULL)->member_, type_ * : offsetof(struct config, member_))
 #define PATH(member_) MEMBER(PATH, const char *, member_)
 #define LIST(member_) MEMBER(LIST, const char *, member_)
+#define RETRY(member_) MEMBER(RETRY, struct retries, member_)
+#define NAMES(member_) MEMBER(NAMES, const char *, member_)
 #define NUMBER(member_) MEMBER(NUMBER, unsigned, member_)
 #define SIZE(member_) MEMBER(SIZE, size_t, member_)
 #define SAMPLE(member_) MEMBER(SAMPLE, unsigned, member_)
@@ -96,6 +101,12 @@ static const struct setting settings[] = {
     {"RECEIPTD_EXTRA_REFERENCE_TYPES", LIST(extra_reference_types), .initial = "",
      .meaning = "values of reference.type to accept besides StockTransferOrder, RA, RMA, ForwardOrder; separated by "
                 "commas"},
+    {"RECEIPTD_SENDER_RETRIES", RETRY(sender_retries), .initial = RETRIES_DEFAULT,
+     .meaning = "how the sender retries after 503, for receiptd missing: for so many hours, such as 32h, or so many "
+                "attempts in all, such as 5"},
+    {"RECEIPTD_IGNORED_FIELDS", NAMES(ignored_fields), .initial = "",
+     .meaning = "fields outside the specification, at the top level, that are no content: a delivery that differs in "
+                "nothing else is unchanged; separated by commas, for example timestamp,attempt"},
     {"RECEIPTD_URL", PATH(url), .initial = "",
      .meaning = "URL that the sender calls, https://HOST/inventory_receipt; receiptd doctor tries it"},
     {"RECEIPTD_CACERT", PATH(ca_file), .initial = "",
@@ -155,6 +166,20 @@ static bool is_list(const char *text) {
     return !strpbrk(text, " \t") && text[0] != ',' && text[len - 1] != ',' && !strstr(text, ",,");
 }
 
+/* Names that can stand between quotes in SQL as they are, and none that the specification has. */
+static bool is_names(const char *text) {
+    if (!is_list(text) ||
+        text[strspn(text, ",-.0123456789:ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")] != '\0')
+        return false;
+    for (size_t len; *text != '\0'; text += len + (text[len] == ',')) {
+        len = strcspn(text, ",");
+        for (size_t i = 0; i < RECEIPT_FIELD_COUNT; i++)
+            if (strcspn(receipt_fields[i].path, ".") == len && memcmp(receipt_fields[i].path, text, len) == 0)
+                return false;
+    }
+    return true;
+}
+
 static bool set(struct config *config, const struct setting *setting, const char *text, FILE *errors) {
     void *target = (char *)config + setting->offset;
     uint64_t number = 0;
@@ -169,6 +194,22 @@ static bool set(struct config *config, const struct setting *setting, const char
     case LIST:
         if (!is_list(text)) {
             fprintf(errors, "%s=%s: expected values separated by commas, without blanks\n", setting->name, text);
+            return false;
+        }
+        *(const char **)target = text;
+        return true;
+    case RETRY:
+        if (retries_parse(text, target))
+            return true;
+        fprintf(errors, "%s=%s: expected hours, such as 32h, or a number of attempts, such as 5\n", setting->name,
+                text);
+        return false;
+    case NAMES:
+        if (!is_names(text)) {
+            fprintf(
+                errors,
+                "%s=%s: expected names separated by commas, of letters, digits, and - . : _, and no specified field\n",
+                setting->name, text);
             return false;
         }
         *(const char **)target = text;

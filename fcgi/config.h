@@ -7,6 +7,7 @@
 #define RECEIPTD_CONFIG_H
 
 #include "log.h"
+#include "retries.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,8 +30,10 @@ struct config {
     bool accept_invalid;
     const char *extra_conditions; /* separated by commas; the environment's own memory, as the next */
     const char *extra_reference_types;
-    const char *url;     /* the sender's, for doctor; "" where it is not known */
-    const char *ca_file; /* whom to trust there; "": the system's */
+    struct retries sender_retries;
+    const char *ignored_fields; /* of extra, likewise: they are no content */
+    const char *url;            /* the sender's, for doctor; "" where it is not known */
+    const char *ca_file;        /* whom to trust there; "": the system's */
 };
 
 /*

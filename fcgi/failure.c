@@ -6,12 +6,11 @@
 #include <string.h>
 #include <time.h>
 
-/* How long the vendor retries, and can be asked to send again. */
+/* How long the vendor can be asked to send again. */
 enum {
     MS_PER_S = 1000,
     S_PER_HOUR = 3600,
     S_PER_DAY = 24 * S_PER_HOUR,
-    RETRY_S = 32 * S_PER_HOUR,
     RESEND_S = 30 * S_PER_DAY,
 };
 
@@ -57,12 +56,29 @@ int failure_compare(const void *a, const void *b) {
     return order ? order : failure_compare_keys(failure_a->key, failure_b->key);
 }
 
-static void append_time_left(struct buffer *line, int64_t since_ms) {
-    int64_t age_s = (int64_t)time(NULL) - since_ms / MS_PER_S, retry_s = RETRY_S - age_s;
-    if (retry_s > 0)
-        buffer_append_format(line, "will be retried for %" PRId64 " h %02" PRId64 " min", retry_s / S_PER_HOUR,
-                             retry_s / 60 % 60);
-    else if (age_s < RESEND_S)
+static int64_t retried_until_s(const struct failure *failure, const struct retries *retries) {
+    return failure->first_ms / MS_PER_S + (int64_t)retries->hours * S_PER_HOUR;
+}
+
+/* What the sender does next, unasked. False: nothing any more. */
+static bool append_retries(struct buffer *line, const struct failure *failure, const struct retries *retries,
+                           int64_t now_s) {
+    int64_t left_s = retried_until_s(failure, retries) - now_s;
+    if (retries->hours > 0 && left_s > 0)
+        buffer_append_format(line, "will be retried for %" PRId64 " h %02" PRId64 " min", left_s / S_PER_HOUR,
+                             left_s / 60 % 60);
+    else if (failure->attempts < retries->attempts)
+        buffer_append_format(line, "can be retried %zu more times", retries->attempts - failure->attempts);
+    else
+        return false;
+    return true;
+}
+
+static void append_time_left(struct buffer *line, const struct failure *failure, const struct retries *retries) {
+    int64_t now_s = time(NULL), age_s = now_s - failure->first_ms / MS_PER_S;
+    if (append_retries(line, failure, retries, now_s))
+        return;
+    if (age_s < RESEND_S)
         buffer_append_format(line, "no longer retried; can be resent for %" PRId64 " more days",
                              (RESEND_S - age_s) / S_PER_DAY);
     else
@@ -74,7 +90,7 @@ static void append_id(struct buffer *line, const struct failure *failure) {
     buffer_append_text(line, request_id_format(id, failure->last_id));
 }
 
-void failure_write_text(FILE *out, struct buffer *line, const struct failure *failure) {
+void failure_write_text(FILE *out, struct buffer *line, const struct failure *failure, const struct retries *retries) {
     char first[LOG_TIME_SIZE];
     const char *part = failure->key;
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++, part += strlen(part) + 1) {
@@ -85,12 +101,12 @@ void failure_write_text(FILE *out, struct buffer *line, const struct failure *fa
                          log_line_format_time(first, failure->first_ms));
     append_id(line, failure);
     buffer_append_text(line, failure->stored ? "; the database has an older version; " : "; ");
-    append_time_left(line, failure->first_ms);
+    append_time_left(line, failure, retries);
     buffer_append_text(line, "\n");
     fwrite(line->data, 1, line->len, out);
 }
 
-void failure_write_row(FILE *out, struct buffer *line, const struct failure *failure) {
+void failure_write_row(FILE *out, struct buffer *line, const struct failure *failure, const struct retries *retries) {
     char first[LOG_TIME_SIZE], last[LOG_TIME_SIZE], retry[LOG_TIME_SIZE], resend[LOG_TIME_SIZE];
     const char *part = failure->key;
     for (int k = 0; k < RECEIPT_KEY_COUNT; k++, part += strlen(part) + 1)
@@ -99,7 +115,9 @@ void failure_write_row(FILE *out, struct buffer *line, const struct failure *fai
     fprintf(out, "%s,%s,%zu,%.*s,%s,%s,%s\r\n", log_line_format_time(first, failure->first_ms),
             log_line_format_time(last, failure->last_ms), failure->attempts, (int)line->len, line->data,
             failure->stored ? "older" : "no",
-            log_line_format_time(retry, failure->first_ms + (int64_t)RETRY_S * MS_PER_S),
+            retries->hours > 0 ? log_line_format_time(retry, retried_until_s(failure, retries) * MS_PER_S +
+                                                                 failure->first_ms % MS_PER_S)
+                               : "",
             log_line_format_time(resend, failure->first_ms + (int64_t)RESEND_S * MS_PER_S));
 }
 

@@ -8,6 +8,7 @@
 
 #include "buffer.h"
 #include "log_line.h"
+#include "retries.h"
 
 #include <stdio.h>
 
@@ -36,8 +37,8 @@ void failure_append_id_and_key(struct buffer *json, const unsigned char *request
 int failure_compare(const void *a, const void *b);
 
 /* Writes it as a line for people, or as a row of a table, whose first row has the names. `line` is for their use. */
-void failure_write_text(FILE *out, struct buffer *line, const struct failure *failure);
-void failure_write_row(FILE *out, struct buffer *line, const struct failure *failure);
+void failure_write_text(FILE *out, struct buffer *line, const struct failure *failure, const struct retries *retries);
+void failure_write_row(FILE *out, struct buffer *line, const struct failure *failure, const struct retries *retries);
 void failure_write_names(FILE *out);
 
 #endif

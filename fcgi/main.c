@@ -118,6 +118,12 @@ static int look_for_missing(struct missing_options options, const char *environm
     struct service service;
     if (!take_environment(&service, environment_file))
         return MISSING_FAILED;
+    const char *retries = getenv("RECEIPTD_SENDER_RETRIES");
+    if (!retries_parse(retries ? retries : RETRIES_DEFAULT, &options.retries)) {
+        fprintf(stderr, "RECEIPTD_SENDER_RETRIES=%s: expected hours, such as 32h, or a number of attempts, such as 5\n",
+                retries);
+        return MISSING_FAILED;
+    }
     options.service = &service;
     return (int)(options.acknowledged ? acknowledged_missing : missing)(&options, stdout, stderr);
 }
@@ -138,7 +144,8 @@ static int reprocess_rejections(struct reprocess_options options, const char *en
     struct store_options store_options = {.database = &database,
                                           .batch_max = 1,
                                           .prepared_statements = config.prepared_statements,
-                                          .keep_when = REJECTIONS_SUPERSEDED};
+                                          .keep_when = REJECTIONS_SUPERSEDED,
+                                          .ignored_fields = config.ignored_fields};
     struct handler handler = make_handler(&config, NULL);
     options.handler = &handler;
     options.store = database_init(&database, config.require_standby) ? store_new(&store_options) : NULL;
@@ -153,8 +160,10 @@ static int reprocess_rejections(struct reprocess_options options, const char *en
 }
 
 static struct group_commit *start_group_commit(const struct config *config, struct database *database) {
-    struct store_options store_options = {
-        .database = database, .batch_max = config->batch_max, .prepared_statements = config->prepared_statements};
+    struct store_options store_options = {.database = database,
+                                          .batch_max = config->batch_max,
+                                          .prepared_statements = config->prepared_statements,
+                                          .ignored_fields = config->ignored_fields};
     struct group_commit_options options = {
         .batch_max = config->batch_max, .queue_max = config->queue_max, .queue_max_bytes = config->queue_max_bytes};
     unsigned wanted = config->pg_connections + GROUP_COMMIT_MORE_STORES;

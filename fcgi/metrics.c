@@ -353,7 +353,8 @@ void metrics_write(struct buffer *out, const struct metrics_gauges *gauges) {
     write_counter(out, METRICS_EXAMINATIONS, "Requests of receiptd doctor, which are no deliveries.", &examinations);
     write_counter(out, "receiptd_log_lines_dropped_total", "Lines that the log had no room for.", &dropped_lines);
     if (gauges->unresolved_rejections >= 0)
-        write_gauge(out, "receiptd_unresolved_rejections", "Rejected deliveries that are open; identical ones count once.",
+        write_gauge(out, "receiptd_unresolved_rejections",
+                    "Rejected deliveries that are open; identical ones count once.",
                     (double)gauges->unresolved_rejections);
     if (gauges->totals_counted_at >= 0)
         write_gauge(out, "receiptd_totals_counted_timestamp_seconds",

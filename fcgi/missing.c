@@ -307,7 +307,8 @@ static bool write_missing(struct search *search) {
         failure_write_names(search->out);
     while (ok && !line.failed && (failure = spool_next(search->missing))) {
         line.len = 0;
-        (search->options->csv ? failure_write_row : failure_write_text)(search->out, &line, failure);
+        (search->options->csv ? failure_write_row : failure_write_text)(search->out, &line, failure,
+                                                                        &search->options->retries);
     }
     ok = ok && !line.failed && !spool_failed(search->missing);
     buffer_fini(&line);

@@ -11,6 +11,7 @@
 #include "log_reader.h"
 #include "pg.h"
 #include "progress.h"
+#include "retries.h"
 #include "service.h"
 
 #include <stdbool.h>
@@ -19,6 +20,7 @@
 struct missing_options {
     char *const *files; /* of log lines, up to a NULL; none: standard input */
     bool csv;
+    struct retries retries;        /* of the sender */
     bool acknowledged;             /* for acknowledged_missing, which alone reads the next two: */
     const char *since, *until;     /* times as PostgreSQL reads them; NULL: no limit */
     const struct service *service; /* as whom to query the database, once the files were read */

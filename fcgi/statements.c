@@ -86,13 +86,25 @@ static void append_assignments(struct buffer *sql, const struct statements_optio
                          delivery, delivery, delivery, delivery, now);
 }
 
+/* The extra of r, excluded or v, as far as it is content. Of nothing but fields that are none, nothing is left. */
+static void append_extra(struct buffer *sql, const struct statements_options *options, const char *prefix) {
+    if (options->ignored_fields && *options->ignored_fields)
+        buffer_append_format(sql, "nullif(%sextra - '{%s}'::text[], '{}')", prefix, options->ignored_fields);
+    else
+        buffer_append_format(sql, "%sextra", prefix);
+}
+
 /* "(r.…) is distinct from (….…)": whether the content differs. */
 static void append_differs(struct buffer *sql, const struct statements_options *options, const char *delivery) {
     buffer_append_text(sql, "(");
     append_columns(sql, options, "r.", false, NULL);
-    buffer_append_text(sql, ", r.extra) is distinct from (");
+    buffer_append_text(sql, ", ");
+    append_extra(sql, options, "r.");
+    buffer_append_text(sql, ") is distinct from (");
     append_columns(sql, options, delivery, false, NULL);
-    buffer_append_format(sql, ", %sextra)", delivery);
+    buffer_append_text(sql, ", ");
+    append_extra(sql, options, delivery);
+    buffer_append_text(sql, ")");
 }
 
 static void append_insert(struct buffer *sql, size_t rows, const struct statements_options *options) {
@@ -230,9 +242,11 @@ static void append_text_bytes(struct buffer *sql, const struct statements_option
 static void write_lookup(struct buffer *sql, size_t rows, const struct statements_options *options) {
     buffer_append_format(sql, "select v.request_id, %s, r.request_id, r.revised_request_id,", safe(options));
     buffer_append_text(sql, " r.revision > 1 and inventory.has_revised(v.request_id, r.program_identifier,"
-                            " r.asn_number, r.unit_identifier),"
-                            " r.extra is not distinct from v.extra"
-                            " and ");
+                            " r.asn_number, r.unit_identifier), ");
+    append_extra(sql, options, "r.");
+    buffer_append_text(sql, " is not distinct from ");
+    append_extra(sql, options, "v.");
+    buffer_append_text(sql, " and ");
     buffer_append_text(sql, options->hides_flush ? "false, "
                                                  : "(select current_setting('synchronous_standby_names') = ''"
                                                    " and pg_current_wal_insert_lsn() <= pg_current_wal_flush_lsn()), ");

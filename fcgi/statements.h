@@ -81,9 +81,11 @@ const char *statements_name(enum statement statement);
 size_t statements_row_parameters(enum statement statement, const struct receipt_columns *columns);
 
 struct statements_options {
-    const char *keep_when;     /* for UPSERT: SQL about r, the row there is, and excluded; where it is true, r stays */
-    bool on_citus;             /* as its planner takes it */
-    bool hides_flush;          /* the role may not see how far the log was flushed */
+    const char *keep_when; /* for UPSERT: SQL about r, the row there is, and excluded; where it is true, r stays */
+    const char
+        *ignored_fields; /* top-level names of extra, separated by commas, that are no content; NULL or "": none */
+    bool on_citus;       /* as its planner takes it */
+    bool hides_flush;    /* the role may not see how far the log was flushed */
     bool has_foreign_triggers; /* UPSERT and REVISE tell what they have begun: a trigger may have dropped the rest */
     bool require_standby;      /* the settings are safe only while a synchronous standby is named */
     struct receipt_columns columns;

@@ -30,7 +30,8 @@ struct store_options {
     struct database *database; /* outlives the store */
     size_t batch_max;          /* the largest count passed to the functions below */
     bool prepared_statements;  /* off: for a pooler that hands each transaction to another session */
-    const char *keep_when;     /* see statements_write */
+    const char *keep_when;     /* see statements_write, as for */
+    const char *ignored_fields;
 };
 
 /* The most rows of one batch, by the number of parameters that PostgreSQL's protocol has. */

@@ -31,7 +31,7 @@ utc() {
 }
 
 new_id() {
-    tr -d - </proc/sys/kernel/random/uuid
+    cat /proc/sys/kernel/random/uuid
 }
 
 # by_nginx STATUS WORKER-STATUS [REQUEST]: a line of nginx's, which is ten seconds old, in the time of another zone.
@@ -149,7 +149,7 @@ reject() {
     store found 100
     store changed 40
     store doubtful 62
-    id=$(sed -n 's/.*request_id=\([0-9a-f]*\) .*=doubtful .*/\1/p' "$made")
+    id=$(sed -n 's/.*request_id=\([0-9a-f-]*\) .*=doubtful .*/\1/p' "$made")
     sql "update receipts set request_id = '$id' where unit_identifier = 'doubtful'"
     reject rejected 30
     reject older 100
@@ -160,7 +160,7 @@ reject() {
     [[ ${lines[0]} == 'p "A 1" over: '*'; too old to be resent' ]]
     [[ ${lines[1]} == 'p "A 1" days: '*'; no longer retried; can be resent for 28 more days' ]]
     [[ ${lines[2]} == 'p "A 1" recent: got 503 2 times since '*'; will be retried for 31 h 5'*' min' ]]
-    [[ $(sed -nE 's/^p "A 1" (older|changed|claimed|lost): .*(as [0-9a-f]*; [a-z ]*; |; )will be retried.*/\1/p' <<<"$output" | sort) == \
+    [[ $(sed -nE 's/^p "A 1" (older|changed|claimed|lost): .*(as [0-9a-f-]*; [a-z ]*; |; )will be retried.*/\1/p' <<<"$output" | sort) == \
         $'changed\nclaimed\nlost\nolder' ]]
     [[ $(grep -c '; the database has an older version; ' <<<"$output") == 2 ]]
     [[ ${lines[7]} == 'Missing: 7 of 11 deliveries that got 503' ]]
@@ -514,7 +514,7 @@ print(*[(r["unit_identifier"], r["status"], r["stored"]) for r in csv.DictReader
     : >"$made.empty"
     line 5 201 known ' result=created' >"$made.known"
     store known 5
-    sql "update receipts set request_id = '$(sed 's/.*request_id=\([0-9a-f]*\).*/\1/' "$made.known")' where unit_identifier = 'known'"
+    sql "update receipts set request_id = '$(sed 's/.*request_id=\([0-9a-f-]*\).*/\1/' "$made.known")' where unit_identifier = 'known'"
     for options in '' --acknowledged; do
         for name in xz bz2 lz4 random other none; do
             # The others are still read.

@@ -250,6 +250,41 @@ static void lists_have_no_blanks_and_no_empty_values(void **state) {
     end_table();
 }
 
+static void ignored_fields_need_no_quoting_and_are_not_specified(void **state) {
+    (void)state;
+    static const char *const good[] = {"", "timestamp", "timestamp,attempt", "a-b.c:D_9", "skus", "identifier"};
+    static const char *const bad[] = {",",   "a,",  "a b",          "a'",        "a\"",     "a\\",
+                                      "{a}", "sku", "attempt,from", "reference", "\xc3\x84"};
+    for (size_t g = 0; g < COUNT_OF(good); g++) {
+        char *variable = format_text("RECEIPTD_IGNORED_FIELDS=%s", good[g]);
+        bool ok = load((const char *const[]){variable, NULL});
+        expect_row(ok && strcmp(config.ignored_fields, good[g]) == 0, "%s: %s", variable, said);
+        free(variable);
+    }
+    for (size_t b = 0; b < COUNT_OF(bad); b++)
+        expect_refused("RECEIPTD_IGNORED_FIELDS", bad[b]);
+    end_table();
+}
+
+static void retries_are_hours_or_attempts(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        unsigned hours, attempts;
+    } good[] = {{"RECEIPTD_SENDER_RETRIES=32h", 32, 0}, {"RECEIPTD_SENDER_RETRIES=5", 0, 5}, {NULL, 32, 0}};
+    static const char *const bad[] = {
+        "", "0", "0h", "h", "5x", "-5", " 5", "5 h", "1001", "32H", "99999999999999999999h"};
+    for (size_t g = 0; g < COUNT_OF(good); g++) {
+        bool ok = load((const char *const[]){good[g].text, NULL});
+        expect_row(ok && config.sender_retries.hours == good[g].hours &&
+                       config.sender_retries.attempts == good[g].attempts,
+                   "%s: %s", good[g].text ? good[g].text : "the default", said);
+    }
+    for (size_t b = 0; b < COUNT_OF(bad); b++)
+        expect_refused("RECEIPTD_SENDER_RETRIES", bad[b]);
+    end_table();
+}
+
 static void a_variable_that_does_not_exist_is_named(void **state) {
     (void)state;
     static const char *const names[] = {
@@ -324,6 +359,8 @@ int main(void) {
         cmocka_unit_test_teardown(other_words_are_refused, forget_said),
         cmocka_unit_test_teardown(a_required_standby_needs_a_session_of_its_own, forget_said),
         cmocka_unit_test_teardown(lists_have_no_blanks_and_no_empty_values, forget_said),
+        cmocka_unit_test_teardown(ignored_fields_need_no_quoting_and_are_not_specified, forget_said),
+        cmocka_unit_test_teardown(retries_are_hours_or_attempts, forget_said),
         cmocka_unit_test_teardown(a_variable_that_does_not_exist_is_named, forget_said),
         cmocka_unit_test_teardown(other_programs_variables_are_ignored, forget_said),
         cmocka_unit_test_teardown(every_mistake_is_said_at_once, forget_said),

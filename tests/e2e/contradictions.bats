@@ -1,0 +1,56 @@
+# Deliveries that contradict each other: what each retry changes, and older versions that arrive late.
+
+setup_file() {
+    load common
+    start_instance contradictions RECEIPTD_IGNORED_FIELDS=timestamp,attempt
+}
+
+setup() {
+    load common
+    use_instance contradictions
+    unit=contradictions-$BATS_TEST_NUMBER
+}
+
+row() {
+    sql "select $1 from receipts where unit_identifier = :'unit'" unit="$unit"
+}
+
+# delivers OUTCOME STATUS FILTER: the vendor's example, changed by the filter.
+delivers() {
+    post "$(receipt "$unit" "$3")"
+    expect "$2" "$1"
+}
+
+@test "fields that are no content make no revision, and nothing is written" {
+    local before
+    delivers created 201 '.timestamp = "10:00" | .attempt = 1 | .future = {a: 1}'
+    before=$(row 'xmin')
+    delivers unchanged 200 '.timestamp = "10:01" | .attempt = 2 | .future = {a: 1}'
+    delivers unchanged 200 '.future = {a: 1}'
+    [[ $(row "concat_ws(' ', revision, extra ->> 'timestamp', xmin)") == "0 10:00 $before" ]]
+    delivers revised 200 '.timestamp = "10:02" | .future = {a: 2}'
+    [[ $(row "concat_ws(' ', revision, extra ->> 'timestamp', extra -> 'attempt')") == '1 10:02' ]]
+    # Nested ones count.
+    delivers revised 200 '.timestamp = "10:02" | .future = {a: 2, timestamp: 1}'
+    delivers revised 200 '.timestamp = "10:03" | .sku = "other" | .future = {a: 2, timestamp: 1}'
+}
+
+@test "a receipt that has nothing else in extra is unchanged as well" {
+    delivers created 201 .
+    delivers unchanged 200 '.timestamp = "10:01"'
+    [[ $(row 'extra is null') == t ]]
+    delivers revised 200 '.timestamp = "10:01" | .sku = "other"'
+    delivers unchanged 200 '.sku = "other"'
+}
+
+@test "many at once, with a timestamp each, are one version" {
+    local n bodies=()
+    delivers created 201 .
+    for n in {1..40}; do
+        receipt "$unit" ".attempt = $n" >"$BATS_TEST_TMPDIR/$n"
+        bodies+=(--next -sS --cacert "$RECEIPTD_CACERT" --noproxy '*' -H "X-Api-Key: $CLIENT_API_KEY" \
+            -H 'Content-Type: application/json' --data-binary "@$BATS_TEST_TMPDIR/$n" -o /dev/null -w '%{http_code}\n' "$RECEIPTD_URL")
+    done
+    [[ $(curl --parallel --parallel-max 20 "${bodies[@]:1}" | sort | uniq -c) =~ ^\ *40\ 200$ ]]
+    [[ $(row revision) == 0 ]]
+}
