@@ -101,6 +101,9 @@ static const struct setting settings[] = {
     {"RECEIPTD_EXTRA_REFERENCE_TYPES", LIST(extra_reference_types), .initial = "",
      .meaning = "values of reference.type to accept besides StockTransferOrder, RA, RMA, ForwardOrder; separated by "
                 "commas"},
+    {"RECEIPTD_OLD_VERSIONS", SWITCH(keep_newer), .initial = "apply", .words = "apply keep_newer",
+     .meaning = "a delivery with the content of a version that was replaced before: apply: it becomes the newest "
+                "version; keep_newer: the newer one stays, and the answer is unchanged"},
     {"RECEIPTD_SENDER_RETRIES", RETRY(sender_retries), .initial = RETRIES_DEFAULT,
      .meaning = "how the sender retries after 503, for receiptd missing: for so many hours, such as 32h, or so many "
                 "attempts in all, such as 5"},

@@ -30,6 +30,7 @@ struct config {
     bool accept_invalid;
     const char *extra_conditions; /* separated by commas; the environment's own memory, as the next */
     const char *extra_reference_types;
+    bool keep_newer; /* an older version that is delivered late does not replace a newer one */
     struct retries sender_retries;
     const char *ignored_fields; /* of extra, likewise: they are no content */
     const char *url;            /* the sender's, for doctor; "" where it is not known */

@@ -145,7 +145,8 @@ static int reprocess_rejections(struct reprocess_options options, const char *en
                                           .batch_max = 1,
                                           .prepared_statements = config.prepared_statements,
                                           .keep_when = REJECTIONS_SUPERSEDED,
-                                          .ignored_fields = config.ignored_fields};
+                                          .ignored_fields = config.ignored_fields,
+                                          .keep_newer = config.keep_newer};
     struct handler handler = make_handler(&config, NULL);
     options.handler = &handler;
     options.store = database_init(&database, config.require_standby) ? store_new(&store_options) : NULL;
@@ -163,7 +164,8 @@ static struct group_commit *start_group_commit(const struct config *config, stru
     struct store_options store_options = {.database = database,
                                           .batch_max = config->batch_max,
                                           .prepared_statements = config->prepared_statements,
-                                          .ignored_fields = config->ignored_fields};
+                                          .ignored_fields = config->ignored_fields,
+                                          .keep_newer = config->keep_newer};
     struct group_commit_options options = {
         .batch_max = config->batch_max, .queue_max = config->queue_max, .queue_max_bytes = config->queue_max_bytes};
     unsigned wanted = config->pg_connections + GROUP_COMMIT_MORE_STORES;

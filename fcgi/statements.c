@@ -107,6 +107,15 @@ static void append_differs(struct buffer *sql, const struct statements_options *
     buffer_append_text(sql, ")");
 }
 
+/* Not of Citus, which refuses a function there. `delivery` is excluded or v. */
+static void append_keeps_newer(struct buffer *sql, const struct statements_options *options, const char *delivery) {
+    if (options->keep_newer && !options->on_citus)
+        buffer_append_format(sql,
+                             " and case when r.revision > 0 then not inventory.has_replaced(to_jsonb(%s), '{%s}')"
+                             " else true end",
+                             delivery, options->ignored_fields ? options->ignored_fields : "");
+}
+
 static void append_insert(struct buffer *sql, size_t rows, const struct statements_options *options) {
     buffer_append_text(sql, "insert into inventory.receipts as r (");
     append_all_columns(sql, options);
@@ -178,6 +187,7 @@ static void write_upsert(struct buffer *sql, size_t rows, const struct statement
     append_condition(sql, options);
     buffer_append_text(sql, NEITHER_BY("excluded") " and ");
     append_differs(sql, options, "excluded.");
+    append_keeps_newer(sql, options, "excluded");
     if (options->keep_when)
         buffer_append_format(sql, " and (%s) is not true", options->keep_when);
     append_condition_end(sql, options, "excluded.");
@@ -210,6 +220,7 @@ static void write_revise(struct buffer *sql, size_t rows, const struct statement
     append_condition(sql, options);
     buffer_append_text(sql, NEITHER_BY("v") " and ");
     append_differs(sql, options, "v.");
+    append_keeps_newer(sql, options, "v");
     append_condition_end(sql, options, "v.");
     buffer_append_format(sql,
                          " returning v.request_id)"

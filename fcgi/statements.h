@@ -84,6 +84,7 @@ struct statements_options {
     const char *keep_when; /* for UPSERT: SQL about r, the row there is, and excluded; where it is true, r stays */
     const char
         *ignored_fields; /* top-level names of extra, separated by commas, that are no content; NULL or "": none */
+    bool keep_newer;     /* UPSERT and REVISE leave r alone if it has replaced what is delivered */
     bool on_citus;       /* as its planner takes it */
     bool hides_flush;    /* the role may not see how far the log was flushed */
     bool has_foreign_triggers; /* UPSERT and REVISE tell what they have begun: a trigger may have dropped the rest */

@@ -119,6 +119,7 @@ static struct statements_options options_of(const struct store_pg *pg) {
     const struct inspection *found = session_inspection(pg->session);
     return (struct statements_options){.keep_when = pg->options.keep_when,
                                        .ignored_fields = pg->options.ignored_fields,
+                                       .keep_newer = pg->options.keep_newer,
                                        .on_citus = found->on_citus,
                                        .hides_flush = found->hides_flush,
                                        .has_foreign_triggers = found->has_foreign_triggers,

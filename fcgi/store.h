@@ -32,6 +32,7 @@ struct store_options {
     bool prepared_statements;  /* off: for a pooler that hands each transaction to another session */
     const char *keep_when;     /* see statements_write, as for */
     const char *ignored_fields;
+    bool keep_newer;
 };
 
 /* The most rows of one batch, by the number of parameters that PostgreSQL's protocol has. */

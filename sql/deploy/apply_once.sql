@@ -148,6 +148,64 @@ begin
 end
 $$;
 
+-- For RECEIPTD_OLD_VERSIONS=keep_newer: a sender that retries can deliver an older version after a newer one. `delivery` is the
+-- row as it would be stored; `ignored` has the names in extra that are no content. Volatile for the same reason as has_revised.
+create function inventory.has_replaced(delivery jsonb, ignored text[])
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  content jsonb := inventory.content_of(delivery);
+begin
+  return exists (
+    select
+    from inventory.receipt_revisions as past
+    cross join lateral inventory.content_of(to_jsonb(past)) as replaced
+    where past.program_identifier = delivery ->> 'program_identifier'
+      and past.asn_number = delivery ->> 'asn_number'
+      and past.unit_identifier = delivery ->> 'unit_identifier'
+      and replaced - 'extra' = content - 'extra'
+      and coalesce(nullif(replaced -> 'extra', 'null'), '{}') - ignored
+        = coalesce(nullif(content -> 'extra', 'null'), '{}') - ignored
+  );
+end
+$$;
+
+-- Every version with the content of one before it that was replaced: the sender has changed its mind, or an old delivery was late.
+create view inventory.returned_versions as
+with version as (
+  select
+    program_identifier, asn_number, unit_identifier, revision, request_id, received_at,
+    inventory.content_of(to_jsonb(h)) as content
+  from inventory.receipt_revisions as h
+  union all
+  select
+    program_identifier, asn_number, unit_identifier, revision, revised_request_id, revised_at,
+    inventory.content_of(to_jsonb(r))
+  from inventory.receipts as r
+  where revision > 1
+)
+select
+  later.program_identifier,
+  later.asn_number,
+  later.unit_identifier,
+  later.revision,
+  later.request_id,
+  later.received_at,
+  max(earlier.revision) as same_as_revision
+from version as later
+join version as earlier
+  using (program_identifier, asn_number, unit_identifier, content)
+where earlier.revision < later.revision
+group by 1, 2, 3, 4, 5, 6;
+revoke all on inventory.returned_versions from public;
+grant select on inventory.returned_versions to receiptd_reader;
+
+revoke all on function inventory.has_replaced(jsonb, text[]) from public;
+grant execute on function inventory.has_replaced(jsonb, text[]) to receiptd_writer;
 revoke all on function inventory.has_revised(uuid, text, text, text) from public;
 revoke all on function inventory.apply_once(), inventory.stamp_receipt() from public;
 grant execute on function inventory.has_revised(uuid, text, text, text) to receiptd_writer;
@@ -164,6 +222,18 @@ execute function inventory.stamp_receipt();
 
 comment on function inventory.has_revised(uuid, text, text, text) is
   'Whether the delivery with that request id brought a version of the receipt that was replaced since.';
+comment on function inventory.has_replaced(jsonb, text[]) is
+  'Whether the content of a delivery is that of a version of its receipt that was replaced since.';
+comment on view inventory.returned_versions is
+  'One row for each version of a receipt whose content an earlier version had that was replaced in between: a change back, or an old delivery that arrived late. RECEIPTD_OLD_VERSIONS=keep_newer keeps the newer version instead. Ask for one receipt, or a span of revisions: it compares the whole history.';
+comment on column inventory.returned_versions.program_identifier is 'As in receipts. Example: returns';
+comment on column inventory.returned_versions.asn_number is 'As in receipts. Example: SO00001234';
+comment on column inventory.returned_versions.unit_identifier is 'As in receipts. Example: 123456891011';
+comment on column inventory.returned_versions.revision is 'The version that has returned. Example: 2';
+comment on column inventory.returned_versions.request_id is
+  'The delivery that brought it; null for a correction by hand. Example: 0b8e6a4c-93d1-4f27-8e5a-6c7d8e9f0a1b';
+comment on column inventory.returned_versions.received_at is 'When it arrived. Example: 2026-11-24 08:30:00.654321+00';
+comment on column inventory.returned_versions.same_as_revision is 'The latest earlier version with the same content. Example: 0';
 comment on function inventory.apply_once() is
   'Before an update of receipts: leaves the row alone if the same delivery has revised it before; lets only the owner write what is not content; and records who makes a version by hand.';
 comment on function inventory.stamp_receipt() is

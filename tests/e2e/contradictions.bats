@@ -54,3 +54,31 @@ delivers() {
     [[ $(curl --parallel --parallel-max 20 "${bodies[@]:1}" | sort | uniq -c) =~ ^\ *40\ 200$ ]]
     [[ $(row revision) == 0 ]]
 }
+
+@test "an older version that is delivered late replaces the newer one, and that is visible" {
+    delivers created 201 '.merchant = "old"'
+    delivers revised 200 '.merchant = "new"'
+    delivers revised 200 '.merchant = "old" | .attempt = 2'
+    [[ $(row "merchant || revision") == old2 ]]
+    delivers revised 200 '.merchant = "old" | .sku = "third"'
+    # Its own extra has another attempt: only the setting of the service says that this is no content.
+    [[ $(sql "select count(*) from inventory.returned_versions where unit_identifier = :'unit'" unit="$unit") == 0 ]]
+    delivers revised 200 '.merchant = "new"'
+    [[ $(sql "select revision || ' ' || same_as_revision from inventory.returned_versions where unit_identifier = :'unit'" \
+        unit="$unit") == '4 1' ]]
+}
+
+@test "with keep_newer, the newer version stays" {
+    start_instance contradictions RECEIPTD_IGNORED_FIELDS=timestamp,attempt RECEIPTD_OLD_VERSIONS=keep_newer
+    delivers created 201 '.merchant = "old"'
+    delivers revised 200 '.merchant = "new"'
+    delivers unchanged 200 '.merchant = "old"'
+    delivers unchanged 200 '.merchant = "old" | .attempt = 2'
+    [[ $(row "merchant || revision") == new1 ]]
+    delivers revised 200 '.merchant = "third"'
+    delivers unchanged 200 '.merchant = "new"'
+    delivers unchanged 200 '.merchant = "old" | .attempt = 3'
+    delivers revised 200 '.merchant = "old" | .sku = "other"'
+    [[ $(row "concat(merchant, sku, revision)") == oldother3 ]]
+    start_instance contradictions RECEIPTD_IGNORED_FIELDS=timestamp,attempt
+}

@@ -112,9 +112,10 @@ store() {
 
 # reject UNIT SECONDS-AGO: a rejected delivery of it.
 reject() {
-    sql "insert into inventory.rejected_receipts (request_id, received_at, api_key_name, status, message, body, program_identifier,
-            asn_number, unit_identifier)
-        values (gen_random_uuid(), now() - :'age' * interval '1 second', '', 422, '', '', 'p', 'A 1', :'unit')" unit="$1" age="$2"
+    sql "insert into inventory.rejected_receipts (request_id, received_at, last_received_at, api_key_name, status, message,
+            body, program_identifier, asn_number, unit_identifier)
+        values (gen_random_uuid(), now() - interval '1 day', now() - :'age' * interval '1 second', '', 422, '', '', 'p', 'A 1',
+            :'unit')" unit="$1" age="$2"
 }
 
 @test "the database decides: what the log does not show is found there, and what the log claims is looked up" {
@@ -155,6 +156,15 @@ reject() {
     reject older 100
     missing "$made"
     echo "$output $stderr"
+    # Of a sender that gives up after two attempts; "recent" has had them.
+    run --separate-stderr "${worker_env[@]}" RECEIPTD_SENDER_RETRIES=2 "$WORKER" missing "$made"
+    [[ ${lines[2]} == 'p "A 1" recent: got 503 2 times since '*'; no longer retried; can be resent for 29 more days' ]]
+    [[ $output == *'p "A 1" lost: got 503 1 times since '*'; can be retried 1 more times'* ]]
+    run --separate-stderr "${worker_env[@]}" RECEIPTD_SENDER_RETRIES=2 "$WORKER" missing --csv "$made"
+    [[ $output == *'p,A 1,recent,'*,no,,20* ]]
+    run --separate-stderr "${worker_env[@]}" RECEIPTD_SENDER_RETRIES=soon "$WORKER" missing "$made"
+    [[ $status == 2 && $stderr == 'RECEIPTD_SENDER_RETRIES=soon: expected hours, such as 32h, or a number of attempts, such as 5' ]]
+    missing "$made"
     sql "delete from receipts where program_identifier = 'p'; truncate inventory.rejected_receipts"
     [[ $status == 1 && -z $stderr && ${#lines[@]} == 8 ]]
     [[ ${lines[0]} == 'p "A 1" over: '*'; too old to be resent' ]]

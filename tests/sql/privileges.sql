@@ -62,6 +62,8 @@ select set_eq(
       ('receipts', 'receiptd_reader', 'select'),
       ('receipt_revisions', 'receiptd_reader', 'select'),
       ('has_revised()', 'receiptd_writer', 'execute'),
+      ('has_replaced()', 'receiptd_writer', 'execute'),
+      ('returned_versions', 'receiptd_reader', 'select'),
       ('decline_revision()', 'receiptd_writer', 'execute'),
       ('schema_version()', 'receiptd_writer', 'execute'),
       ('schema_version()', 'receiptd_reader', 'execute'),

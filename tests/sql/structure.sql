@@ -231,6 +231,7 @@ select functions_are(
     'number_revision',
     'keep_revision',
     'has_revised',
+    'has_replaced',
     'forget_digest',
     'is_superseded',
     'mark_superseded',
