@@ -54,6 +54,27 @@ begin
         )
       ) is not true
     union all
+    select format('%s is missing, belongs to somebody else, has no comment, or cannot be inlined and used in an index', signature)
+    from unnest(array['inventory.gtin(text)', 'inventory.is_gtin(bigint)']) as signature
+    where not exists (
+      select
+      from pg_proc
+      where oid = to_regprocedure(signature)
+        and proowner = 'receiptd_owner'::regrole
+        and provolatile = 'i'
+        and prosqlbody is not null
+        and proconfig is null
+        and not proisstrict
+        and not prosecdef
+        and obj_description(oid, 'pg_proc') is not null
+    )
+    union all
+    select format('%s may not execute %s', role, signature)
+    from unnest(array['inventory.gtin(text)', 'inventory.is_gtin(bigint)']) as signature
+    cross join unnest(array['receiptd_analyst', 'receiptd_reader', 'receiptd_writer']) as role
+    where to_regprocedure(signature) is not null
+      and not has_function_privilege(role, signature, 'execute')
+    union all
     select 'receiptd_analyst may use the schema inventory'
     where has_schema_privilege('receiptd_analyst', 'inventory', 'usage')
     union all

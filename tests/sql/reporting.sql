@@ -7,8 +7,10 @@ set local test.program = 'reports';
 
 grant usage on schema tap to receiptd_analyst;
 
-select plan(24);
+select plan(35);
 
+-- Before a row is updated: this transaction could not use it afterwards.
+create index on receipts (inventory.gtin(upc));
 insert into warehouses values (7, 'Louisville', 'America/Kentucky/Louisville');
 insert into condition_codes values ('A', 'opened');
 select throws_ok(
@@ -47,6 +49,16 @@ select results_eq(
      select 'U2', 'Louisville', (now() at time zone 'America/Kentucky/Louisville')::date, initial_condition, null, 'S123456'
      from receipts where program_identifier = 'reports' and unit_identifier = 'U3' $$,
   'receipts has units as reported last, by the day of their warehouse'
+);
+select results_eq(
+  $$ select unit_identifier collate "default", revision, last_changed_at = coalesce(revised_at, received_at), revised_at is null
+     from receipts where program_identifier = 'reports' and to_identifier = 7 order by unit_identifier $$,
+  $$ values ('U1', 3, true, false), ('U2', 0, true, true) $$,
+  'receipts has the revision, and when it was written last'
+);
+select is(
+  (select last_changed_at from receipts where program_identifier = 'reports' and unit_identifier = 'U1'), now(),
+  'a correction by hand counts as a change'
 );
 select is(
   (select warehouse from receipts where program_identifier = 'reports' and unit_identifier = 'U3'), '8',
@@ -103,6 +115,36 @@ select is(
   expected, 'gtin of ' || coalesce(upc, 'nothing')
 )
 from example;
+
+-- Digits of another script, and numbers that a cast would take.
+select is(inventory.gtin(upc), null, 'no gtin: ' || upc)
+from unnest(array['٤٠٠٦٣٨١٣٣٣٩٣١', '-0000017', '+0000017', '1234567.0', '00000', E'12345678905\n']) as upc;
+create function pg_temp.plan_of(query text) returns text language plpgsql as $$
+declare
+  plan json;
+begin
+  execute 'explain (verbose, format json) ' || query into plan;
+  return plan::text;
+end
+$$;
+set local role receiptd_analyst;
+select doesnt_match(
+  pg_temp.plan_of('select gtin from reporting.receipts'), 'gtin\(|SubPlan|Function Scan',
+  'gtin is an expression of the query''s own: no function is called for a row'
+);
+reset role;
+set local enable_seqscan = off;
+set local role receiptd_analyst;
+select matches(
+  pg_temp.plan_of('select from reporting.receipts where gtin = ''00012345678905'''), 'receipts_gtin_idx',
+  'an index on it is used, if there is one'
+);
+reset role;
+select is(
+  pg_temp.deliver('{"request": 110, "unit_identifier": "U110", "upc": "12345678905"}'), array['created'],
+  'with it, the service stores receipts as before'
+);
+reset enable_seqscan;
 
 -- silences: warehouses and programs that received a unit each half hour in some span of hours before now.
 
