@@ -42,12 +42,87 @@ runs() {
     if [[ $text == @(call|'create index concurrently')* ]]; then
         psql -X -v ON_ERROR_STOP=1 -c "$text"
     else
-        psql -X -v ON_ERROR_STOP=1 -f - <<<"begin; $text rollback;"
+        (cd "$scratch/recipes" && psql -X -v ON_ERROR_STOP=1 -f - <<<"begin; $text rollback;")
     fi
+}
+
+# recipe_says WORDS ROLE EXPECTED: what that block shows to a member of the role, of the receipts of include/recipes.sql and what
+# else more_data inserts.
+more_data=
+recipe_says() {
+    local text
+    text=$(block "$1") || return 1
+    diff <(echo "$3") <(cd "$scratch/recipes" && sql -F ' ' <<<"begin;
+\\i $here/include/recipes.sql
+$more_data
+set local role $2;
+$text
+rollback;" 2>&1)
+}
+
+test_recipes() {
+    mkdir "$scratch/recipes"
+    printf '%s\n' program_identifier,asn_number,units returns,A1,5 returns,A2,3 returns,A3,2 returns,A4,3 transfers,A1,1 >"$scratch/recipes/expected.csv"
+    printf '%s\n' gtin,name 12345678905,jeans 04006381333931,pen 00012345678906,none >"$scratch/recipes/products.csv"
+    check 'recipe: units expected and received' recipe_says "copy expected" receiptd_analyst "\
+returns A4 3 0 -3 
+returns A1 5 4 -1 $(at '5 days 2 hours')
+returns A2 3 4 1 $(at '10 days')"
+    check 'recipe: condition by SKU' recipe_says 'as percent' receiptd_analyst 'S1 A  2 40.0
+S1 N new 2 40.0
+S1 X  1 20.0
+S2 N new 1 100.0
+S3 B  3 100.0
+S4 N new 1 100.0'
+    check 'recipe: a serial number in several ASNs' recipe_says 'distinct program_identifier' receiptd_analyst "\
+S1 120 2 returns A1, transfers A1 $(at '19 days') $(at '1 day')
+S1 100 2 returns A1, returns A2 $(at '20 days') $(at '10 days')"
+    check 'recipe: late receipts' recipe_says after_the_first receiptd_analyst "\
+returns A5 U14 S4 $(at '1 day') 59 days
+returns A1 U3 S2 $(at '5 days 2 hours') 14 days 22:00:00"
+    check 'recipe: units by product' recipe_says 'copy products' receiptd_analyst 'jeans 4
+pen 2'
+    more_data="
+        update inventory.receipts set received_at = '2026-11-28 14:00+00' where unit_identifier = 'U1';
+        update inventory.receipts set received_at = '2026-11-28 14:09:59+00' where unit_identifier = 'U2';
+        update inventory.receipts set received_at = '2026-11-28 14:10+00' where unit_identifier = 'U3';
+        update inventory.receipts set received_at = '2026-11-28 13:59:59+00' where unit_identifier = 'U4';
+        update inventory.receipts set sku = 'S7', revision = 1, revised_at = '2026-11-28 14:05+00', revised_request_id = gen_random_uuid()
+        where unit_identifier in ('U4', 'U5');
+        update inventory.receipt_revisions set replaced_at = '2026-11-28 14:05+00' where unit_identifier = 'U4';
+        insert into inventory.rejected_receipts (request_id, api_key_name, status, message, body, received_at)
+        values (gen_random_uuid(), 'test', 400, 'no JSON', '{', '2026-11-28 14:00+00'),
+            (gen_random_uuid(), 'test', 400, 'no JSON', '[', '2026-11-28 14:10+00');"
+    check 'recipe: what was stored between two times' recipe_says '2026-11-28 14:10+00' receiptd_reader 'created 2
+revised 1
+rejected 1'
+    more_data="
+        insert into inventory.receipts
+        select (jsonb_populate_record(r, jsonb_build_object('unit_identifier', '8e52b6f3', 'request_id', gen_random_uuid()))).*
+        from inventory.receipts as r
+        where r.unit_identifier in ('U3', 'U10');
+        update inventory.receipts set received_at = '2026-11-23 12:00+00', request_id = '00000000-0000-4000-8000-000000000900'
+        where unit_identifier = '8e52b6f3';
+        update inventory.receipts set sku = 'S7', revision = 1, revised_at = '2026-11-24 12:00+00',
+            revised_request_id = '00000000-0000-4000-8000-000000000901'
+        where unit_identifier = '8e52b6f3' and program_identifier = 'transfers';
+        update inventory.receipts set sku = 'S8' where unit_identifier = '8e52b6f3' and program_identifier = 'transfers';
+        update inventory.receipts set revised_at = '2026-11-25 12:00+00' where revision = 2;"
+    check 'recipe: every version of a unit' recipe_says 'as version' receiptd_reader 'returns A1 0 2026-11-23 12:00:00+00 00000000-0000-4000-8000-000000000900
+transfers A1 0 2026-11-23 12:00:00+00 00000000-0000-4000-8000-000000000900
+transfers A1 1 2026-11-24 12:00:00+00 00000000-0000-4000-8000-000000000901
+transfers A1 2 2026-11-25 12:00:00+00 '
+    more_data=
+}
+
+# at AGE: that long before this hour, as psql shows it.
+at() {
+    sql -c "select date_trunc('hour', now()) - interval '$1'"
 }
 
 test_readme() {
     local text count=0
+    test_recipes
     sql -c 'create extension if not exists pg_stat_statements schema public' -c 'create extension if not exists pgstattuple schema public' 2>/dev/null
     open readme receiptd_writer
     tell readme "$(deliver '{"request": 801, "unit_identifier": "readme", "carton_identifier": "CT0C3AC5201",
@@ -55,7 +130,7 @@ test_readme() {
     check 'a receipt in the carton that the README asks for' hears readme '{created}'
     while IFS= read -r -d '' text; do
         # Shell commands, and a subscription, which test_publication makes.
-        [[ $text != @(psql|sqitch|pg_|createdb|echo|number=|*'\copy'|'create subscription')* ]] || continue
+        [[ $text != @(psql|sqitch|pg_|createdb|echo|journalctl|jq|number=|*'\copy'|'create subscription')* ]] || continue
         check "sql/README.md: ${text%%$'\n'*}" runs "$text"
         count=$((count + 1))
     done < <(blocks)
