@@ -69,11 +69,11 @@ begin
         and obj_description(oid, 'pg_proc') is not null
     )
     union all
-    select format('%s may not execute %s', role, signature)
+    select format('%s may execute %s and should not, or the other way round', role, signature)
     from unnest(array['inventory.gtin(text)', 'inventory.is_gtin(bigint)']) as signature
-    cross join unnest(array['receiptd_analyst', 'receiptd_reader', 'receiptd_writer']) as role
+    cross join unnest(array['receiptd_analyst', 'receiptd_reader', 'receiptd_writer', 'public']) as role
     where to_regprocedure(signature) is not null
-      and not has_function_privilege(role, signature, 'execute')
+      and has_function_privilege(role, signature, 'execute') <> (role <> 'public')
     union all
     select 'receiptd_analyst may use the schema inventory'
     where has_schema_privilege('receiptd_analyst', 'inventory', 'usage')
