@@ -136,7 +136,7 @@ test_readme() {
     done < <(blocks)
     check 'pages deploy as receiptd_migrator' deploys_as_migrator
     check 'these were all of them' test "$count" -ge 17
-    sql -c 'drop index inventory.receipts_sku_idx'
+    sql -c 'drop index inventory.receipts_sku_idx, inventory.receipts_gtin_idx'
     check 'the carton has its unit' test "$(sql -f - <<<"$(block 'in a carton' | sed '/under an RMA/,$d')" | grep -c readme)" = 1
     check 'and so has the RMA' test "$(sql -f - <<<"$(block 'in a carton' | sed '1,/under an RMA/d; /twelve months/,$d')" | grep -c readme)" = 1
     sql -c "delete from inventory.receipts where unit_identifier = 'readme'"
