@@ -145,14 +145,42 @@ return case
   then lpad(upc, 14, '0')
 end;
 
-revoke all on function inventory.is_gtin(bigint), inventory.gtin(text) from public;
--- The service calls them too, once there is an index on the expression.
-grant execute on function inventory.is_gtin(bigint), inventory.gtin(text) to receiptd_analyst, receiptd_reader, receiptd_writer;
+create function inventory.is_return(reference_type text)
+returns boolean
+language sql
+immutable
+parallel safe
+return reference_type in ('RMA', 'RA', 'ReturnsPortalOrder');
+
+create function inventory.is_transfer(reference_type text)
+returns boolean
+language sql
+immutable
+parallel safe
+return reference_type = 'StockTransferOrder';
+
+revoke all on function
+  inventory.is_gtin(bigint),
+  inventory.gtin(text),
+  inventory.is_return(text),
+  inventory.is_transfer(text)
+from public;
+-- The service calls them too, once an index has such an expression.
+grant execute on function
+  inventory.is_gtin(bigint),
+  inventory.gtin(text),
+  inventory.is_return(text),
+  inventory.is_transfer(text)
+to receiptd_analyst, receiptd_reader, receiptd_writer;
 
 comment on function inventory.is_gtin(bigint) is
   'Whether the check digit of a Global Trade Item Number of up to 14 digits is right. Example: 12345678905';
 comment on function inventory.gtin(text) is
   'A UPC or another Global Trade Item Number with 14 digits; null if its digits and its check digit are not those of one. reporting.receipts.gtin is inventory.gtin(upc), so an index on that expression finds units by their gtin.';
+comment on function inventory.is_return(text) is
+  'Whether a reference of this type is that of a return. Example: RMA';
+comment on function inventory.is_transfer(text) is
+  'Whether a reference of this type is that of a transfer between locations of the company. Example: StockTransferOrder';
 
 create view reporting.receipts as
 select

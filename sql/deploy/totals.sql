@@ -44,7 +44,8 @@ create table inventory.totals_work (
 
 -- Rows have numbers as their key, which a publication of all tables needs to let them be deleted: the columns can be null,
 -- or too long for an index. Months are there because a year of days of 50 million receipts is 3 million rows, which take
--- 2.5 s to sum up.
+-- 2.5 s to sum up. Units of returns and of transfers have columns of their own: with the type of the reference as one more
+-- column to count by, there were more than twice as many rows.
 create table inventory.totals_by_date (
   grain text not null,
   first_day date not null,
@@ -54,6 +55,8 @@ create table inventory.totals_by_date (
   initial_channel text not null,
   return_reason text,
   units bigint not null,
+  return_units bigint not null,
+  transfer_units bigint not null,
   row_id bigint generated always as identity (cache 1000),
   constraint totals_by_date_pkey primary key (row_id),
   constraint totals_by_date_grain_check check (grain in ('day', 'month'))
@@ -67,6 +70,8 @@ create table inventory.totals_by_asn (
   cartons bigint not null,
   first_received_at timestamptz not null,
   last_received_at timestamptz not null,
+  return_units bigint not null,
+  transfer_units bigint not null,
   constraint totals_by_asn_pkey primary key (program_identifier, asn_number)
 );
 create index totals_by_asn_last_received_at_idx on inventory.totals_by_asn (last_received_at);
@@ -292,7 +297,9 @@ returns table (
   initial_condition text,
   initial_channel text,
   return_reason text,
-  units bigint
+  units bigint,
+  return_units bigint,
+  transfer_units bigint
 )
 language plpgsql
 stable
@@ -309,7 +316,9 @@ begin
       r.initial_condition,
       r.initial_channel,
       r.return_reason,
-      count(*)
+      count(*),
+      count(*) filter (where inventory.is_return(r.reference_type)),
+      count(*) filter (where inventory.is_transfer(r.reference_type))
     from inventory.receipts as r
     left join inventory.day_zones as z using (to_identifier)
     group by 1, 2, 3, 4, 5, 6;
@@ -329,7 +338,9 @@ begin
       r.initial_condition,
       r.initial_channel,
       r.return_reason,
-      count(*)
+      count(*),
+      count(*) filter (where inventory.is_return(r.reference_type)),
+      count(*) filter (where inventory.is_transfer(r.reference_type))
     from inventory.receipts as r
     left join inventory.day_zones as z using (to_identifier)
     where r.received_at >= (select min(listed.day::timestamp at time zone zone.day_zone) from zone)
@@ -349,7 +360,9 @@ returns table (
   initial_condition text,
   initial_channel text,
   return_reason text,
-  units bigint
+  units bigint,
+  return_units bigint,
+  transfer_units bigint
 )
 language plpgsql
 stable
@@ -367,9 +380,12 @@ begin
     d.initial_condition,
     d.initial_channel,
     d.return_reason,
-    sum(d.units)::bigint
+    sum(d.units)::bigint,
+    sum(d.return_units)::bigint,
+    sum(d.transfer_units)::bigint
   from (
-    select t.first_day as day, t.program_identifier, t.to_identifier, t.initial_condition, t.initial_channel, t.return_reason, t.units
+    select t.first_day as day, t.program_identifier, t.to_identifier, t.initial_condition, t.initial_channel, t.return_reason,
+      t.units, t.return_units, t.transfer_units
     from (select distinct date_trunc('month', day)::date as month from unnest(days) as day) as touched
     join inventory.totals_by_date as t
       on t.grain = 'day' and t.first_day >= touched.month and t.first_day < touched.month + interval '1 month'
@@ -391,7 +407,9 @@ returns table (
   units bigint,
   cartons bigint,
   first_received_at timestamptz,
-  last_received_at timestamptz
+  last_received_at timestamptz,
+  return_units bigint,
+  transfer_units bigint
 )
 language plpgsql
 stable
@@ -407,7 +425,9 @@ begin
       count(*),
       count(distinct r.carton_identifier),
       min(r.received_at),
-      max(r.received_at)
+      max(r.received_at),
+      count(*) filter (where inventory.is_return(r.reference_type)),
+      count(*) filter (where inventory.is_transfer(r.reference_type))
     from inventory.receipts as r
     group by 1, 2;
     return;
@@ -416,7 +436,13 @@ begin
   select listed.*, counted.*
   from unnest(program_identifiers, asn_numbers) as listed (program_identifier, asn_number)
   cross join lateral (
-    select count(*), count(distinct r.carton_identifier), min(r.received_at), max(r.received_at)
+    select
+      count(*),
+      count(distinct r.carton_identifier),
+      min(r.received_at),
+      max(r.received_at),
+      count(*) filter (where inventory.is_return(r.reference_type)),
+      count(*) filter (where inventory.is_transfer(r.reference_type))
     from inventory.receipts as r
     where (r.program_identifier, r.asn_number) = (listed.program_identifier, listed.asn_number)
   ) as counted;
@@ -430,7 +456,9 @@ returns table (
   units bigint,
   cartons bigint,
   first_received_at timestamptz,
-  last_received_at timestamptz
+  last_received_at timestamptz,
+  return_units bigint,
+  transfer_units bigint
 )
 language plpgsql
 stable
@@ -639,7 +667,8 @@ begin
   delete from inventory.totals_by_date
   where grain = 'day' and first_day = listed;
   insert into inventory.totals_by_date
-    (grain, first_day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units)
+    (grain, first_day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units,
+     return_units, transfer_units)
   select 'day', c.*
   from inventory.count_days(array[listed]) as c;
   delete from inventory.totals_by_hour
@@ -658,8 +687,10 @@ begin
   delete from inventory.totals_by_date
   where grain = 'month' and first_day = listed;
   insert into inventory.totals_by_date
-    (grain, first_day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units)
-  select 'month', listed, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, sum(units)
+    (grain, first_day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units,
+     return_units, transfer_units)
+  select 'month', listed, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, sum(units),
+    sum(return_units), sum(transfer_units)
   from inventory.totals_by_date
   where grain = 'day' and first_day >= listed and first_day < listed + interval '1 month'
   group by 3, 4, 5, 6, 7;
@@ -688,9 +719,10 @@ begin
     units = excluded.units,
     cartons = excluded.cartons,
     first_received_at = excluded.first_received_at,
-    last_received_at = excluded.last_received_at
-  where (t.units, t.cartons, t.first_received_at, t.last_received_at)
-    is distinct from (excluded.units, excluded.cartons, excluded.first_received_at, excluded.last_received_at);
+    last_received_at = excluded.last_received_at,
+    return_units = excluded.return_units,
+    transfer_units = excluded.transfer_units
+  where t is distinct from excluded;
 
   with listed as (
     select *
@@ -910,7 +942,8 @@ begin
     delete from inventory.totals_by_date
     where to_identifier = any (changed);
     insert into inventory.totals_by_date
-      (grain, first_day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units)
+      (grain, first_day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units,
+       return_units, transfer_units)
     select
       'day',
       (r.received_at at time zone coalesce(z.day_zone, 'UTC'))::date,
@@ -919,7 +952,9 @@ begin
       r.initial_condition,
       r.initial_channel,
       r.return_reason,
-      count(*)
+      count(*),
+      count(*) filter (where inventory.is_return(r.reference_type)),
+      count(*) filter (where inventory.is_transfer(r.reference_type))
     from inventory.receipts as r
     join inventory.day_zones as z using (to_identifier)
     where r.to_identifier = any (changed)
@@ -927,7 +962,8 @@ begin
       and r.received_at < (last + 2)::timestamp at time zone 'UTC'
     group by 2, 3, 4, 5, 6, 7;
     insert into inventory.totals_by_date
-      (grain, first_day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units)
+      (grain, first_day, program_identifier, to_identifier, initial_condition, initial_channel, return_reason, units,
+       return_units, transfer_units)
     select
       'month',
       date_trunc('month', first_day)::date,
@@ -936,7 +972,9 @@ begin
       initial_condition,
       initial_channel,
       return_reason,
-      sum(units)
+      sum(units),
+      sum(return_units),
+      sum(transfer_units)
     from inventory.totals_by_date
     where to_identifier = any (changed)
     group by 2, 3, 4, 5, 6, 7;
@@ -1116,7 +1154,8 @@ with fresh as materialized (
   select *
   from inventory.fresh_by_asn()
 )
-select t.program_identifier, t.asn_number, t.units, t.cartons, t.first_received_at, t.last_received_at
+select t.program_identifier, t.asn_number, t.units, t.cartons, t.first_received_at, t.last_received_at, t.return_units,
+  t.transfer_units
 from inventory.totals_by_asn as t
 where (select inventory.totals_counted_in()) is not null
   and not exists (
@@ -1125,7 +1164,8 @@ where (select inventory.totals_counted_in()) is not null
     where (f.program_identifier, f.asn_number) = (t.program_identifier, t.asn_number)
   )
 union all
-select f.program_identifier, f.asn_number, f.units, f.cartons, f.first_received_at, f.last_received_at
+select f.program_identifier, f.asn_number, f.units, f.cartons, f.first_received_at, f.last_received_at, f.return_units,
+  f.transfer_units
 from fresh as f
 where f.units > 0;
 
@@ -1147,9 +1187,12 @@ begin
           m.meaning as condition_meaning,
           c.initial_channel,
           c.return_reason,
-          c.units
+          c.units,
+          c.return_units,
+          c.transfer_units
         from (
-          select t.first_day, t.program_identifier, t.to_identifier, t.initial_condition, t.initial_channel, t.return_reason, t.units
+          select t.first_day, t.program_identifier, t.to_identifier, t.initial_condition, t.initial_channel, t.return_reason,
+            t.units, t.return_units, t.transfer_units
           from inventory.totals_by_date as t
           where t.grain = %1$L
             and t.first_day <> all ((select inventory.fresh_dates(%1$L))::date[])
@@ -1173,7 +1216,9 @@ select
   r.asn_number,
   count(*) as units,
   min(r.received_at) as first_received_at,
-  max(r.received_at) as last_received_at
+  max(r.received_at) as last_received_at,
+  count(*) filter (where inventory.is_return(r.reference_type)) as return_units,
+  count(*) filter (where inventory.is_transfer(r.reference_type)) as transfer_units
 from (
   select t.program_identifier, t.asn_number, t.number
   from inventory.totals_by_number as t
@@ -1382,6 +1427,8 @@ begin
         ('condition_meaning', 'What the condition means, from inventory.condition_codes; null where the company has not filled that in. Example: opened, complete'),
         ('first_received_at', 'When the first of them was received. Example: 2026-11-23 12:00:00.123456+00'),
         ('last_received_at', 'When the last of them was received. Example: 2026-11-24 08:30:00.654321+00'),
+        ('return_units', 'How many of the units are returns: reference_type is RMA, RA or ReturnsPortalOrder. Example: 3'),
+        ('transfer_units', 'How many of the units are transfers: reference_type is StockTransferOrder. Example: 9'),
         ('reference_number', 'The number: reference_identifier or reference_alternate_identifier of the units. Example: 10012345')
     ) as told (name, meaning) on told.name = viewed.attname
     where viewed.attnum > 0

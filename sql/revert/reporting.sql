@@ -35,6 +35,8 @@ $$;
 
 drop schema reporting cascade;
 revoke execute on function inventory.field_columns() from receiptd_analyst;
+drop function inventory.is_transfer(text);
+drop function inventory.is_return(text);
 drop function inventory.gtin(text);
 drop function inventory.is_gtin(bigint);
 drop function inventory.unknown_time_zones();

@@ -7,6 +7,7 @@ set local search_path = pg_catalog;
 do $$
 declare
   problems text;
+  inlined constant text[] := array['inventory.gtin(text)', 'inventory.is_gtin(bigint)', 'inventory.is_return(text)', 'inventory.is_transfer(text)'];
 begin
   select string_agg(problem, '; ')
   into problems
@@ -55,7 +56,7 @@ begin
       ) is not true
     union all
     select format('%s is missing, belongs to somebody else, has no comment, or cannot be inlined and used in an index', signature)
-    from unnest(array['inventory.gtin(text)', 'inventory.is_gtin(bigint)']) as signature
+    from unnest(inlined) as signature
     where not exists (
       select
       from pg_proc
@@ -70,7 +71,7 @@ begin
     )
     union all
     select format('%s may execute %s and should not, or the other way round', role, signature)
-    from unnest(array['inventory.gtin(text)', 'inventory.is_gtin(bigint)']) as signature
+    from unnest(inlined) as signature
     cross join unnest(array['receiptd_analyst', 'receiptd_reader', 'receiptd_writer', 'public']) as role
     where to_regprocedure(signature) is not null
       and has_function_privilege(role, signature, 'execute') <> (role <> 'public')

@@ -311,6 +311,8 @@ select functions_are(
     'unknown_time_zones',
     'is_gtin',
     'gtin',
+    'is_return',
+    'is_transfer',
     'decline_revision',
     'content_columns',
     'content_columns_as_planned',

@@ -30,7 +30,9 @@ with viewed as (
   select 'asn' as view, to_jsonb(q) as row
   from (
     select program_identifier, asn_number, count(*) as units, count(distinct carton_identifier) as cartons,
-      min(received_at) as first_received_at, max(received_at) as last_received_at
+      min(received_at) as first_received_at, max(received_at) as last_received_at,
+      count(*) filter (where reference_type in ('RMA', 'RA', 'ReturnsPortalOrder')) as return_units,
+      count(*) filter (where reference_type = 'StockTransferOrder') as transfer_units
     from reporting.receipts
     group by program_identifier, asn_number
   ) as q
@@ -38,7 +40,9 @@ with viewed as (
   select 'day', to_jsonb(q)
   from (
     select received_on as day, program_identifier, to_identifier, warehouse, initial_condition, condition_meaning,
-      initial_channel, return_reason, count(*) as units
+      initial_channel, return_reason, count(*) as units,
+      count(*) filter (where reference_type in ('RMA', 'RA', 'ReturnsPortalOrder')) as return_units,
+      count(*) filter (where reference_type = 'StockTransferOrder') as transfer_units
     from reporting.receipts
     group by 1, 2, 3, 4, 5, 6, 7, 8
   ) as q
@@ -46,7 +50,9 @@ with viewed as (
   select 'month', to_jsonb(q)
   from (
     select date_trunc('month', received_on)::date as month, program_identifier, to_identifier, warehouse,
-      initial_condition, condition_meaning, initial_channel, return_reason, count(*) as units
+      initial_condition, condition_meaning, initial_channel, return_reason, count(*) as units,
+      count(*) filter (where reference_type in ('RMA', 'RA', 'ReturnsPortalOrder')) as return_units,
+      count(*) filter (where reference_type = 'StockTransferOrder') as transfer_units
     from reporting.receipts
     group by 1, 2, 3, 4, 5, 6, 7, 8
   ) as q
@@ -54,7 +60,9 @@ with viewed as (
   select 'carton', to_jsonb(q)
   from (
     select carton_identifier, program_identifier, asn_number, count(*) as units,
-      min(received_at) as first_received_at, max(received_at) as last_received_at
+      min(received_at) as first_received_at, max(received_at) as last_received_at,
+      count(*) filter (where reference_type in ('RMA', 'RA', 'ReturnsPortalOrder')) as return_units,
+      count(*) filter (where reference_type = 'StockTransferOrder') as transfer_units
     from reporting.receipts
     where carton_identifier is not null
     group by 1, 2, 3
@@ -113,6 +121,7 @@ begin
         'initial_condition', chr(65 + floor(random() * 2)::integer),
         'return_reason', case when random() < 0.5 then 'late' end,
         'carton_identifier', case when random() < 0.8 then 'C' || floor(random() * 6) end,
+        'reference_type', (array['RMA', 'RA', 'ReturnsPortalOrder', 'StockTransferOrder', 'ForwardOrder', null])[1 + floor(random() * 6)],
         'reference_identifier', 'R' || floor(random() * 5),
         'reference_alternate_identifier', case when random() < 0.5 then 'R' || floor(random() * 5) end,
         'received_at', now() - random() * interval '3 days' - floor(random() * 2) * interval '30 days',
@@ -122,6 +131,7 @@ begin
       cross join generate_series(1, 1 + floor(random() * 8)::integer);
     when 'revise' then
       execute 'update inventory.receipts set initial_condition = chr(65 + floor(random() * 3)::integer),
+        reference_type = (array[''RMA'', ''StockTransferOrder'', null])[1 + floor(random() * 3)],
         to_identifier = floor(random() * 3), carton_identifier = ''C'' || floor(random() * 6),
         reference_identifier = ''R'' || floor(random() * 5) ' || of_few;
     when 'move' then
