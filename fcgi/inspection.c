@@ -54,7 +54,8 @@ const char inspection_query[] =
     " and exists (select from pg_catalog.pg_attribute as h join pg_catalog.pg_class as c on c.oid = h.attrelid"
     " where relnamespace = n.oid and relname = 'receipt_revisions' and h.attname = pg_attribute.attname"
     " and h.attnum > 0 and not h.attisdropped)"
-    /* Others are a DBA's own, whatever their names. The text of the function lists ours, as sql/deploy/moved_fields.sql says. */
+    /* Others are a DBA's own, whatever their names. The text of the function lists ours, as sql/deploy/moved_fields.sql
+       says. */
     " and attname = any (coalesce((select string_to_array((regexp_match(prosrc, '[{](.*)[}]'))[1], ',')"
     " from pg_catalog.pg_proc where pronamespace = n.oid and proname = 'field_columns'), array[attname::text]))";
 enum { KIND, NAME, VALUE, MORE };
