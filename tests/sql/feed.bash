@@ -445,10 +445,16 @@ test_erased() {
     check 'the same delivery again' hears person '{"created before"}'
     check 'and another one' hears person '{created}'
     check 'bring nothing back' test "$(mentions)" == 0
-    check 'a revert refuses to forget who was erased' fails run_sqitch revert -y --to feed
-    check 'and says why' grep -q 'people were erased' "$scratch/output"
+    check 'a revert refuses to forget who was erased, and says so' refuses_to_forget
     run_sqitch deploy --verify >/dev/null
     sql -c 'delete from inventory.erased_people' -c 'delete from inventory.rejected_receipts' -c 'call inventory.erase_people()' >/dev/null
+}
+
+refuses_to_forget() {
+    local said
+    ! said=$(run_sqitch revert -y --to feed 2>&1) || return 1
+    echo "$said"
+    [[ $said == *'people were erased in this database'* ]]
 }
 
 fails() {
