@@ -493,7 +493,8 @@ begin
           end if;
           new := pg_catalog.jsonb_populate_record(new, changes);
           if tg_op operator(pg_catalog.=) 'UPDATE' then
-            if new.revised_request_id is not null
+            if new.revision operator(pg_catalog.=) (old.revision operator(pg_catalog.+) 1)
+              and new.revised_request_id is not null
               and inventory.content_of(pg_catalog.to_jsonb(new)) operator(pg_catalog.=) inventory.content_of(pg_catalog.to_jsonb(old))
             then
               perform inventory.decline_revision(new.revised_request_id);
