@@ -66,7 +66,7 @@ bool handler_keep_headers(const char *const headers[SENDER_HEADER_COUNT], struct
 /*
  * Only the last two steps, JSON and fields, of a body that was stored. True: delivery->receipt is valid. False: either
  * rejection or, with that unset, failure says why. Of a rejected body that was compressed, delivery->body is what it
- * was before: erase_person and whoever reads rejected_receipts look for text.
+ * was before: erase_people and whoever reads rejected_receipts look for text.
  */
 bool handler_read_body(const struct handler *handler, const char *body, size_t len, struct delivery *delivery);
 
