@@ -157,9 +157,9 @@ returns xid8
 language sql
 stable
 as $$
+  -- Of what is invalid after a truncate too: without that event it would seem valid.
   select (coalesce(
-    inventory.totals_counted_in(),
-    (select s.counting_in from inventory.totals_state as s where s.cluster = inventory.totals_cluster()),
+    (select coalesce(s.counted_in, s.counting_in) from inventory.totals_state as s where s.cluster = inventory.totals_cluster()),
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1
   ) + 1)::text::xid8
 $$;

@@ -357,6 +357,10 @@ test_totals_restored() {
         select count(*) from inventory.totals_state as s cross join lateral inventory.written_since(s.counted_in)")" = 0
     check 'totals need only later events' test "$(sql -c "
         select inventory.totals_need_events_from()::text::bigint - counted_in from inventory.totals_state")" = 1
+    sql -c "insert into inventory.feed_events (change) values ('truncated')"
+    check 'a truncate too, which makes them invalid' test "$(sql -c "select max(written_in) filter (where change = 'truncated')
+        >= inventory.totals_need_events_from()::text::bigint and inventory.totals_counted_in() is null from inventory.feed_events")" = t
+    check 'until they are recounted' refreshed refresh
     check 'no event is left that this cluster has not had yet' test "$(sql -c "
         select count(*) from inventory.feed_events where written_in > txid_current()")" = 0
 }
