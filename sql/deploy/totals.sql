@@ -824,6 +824,9 @@ begin
     select first_day
     from inventory.totals_by_date
     where grain = 'day'
+    union
+    select (hour at time zone 'UTC')::date
+    from inventory.totals_by_hour
     order by 1;
     insert into inventory.totals_work (program_identifier, asn_number, and_later)
     values ('', '', true);
