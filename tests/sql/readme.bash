@@ -155,7 +155,7 @@ archive() {
 
 # Without the transaction and the role that wrote them.
 content_of_archived() {
-    sql -c "select to_jsonb(r) - 'created_in' - 'changed_by' from inventory.receipts as r where unit_identifier like 'Y%' order by unit_identifier" \
+    sql -c "select to_jsonb(r) - 'created_in' - 'changed_by' - 'changed_at' from inventory.receipts as r where unit_identifier like 'Y%' order by unit_identifier" \
         -c "select to_jsonb(v) - 'replaced_in' from inventory.receipt_revisions as v where unit_identifier like 'Y%' order by unit_identifier, revision"
 }
 
