@@ -202,7 +202,7 @@ insert into cases (statements, expected) values
       ' alter table inventory.receipts alter column asin type public.short',
     'the column receipts.asin is not as it was deployed: public.short'
   ),
-  ('drop schema reporting cascade; alter table inventory.receipt_revisions alter column unit_identifier type text collate "POSIX"', 'receipt_revisions.unit_identifier is not as it was deployed'),
+  ('drop schema reporting cascade; drop view inventory.returned_versions; alter table inventory.receipt_revisions alter column unit_identifier type text collate "POSIX"', 'receipt_revisions.unit_identifier is not as it was deployed'),
   ('alter table inventory.receipts alter column upc set not null', 'the column receipts.upc is not as it was deployed: text not null'),
   ('alter table inventory.receipts alter column from_type drop not null', '^nothing$'),
   ('alter table inventory.receipts alter column created_in drop default', 'the column receipts.created_in is not as it was deployed: no default'),
