@@ -88,8 +88,8 @@ END
     [[ $(wc -l <rejections.csv) == 3 ]]
     run -0 cut -d , -f 2- rejections.csv
     [[ ${lines[0]} == 'request_id,optiturn_id,program_identifier,asn_number,unit_identifier,status,message,errors' ]]
-    [[ $(tr -d - <<<"${lines[1]}") == "$first,2f6c1d0a,returns,SO00001234,${unit//-},422,Validation Failed,sku missing_field; initial_condition invalid_value" ]]
-    [[ $(tr -d - <<<"${lines[2]}") == "$second,,,,,400,"* ]]
+    [[ ${lines[1]} == "$first,2f6c1d0a,returns,SO00001234,$unit,422,Validation Failed,sku missing_field; initial_condition invalid_value" ]]
+    [[ ${lines[2]} == "$second,,,,,400,"* ]]
 }
 
 @test "a rejected delivery is repaired and submitted" {
