@@ -118,6 +118,8 @@ alter table inventory.receipts enable always trigger receipts_tell_truncated;
 -- - the files of receipts and feed_events: truncate, which no trigger can tell in the order of transactions, and, because
 --   that looks the same, vacuum full
 -- - a token, for what none of these notices: a copy of files that was started without a recovery
+-- After a crash, the numbers of transactions that were not yet flushed are given out again, and what they wrote is lost. So
+-- whoever asks writes a record, and the end of their transaction flushes the log up to it: a cursor never leads beyond that.
 create function inventory.feed_id()
 returns text
 language plpgsql
@@ -162,6 +164,7 @@ begin
     end if;
   else
     timeline := left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
+    perform set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'receiptd', '');
   end if;
   return (
     select left(

@@ -200,8 +200,16 @@ is_refused() {
 
 # A crash takes what was not committed, and no cursor; after a truncation readers begin again.
 test_feed_crash() {
+    local cursor
+    # The log is flushed only if somebody has to wait for it.
+    sql -c "alter system set wal_writer_delay = '10s'" -c 'select from pg_reload_conf()'
+    for _ in {1..100}; do
+        echo 'select from pg_current_xact_id();'
+    done >"$scratch/numbers.sql"
+    cursor=$(sql -f "$scratch/numbers.sql" -c 'select inventory.changes_begin()' | tail -n 1)
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/data" -s -w -m immediate stop
     "${as_user[@]}" "$pg_bin/pg_ctl" -D "$scratch/data" -l "$scratch/postgresql.log" -s -w start
+    check 'after a crash a cursor from just before it is not ahead' sql -c "select from inventory.changes_since('$cursor')"
     sql -c "update inventory.receipts set sku = 'after the crash' where program_identifier = 'fed' and unit_identifier = 'U3'"
     follow
     check 'after a crash the copy is exact' is_exact
