@@ -241,7 +241,7 @@ select
   end as request_id,
   field.name as field,
   field.value as old_value,
-  coalesce(to_jsonb(later), to_jsonb(present)) ->> field.name as new_value,
+  next.version ->> field.name as new_value,
   case
     when later.revision is not null and later.changed_by is null then 'service'
     when later.revision is null and present.changed_by is null then 'service'
@@ -252,6 +252,11 @@ join inventory.receipts as present using (program_identifier, asn_number, unit_i
 left join inventory.receipt_revisions as later
   on (later.program_identifier, later.asn_number, later.unit_identifier, later.revision)
     = (past.program_identifier, past.asn_number, past.unit_identifier, past.revision + 1)
+-- Behind offset, it is made once for each version, and not for each of its fields.
+cross join lateral (
+  select coalesce(to_jsonb(later), to_jsonb(present)) as version
+  offset 0
+) as next
 cross join lateral jsonb_each_text(
   to_jsonb(past) - array['ot_user_login', 'extra', 'api_key_name', 'sender_headers']
 ) as field (name, value)
@@ -263,8 +268,8 @@ where field.name not in (
   )
   -- The rest is about the version and not its content, or somebody's own.
   and field.name = any ((select inventory.field_columns())::text[])
-  and to_jsonb(present) ? field.name
-  and field.value is distinct from coalesce(to_jsonb(later), to_jsonb(present)) ->> field.name;
+  and next.version ? field.name
+  and field.value is distinct from next.version ->> field.name;
 
 create view reporting.rejections as
 select
