@@ -299,7 +299,7 @@ initial_condition invalid_value' ]]
     printf 'POST /inventory_receipt HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n' |
         python3 "$e2e/client.py" >"$BATS_TEST_TMPDIR/answer"
     grep -q '^HTTP/1.1 503' "$BATS_TEST_TMPDIR/answer"
-    grep -q '^x-request-id: [0-9a-f]\{32\}' "$BATS_TEST_TMPDIR/answer"
+    grep -q '^x-request-id: [0-9a-f]\{8\}\(-[0-9a-f]\{4\}\)\{3\}-[0-9a-f]\{12\}' "$BATS_TEST_TMPDIR/answer"
     sed -n '$p' "$BATS_TEST_TMPDIR/answer" | jq -e .message
 }
 

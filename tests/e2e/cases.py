@@ -328,7 +328,7 @@ def compare_rows(stored):
         mark=MARK,
     )
     for row in rows:
-        name, receipt = stored.pop(row["request_id"].replace("-", ""), (None, None))
+        name, receipt = stored.pop(row["request_id"], (None, None))
         if name is None:
             wrong.append(f"stored, though it was not answered 201: {row}")
             continue

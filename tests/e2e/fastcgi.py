@@ -12,6 +12,7 @@ import termios
 import threading
 import time
 import urllib.parse
+import uuid
 
 import contract
 from sockets import Client, new_body, request, served
@@ -80,17 +81,18 @@ def not_kept(path):
 
 
 def request_ids(path):
-    """A request id of nginx's is taken, any other text replaced."""
+    """A request id of nginx's is taken, in the form of a UUID; any other text is replaced."""
     client = Client(path)
     given = secrets.token_hex(16)
 
     def told(request_id):
         return post(client, new_body(), REQUEST_ID=request_id).split("X-Request-Id: ")[1].split("\r\n")[0]
 
-    assert told(given) == given
-    others = [None, "", given[:-1], given + "0", given.upper(), given[:-1] + "g", "-" * 32, given[:30] + "\r\n"]
+    for form in given, given.upper(), str(uuid.UUID(given)):
+        assert told(form) == str(uuid.UUID(given)), form
+    others = [None, "", given[:-1], given + "0", given[:-1] + "g", "-" * 32, given[:30] + "\r\n"]
     answered = {told(other) for other in others}
-    assert len(answered) == len(others) and not answered & {given, *others}, answered
+    assert len(answered) == len(others) and not answered & {str(uuid.UUID(given)), *others}, answered
     assert {len(request_id) for request_id in answered} == {36}, answered
 
 
