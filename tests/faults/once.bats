@@ -80,7 +80,7 @@ begin_lost() {
 }
 
 @test "a revision that is tried again while its first attempt waits for a row: stored once, and each is told so" {
-    local id=0123456789abcdef0123456789abcdef waiting=()
+    local id=01234567-89ab-cdef-0123-456789abcdef waiting=()
     as_dba "select from inventory.receipts where unit_identifier = :'unit' for update" unit="$unit"
     # Each behind the one before it: a, b and a again, which has its request id.
     in_background deliver_to 1 a "$id"
