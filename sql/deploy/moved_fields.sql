@@ -145,7 +145,7 @@ begin
       and jsonb_typeof(value) = 'string'
       and value #>> '{}' ~ '^[ \t\n\v\f\r]*[-+]?[0-9]{1,100}([.][0-9]{1,100})?([eE][-+]?[0-9]{1,2})?[ \t\n\v\f\r]*$'
     then
-      value := to_jsonb(btrim(value #>> '{}', E' \t\n\v\f\r')::numeric);
+      value := to_jsonb(btrim(value #>> '{}', E' \t\n\x0B\f\r')::numeric);
     end if;
     if jsonb_typeof(value) = 'number' and value::numeric = trunc(value::numeric) then
       value := to_jsonb(trunc(value::numeric));

@@ -46,9 +46,9 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
   select case
-    when octet_length(login) = length(login) then lower(btrim(login, E' \t\n\v\f\r') collate "C") collate "default"
+    when octet_length(login) = length(login) then lower(btrim(login, E' \t\n\x0B\f\r') collate "C") collate "default"
     else replace(
-      lower(lower(translate(btrim(normalize(login, nfkc), E' \t\n\v\f\r'), U&'\0130', 'i') collate "C") collate "default"),
+      lower(lower(translate(btrim(normalize(login, nfkc), E' \t\n\x0B\f\r'), U&'\0130', 'i') collate "C") collate "default"),
       U&'i\0307',
       'i'
     )
