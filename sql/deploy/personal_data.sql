@@ -136,11 +136,10 @@ as $$
       or %1$s operator(pg_catalog.~) '[^A-Za-z0-9.@_+-]'
       or pg_catalog.strpos(%2$s, '@') operator(pg_catalog.>) 0
       or pg_catalog.strpos(%2$s, '%%') operator(pg_catalog.>) 0
+      or pg_catalog.strpos(%2$s, '\') operator(pg_catalog.>) 0
+      or pg_catalog.strpos(%2$s, '&#') operator(pg_catalog.>) 0
       or pg_catalog.octet_length(%2$s) operator(pg_catalog.<>) pg_catalog.length(%2$s)
-      or (
-        not inventory.only_addresses_as_planned()
-        and (%3$s or pg_catalog.strpos(%2$s, '\') operator(pg_catalog.>) 0)
-      )
+      or (not inventory.only_addresses_as_planned() and %3$s)
     $condition$,
     login, texts, named
   )
@@ -164,7 +163,7 @@ declare
     || case when filler = '' then '\u00A0' else '' end;
   far constant text := '\\+u(?!00|20[0-6]|3000|[Ff][Ff]20|[Ff][Ee]6[Bb]|[Ff][Ee][Ff][Ff])[0-9A-Fa-f]{4}';
   -- By their two digits, in \u00.. and %..
-  in_word constant text := '(?:2[135BDEbde]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaEeFf]|6[1-9A-Fa-f]|7[0-9AaEe]|[89A-Fa-f][0-9A-Fa-f])';
+  in_word constant text := '(?:2[13BDEbde]|25(?!(?:25)*[0-9A-Fa-f]{2})|3[0-9]|4[1-9A-Fa-f]|5[0-9AaEeFf]|6[1-9A-Fa-f]|7[0-9AaEe]|[89A-Fa-f][0-9A-Fa-f])';
   in_host constant text := '(?:2[DEde]|3[0-9]|4[1-9A-Fa-f]|5[0-9Aa]|6[1-9A-Fa-f]|7[0-9Aa]|[89A-Fa-f][0-9A-Fa-f])';
   last_in_host constant text := '(?:3[0-9]|4[1-9A-Fa-f]|5[0-9Aa]|6[1-9A-Fa-f]|7[0-9Aa]|[89A-Fa-f][0-9A-Fa-f])';
   escaped constant text := '%s|\\+u00%s|%%(?:25)*%s';
@@ -173,7 +172,8 @@ declare
   host_end constant text := '[^' || no_host || '.-]|' || format(escaped, far, last_in_host, last_in_host);
   at constant text := '[@\uFF20\uFE6B]|\\+u(?:0040|[Ff][Ff]20|[Ff][Ee]6[Bb])|%(?:25)*40|%[Ee][Ff]%[Bb][Cc]%[Aa]0|&#64;|&#[xX]40;';
   slash constant text := '\\\\|\\(?![\\"/bfnrtu])|\\+u005[Cc]|%(?:25)*5[Cc]';
-  control constant text := '\\' || fill || '[nrtbf"/]';
+  -- Escapes that are no part of a login: what follows them can be one.
+  control constant text := '\\' || fill || '[nrtbf"/]|\\+u[0-9A-Fa-f]{4}|%(?:25)*[0-9A-Fa-f]{2}';
   address constant text := format('(?:(?:%1$s)%2$s)(?:(?:%1$s|'')%2$s)*(?:%3$s)%2$s(?:(?:%4$s)%2$s)*(?:%5$s)', letter, fill, at, host, host_end);
   word constant text := format(
     '(?:(?:%1$s)%2$s)(?:(?:%1$s|%3$s)%2$s)*(?:[^%4$s.]|%5$s)|(?:[^%4$s.]|%5$s)',
@@ -333,7 +333,12 @@ begin
     return null;
   end if;
   -- Jane Doe <jdoe@email.com>
-  return regexp_replace(result, '"[^"\\<>]*<erased>[^"\\<>]*"', '"erased"', 'g');
+  return regexp_replace(
+    result,
+    format('"%1$s(?:<|\\u003[Cc])erased(?:>|\\u003[Ee])%1$s"', '(?:[^"\\<>]|\\(?!u003[CcEe]).)*'),
+    '"erased"',
+    'g'
+  );
 end
 $$;
 
@@ -344,7 +349,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  unused text[];
+  zero constant text := U&'\2060';
   masked text;
 begin
   begin
@@ -353,25 +358,24 @@ begin
     when character_not_in_repertoire or untranslatable_character then
       null;
   end;
-  -- Each byte as a letter of LATIN1, and zeros, which no text can have, as a byte that the body does not have.
-  unused := array(
-    select chr(n)
-    from generate_series(1, 31) as n
-    where n not between 9 and 13 and position(set_byte('\x00', 0, n) in body) = 0
-    limit 2
+  -- Each byte as a letter of LATIN1, and zeros, which no text can have, as one that LATIN1 does not have.
+  masked := inventory.without_erased(
+    (
+      select string_agg(convert_from(decode(piece, 'escape'), 'LATIN1'), zero order by n)
+      from unnest(string_to_array(replace(encode(body, 'escape'), '\\', '\134'), '\000')) with ordinality as p (piece, n)
+    ),
+    'json',
+    zero
   );
-  if cardinality(unused) < 2 then
-    return null;
-  end if;
-  masked := replace(replace(encode(body, 'escape'), '\\', unused[2]), '\000', unused[1]);
-  masked := convert_from(decode(replace(masked, unused[2], '\\'), 'escape'), 'LATIN1');
-  masked := inventory.without_erased(masked, 'json', unused[1]);
-  return decode(replace(encode(convert_to(masked, 'LATIN1'), 'escape'), unused[1], '\000'), 'escape');
+  return (
+    select string_agg(convert_to(piece, 'LATIN1'), '\x00' order by n)
+    from unnest(string_to_array(masked, zero)) with ordinality as p (piece, n)
+  );
 end
 $$;
 
 -- The columns of a row that change when people who were erased are replaced in it; null: none. The key stays. Only values in which
--- a login may be are looked at closely: a text without an @, a backslash, a percent sign and other letters than ASCII's has none.
+-- a login may be are looked at closely: a text without an @, a backslash, a percent sign, &# and other letters than ASCII's has none.
 create function inventory.erased_in(relation regclass, stored jsonb)
 returns jsonb
 language plpgsql
@@ -404,7 +408,7 @@ begin
       and (is_rejection or f.key not in ('program_identifier', 'asn_number', 'unit_identifier'))
       and (
         jsonb_typeof(f.value) in ('object', 'array')
-        or (jsonb_typeof(f.value) = 'string' and f.value #>> '{}' ~ '[@%\\]|[^\u0001-\u007F]')
+        or (jsonb_typeof(f.value) = 'string' and f.value #>> '{}' ~ '[@%\\]|&#|[^\u0001-\u007F]')
       )
   loop
     if field.name = 'body' and is_rejection then
@@ -680,7 +684,7 @@ begin
           from %1$s as r
           where %7$s
             and r.ctid >= '(%2$s,0)' and r.ctid < '(%3$s,0)'
-            and r.program_identifier || r.asn_number || r.unit_identifier ~ '[@\\%%]|[^\u0001-\u007F]'
+            and r.program_identifier || r.asn_number || r.unit_identifier ~ '[@\\%%]|&#|[^\u0001-\u007F]'
             and inventory.without_erased(to_json(concat_ws(' ', r.program_identifier, r.asn_number, r.unit_identifier))::text, 'text') is not null
         )
     $query$,
@@ -731,7 +735,7 @@ begin
     execute format(
       $query$
         delete from %1$s as t
-        where concat_ws(' ', %2$s) ~ '[@\\%%]|[^\u0001-\u007F]'
+        where concat_ws(' ', %2$s) ~ '[@\\%%]|&#|[^\u0001-\u007F]'
           and exists (
             select from unnest(array[%2$s]) as value where inventory.without_erased(to_json(value)::text, 'text') is not null
           )

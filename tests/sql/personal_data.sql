@@ -29,7 +29,12 @@ insert into example (given, expected) values
   ('{"a": "a%b_c@x.example aZbZc@x.example"}', '{"a": "erased aZbZc@x.example"}'),
   (U&'{"a": "JOS\00C9@x.example", "b": "jose\0301@x.example", "c": "jose@x.example"}', '{"a": "erased", "b": "erased", "c": "jose@x.example"}'),
   (U&'{"a": "\0130BO@x.example", "b": "ibo@x.example"}', '{"a": "erased", "b": "erased"}'),
-  ('{"a": "\ud83d\udce6@x.example"}', '{"a": "erased"}');
+  ('{"a": "\ud83d\udce6@x.example"}', '{"a": "erased"}'),
+  -- Many programs write < and > as \u003c and \u003e, and a URL has separators like %3A.
+  ('{"a": "Jane \u003cjdoe@email.com\u003e", "b": "\u0022jdoe@email.com\u0022"}', '{"a": "erased", "b": "\u0022erased\u0022"}'),
+  ('{"a": "\"Doe, J\u00e4ne\" <jdoe@email.com>", "b": "x \u003ca@b\u003e, y \u003cjdoe@email.com\u003e"}', '{"a": "erased", "b": "x \u003ca@b\u003e, y \u003cerased\u003e"}'),
+  ('u=mailto%3Ajdoe%40email.com&v=%3Cjdoe@email.com%3E&w=%2522jdoe%2540email.com%2522', 'u=mailto%3Aerased&v=%3Cerased%3E&w=%2522erased%2522'),
+  ('{"a": "jdoe&#64;email.com"}', '{"a": "erased"}');
 -- Nobody else is touched.
 insert into example (given)
 values
@@ -66,7 +71,7 @@ union all
 select to_jsonb(body) from rejected_receipts where request_id = pg_temp.request(16);
 create temp table page as select changes_begin() as cursor;
 
-select plan(60 + (select count(*)::integer from example));
+select plan(64 + (select count(*)::integer from example));
 
 insert into people_to_erase
 values (' JDoe@Email.com '), ('jdoe@email.com'), ('4711'), ('corp\jdoe'), ('Jane Doe'), ('o''brien@a.b'), ('a%b_c@x.example'),
@@ -175,6 +180,31 @@ delete from erased_people where digest = (select sha256(secret || convert_to('la
 call erase_people() \gset told_
 select is(pg_temp.deliver('{"request": 43, "unit_identifier": "W3", "ot_user_login": "later@x.example"}'), '{created}', 'given back');
 select is(pg_temp.stored('W3'), 'later@x.example not like 0', 'the person may be named again');
+
+select is(
+  body_without_erased(every || '\x00ff22' || 'jdoe@email.com'::bytea || '\x5c30303000ff'), every || '\x00ff22' || 'erased'::bytea || '\x5c30303000ff',
+  'a body with every byte there is'
+)
+from (select string_agg(set_byte('\x00', 0, n), '' order by n) as every from generate_series(0, 255) as n) as b;
+
+-- Usually, everybody is an address.
+create temp table others as select * from erased_people where not is_address;
+delete from erased_people where not is_address;
+call erase_people() \gset told_
+select from pg_temp.deliver(
+  '{"request": 44, "unit_identifier": "W4", "ot_user_login": "x@y.example", "return_reason": "jdoe\\u0040email.com"}',
+  '{"request": 45, "unit_identifier": "W5", "ot_user_login": "x@y.example", "return_reason": "jdoe&#64;email.com"}',
+  '{"request": 46, "unit_identifier": "W6", "ot_user_login": "x@y.example", "extra": {"by": "jdoe\\u0040email.com"}}'
+);
+select is(pg_temp.stored(unit), expected, 'with addresses alone, stored: ' || expected)
+from (
+  values
+    ('W4', 'x@y.example erased 0'),
+    ('W5', 'x@y.example erased 0'),
+    ('W6', 'x@y.example not like {"by": "erased"} 0')
+) as given (unit, expected);
+insert into erased_people select * from others;
+call erase_people() \gset told_
 
 -- Reports
 select is_empty(
