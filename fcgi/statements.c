@@ -296,7 +296,7 @@ static void write_reject(struct buffer *sql, size_t rows, const struct statement
         " from (select id, n, id = r.request_id or coalesce(id = any (r.repeat_request_ids), false) as is_known"
         " from unnest(excluded.request_id || excluded.repeat_request_ids) with ordinality as d (id, n)) as d) as sent)",
         STATEMENTS_REPEATS_MAX - 1);
-    buffer_append_format(sql, " returning request_id, %s, digest", safe(options));
+    buffer_append_format(sql, " returning request_id, %s", safe(options));
 }
 
 static const struct {

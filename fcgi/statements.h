@@ -57,7 +57,7 @@ enum statement {
      * Rows with longer texts are left out, unless they may be of any length.
      */
     STATEMENT_LOOKUP,
-    STATEMENT_REJECT, /* column 0 is that of the first of all identical deliveries, 2: their digest */
+    STATEMENT_REJECT, /* column 0 is that of the first of all identical deliveries; in the order of the groups */
     STATEMENT_COUNT
 };
 
@@ -66,7 +66,6 @@ enum {
     STATEMENTS_SAFE,
     STATEMENTS_CREATED_BY,
     STATEMENTS_WAS_REVISED = STATEMENTS_CREATED_BY,
-    STATEMENTS_DIGEST = STATEMENTS_CREATED_BY,
     STATEMENTS_REVISED_BY,
     STATEMENTS_WAS_BEGUN = STATEMENTS_REVISED_BY,
     STATEMENTS_HAD_REVISED,

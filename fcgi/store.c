@@ -382,9 +382,6 @@ static bool take_groups(const PGresult *result, const struct repeats_group *grou
         return false;
     for (size_t row = 0; row < count; row++) {
         const struct repeats_group *group = &groups[row];
-        if (PQgetlength(result, (int)row, STATEMENTS_DIGEST) != DIGEST_KEPT_BYTES ||
-            memcmp(PQgetvalue(result, (int)row, STATEMENTS_DIGEST), group->deliveries[0]->digest, DIGEST_KEPT_BYTES))
-            return false;
         for (size_t i = 0; i < group->count; i++) {
             struct delivery *delivery = group->deliveries[i];
             delivery->is_repeat = !rows_is_of(result, (int)row, STATEMENTS_DELIVERY, delivery);

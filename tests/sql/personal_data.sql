@@ -71,7 +71,7 @@ union all
 select to_jsonb(body) from rejected_receipts where request_id = pg_temp.request(16);
 create temp table page as select changes_begin() as cursor;
 
-select plan(64 + (select count(*)::integer from example));
+select plan(66 + (select count(*)::integer from example));
 
 insert into people_to_erase
 values (' JDoe@Email.com '), ('jdoe@email.com'), ('4711'), ('corp\jdoe'), ('Jane Doe'), ('o''brien@a.b'), ('a%b_c@x.example'),
@@ -164,11 +164,19 @@ from (
 select is(merchant, 'erased', 'with a backslash') from receipts where program_identifier = 'people' and unit_identifier = 'V4';
 update receipts set ot_user_login = 'jdoe@email.com' where program_identifier = 'people' and unit_identifier = 'V1';
 select is(pg_temp.stored('V1'), 'erased erased {"by": "erased"} 2', 'nor does a correction by hand');
-insert into rejected_receipts (request_id, api_key_name, status, message, body)
-values (pg_temp.request(17), 'test', 400, 'later', convert_to('{"ot_user_login": "jdoe@email.com", "x": 1}', 'UTF8'));
+insert into rejected_receipts (request_id, api_key_name, status, message, body, digest)
+values (pg_temp.request(17), 'test', 400, 'later', convert_to('{"ot_user_login": "jdoe@email.com", "x": 1}', 'UTF8'), pg_temp.request(1));
 select is(
   convert_from(body, 'UTF8'), '{"ot_user_login": "erased", "x": 1}', 'nor a rejected delivery'
 ) from rejected_receipts where request_id = pg_temp.request(17);
+select isnt(digest, pg_temp.request(1), 'whose digest would prove a guess') from rejected_receipts where request_id = pg_temp.request(17);
+select throws_ok(
+  $$
+    insert into rejected_receipts (request_id, api_key_name, status, message, body, digest)
+    values (pg_temp.request(18), 'test', 400, 'later', convert_to('{"ot_user_login": "jdoe@email.com", "x": 1}', 'UTF8'), pg_temp.request(1))
+  $$,
+  '23505', null, 'but still finds a repeat'
+);
 
 -- A session that has stored before knows of a person who was erased since, and of one who was given back.
 select is(pg_temp.deliver('{"request": 41, "unit_identifier": "W1", "ot_user_login": "later@x.example"}'), '{created}', 'somebody');
