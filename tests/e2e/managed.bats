@@ -182,6 +182,8 @@ keep_jobs() {
             request_id, received_at)
         select 'P', 'A', '1', 'STORE', 1, 'WAREHOUSE', '1', name, 'S', 'A', 'C', 'L', 'K', gen_random_uuid(), at
         from (values ('old', now() - interval '4 years'), ('new', now())) as unit (name, at)"
+    as receiptd_migrator "insert into inventory.feed_events (change, program_identifier, asn_number, unit_identifier, received_at, written_at)
+        values ('deleted', 'P', 'A', 'gone', now(), now() - interval '31 days')"
     # As pg_cron does: each command by itself, as the user who made the job.
     jobs=0
     while IFS='|' read -r name database user command; do
@@ -189,9 +191,10 @@ keep_jobs() {
         PGUSER=$user PGDATABASE=$database psql -Xq -v ON_ERROR_STOP=1 -c "$command" >/dev/null 3>&-
         jobs=$((jobs + 1))
     done < <(as_provider 'select jobname, database, username, command from cron.job')
-    ((jobs == 2))
+    ((jobs == 3))
     [[ $(as dbadmin "select now() - counted_at < interval '1 hour' from inventory.totals_state") == t ]]
     [[ $(as dbadmin "select string_agg(unit_identifier, ' ') from receipts where program_identifier = 'P'") == new ]]
+    [[ $(as dbadmin "select count(*) from inventory.feed_events where unit_identifier = 'gone'") == 0 ]]
 }
 
 @test "a dump is restored as receiptd_migrator" {
