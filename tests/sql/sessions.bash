@@ -135,8 +135,8 @@ test_two_sessions() {
     check 'the same one waits for it' wait_for_lock
     tell one 'commit;'
     check 'and is told that it is kept' hears two "$(request 1)|t"
-    check 'which it is once, as it came first' \
-        test "$(sql -c 'delete from rejected_receipts returning message')" == first
+    check 'which it is once, with the reason that was given last' \
+        test "$(sql -c 'delete from rejected_receipts returning message, deliveries')" == 'second|1'
 
     check 'the history of all of them is exact' test "$(sql -c "
         select unit_identifier, array_agg(revision || ' ' || sku order by revision)
