@@ -11,7 +11,7 @@ do $$
 declare
   problems text;
 begin
-  -- A column's type, collation, nullability and default, and whether a check refuses empty text.
+  -- A column's type, collation, nullability, default and check.
   select string_agg(
     format(
       '%s is %s with %s', expected.name, coalesce(actual.definition, 'missing'), coalesce(actual.checks, 'no check')
@@ -21,47 +21,47 @@ begin
   into problems
   from (
     values
-      ('program_identifier', 'text collate "C" not null', true),
-      ('asn_number', 'text collate "C" not null', true),
-      ('shipment_identifier', 'text', false),
-      ('from_identifier', 'text not null', false),
-      ('from_type', 'text not null', false),
-      ('to_identifier', 'bigint not null', false),
-      ('to_type', 'text not null', false),
-      ('to_original_identifier', 'text not null', false),
-      ('carton_identifier', 'text', false),
-      ('reference_type', 'text', false),
-      ('reference_identifier', 'text', false),
-      ('reference_alternate_identifier', 'text', false),
-      ('line_identifier', 'text', false),
-      ('unit_identifier', 'text collate "C" not null', true),
-      ('reference_line_identifier', 'text', false),
-      ('sku', 'text not null', false),
-      ('upc', 'text', false),
-      ('serial_number', 'text', false),
-      ('initial_condition', 'text not null', false),
-      ('initial_channel', 'text not null', false),
-      ('return_reason', 'text', false),
-      ('ot_user_login', 'text not null', false),
-      ('merchant', 'text', false),
-      ('concept', 'text', false),
-      ('asin', 'text', false),
-      ('tracking_number', 'text', false),
-      ('location_identifier', 'text', false),
-      ('client_unit_identifier', 'text', false),
-      ('reject_reason', 'text', false),
-      ('extra', 'jsonb', false),
-      ('revision', 'integer not null default 0', false),
-      ('request_id', 'uuid not null', false),
-      ('revised_request_id', 'uuid', false),
-      ('api_key_name', 'text not null', false),
-      ('sender_headers', 'jsonb', false),
-      ('received_at', 'timestamp with time zone not null default now()', false),
-      ('revised_at', 'timestamp with time zone', false),
-      ('created_in', 'bigint default ((pg_current_xact_id())::text)::bigint', false),
-      ('changed_by', 'text', false),
-      ('changed_at', 'timestamp with time zone', false)
-  ) as expected (name, definition, never_empty)
+      ('program_identifier', 'text collate "C" not null'),
+      ('asn_number', 'text collate "C" not null'),
+      ('shipment_identifier', 'text'),
+      ('from_identifier', 'text not null'),
+      ('from_type', 'text not null'),
+      ('to_identifier', 'bigint not null'),
+      ('to_type', 'text not null'),
+      ('to_original_identifier', 'text not null'),
+      ('carton_identifier', 'text'),
+      ('reference_type', 'text'),
+      ('reference_identifier', 'text'),
+      ('reference_alternate_identifier', 'text'),
+      ('line_identifier', 'text'),
+      ('unit_identifier', 'text collate "C" not null'),
+      ('reference_line_identifier', 'text'),
+      ('sku', 'text not null'),
+      ('upc', 'text'),
+      ('serial_number', 'text'),
+      ('initial_condition', 'text not null'),
+      ('initial_channel', 'text not null'),
+      ('return_reason', 'text'),
+      ('ot_user_login', 'text not null'),
+      ('merchant', 'text'),
+      ('concept', 'text'),
+      ('asin', 'text'),
+      ('tracking_number', 'text'),
+      ('location_identifier', 'text'),
+      ('client_unit_identifier', 'text'),
+      ('reject_reason', 'text'),
+      ('extra', 'jsonb'),
+      ('revision', 'integer not null default 0'),
+      ('request_id', 'uuid not null'),
+      ('revised_request_id', 'uuid'),
+      ('api_key_name', 'text not null'),
+      ('sender_headers', 'jsonb'),
+      ('received_at', 'timestamp with time zone not null default now()'),
+      ('revised_at', 'timestamp with time zone'),
+      ('created_in', 'bigint default ((pg_current_xact_id())::text)::bigint'),
+      ('changed_by', 'text'),
+      ('changed_at', 'timestamp with time zone')
+  ) as expected (name, definition)
   left join (
     select
       attname,
@@ -81,7 +81,9 @@ begin
     where attrelid = 'inventory.receipts'::regclass and attnum > 0 and not attisdropped
   ) as actual (name, definition, checks) using (name)
   where actual.definition is distinct from expected.definition
-    or actual.checks is distinct from case when never_empty then format('CHECK ((%s <> %L::text))', name, '') end;
+    or actual.checks is distinct from case
+      when expected.name = 'unit_identifier' then 'CHECK ((LEAST(program_identifier, asn_number, unit_identifier) <> ''''::text))'
+    end;
   if problems is not null then
     raise exception 'receipts: %', problems;
   end if;
