@@ -553,6 +553,14 @@ for each row
 execute function inventory.keep_erased();
 alter table inventory.receipts disable trigger receipts_keep_erased;
 
+-- What is brought back from an archive. What keep_revision() puts there comes from a row that is clean.
+create trigger receipt_revisions_keep_erased
+before insert on inventory.receipt_revisions
+for each row
+when (pg_trigger_depth() = 0)
+execute function inventory.keep_erased();
+alter table inventory.receipt_revisions disable trigger receipt_revisions_keep_erased;
+
 create trigger rejected_receipts_keep_erased
 before insert on inventory.rejected_receipts
 for each row
@@ -615,11 +623,13 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '100ms'
 as $$
 begin
-  lock table inventory.receipts, inventory.rejected_receipts in share row exclusive mode;
+  lock table inventory.receipts, inventory.receipt_revisions, inventory.rejected_receipts in share row exclusive mode;
   alter table inventory.receipts disable trigger receipts_keep_erased;
+  alter table inventory.receipt_revisions disable trigger receipt_revisions_keep_erased;
   alter table inventory.rejected_receipts disable trigger rejected_receipts_keep_erased;
   if exists (select from inventory.erased_people) then
     alter table inventory.receipts enable trigger receipts_keep_erased;
+    alter table inventory.receipt_revisions enable trigger receipt_revisions_keep_erased;
     alter table inventory.rejected_receipts enable trigger rejected_receipts_keep_erased;
   end if;
   return true;
@@ -970,11 +980,13 @@ comment on function inventory.body_without_erased(bytea) is
 comment on function inventory.erased_in(regclass, jsonb) is
   'The columns of a row that change when "erased" takes the place of logins of people who were erased; null: none.';
 comment on function inventory.keep_erased() is
-  'Before a receipt is written: puts "erased" in the place of logins of people who were erased.';
+  'Before a receipt, or a version of one, is written: puts "erased" in the place of logins of people who were erased.';
 comment on function inventory.keep_erased_rejection() is
   'Before a rejected delivery is written: puts "erased" in the place of logins of people who were erased.';
 comment on trigger receipts_keep_erased on inventory.receipts is
   'Keeps a person erased. Disabled until inventory.erase_people is called for the first time.';
+comment on trigger receipt_revisions_keep_erased on inventory.receipt_revisions is
+  'Keeps a person erased in history that is brought back. Disabled until inventory.erase_people is called for the first time.';
 comment on trigger rejected_receipts_keep_erased on inventory.rejected_receipts is
   'Keeps a person erased. Disabled until inventory.erase_people is called for the first time.';
 comment on function inventory.texts_of(text) is

@@ -669,6 +669,7 @@ begin
     'rejected_receipts_log_change',
     'rejected_receipts_log_truncate',
     'receipts_keep_erased',
+    'receipt_revisions_keep_erased',
     'rejected_receipts_keep_erased',
     'receipts_tell_deleted',
     'receipts_tell_written',

@@ -24,6 +24,7 @@ drop function inventory.erase_portion(regclass, bigint, bigint, integer);
 drop function inventory.enforce_erasure();
 drop function inventory.take_people();
 drop trigger rejected_receipts_keep_erased on inventory.rejected_receipts;
+drop trigger receipt_revisions_keep_erased on inventory.receipt_revisions;
 drop trigger receipts_keep_erased on inventory.receipts;
 drop function inventory.keep_erased_rejection();
 drop function inventory.keep_erased();

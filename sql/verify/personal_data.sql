@@ -75,7 +75,7 @@ begin
       or has_table_privilege('receiptd_purger', 'inventory.receipts', 'select, insert, update, delete')
     union all
     select format('the trigger %s_keep_erased is missing, or off though somebody was erased', relation)
-    from unnest(array['receipts', 'rejected_receipts']) as relation
+    from unnest(array['receipts', 'receipt_revisions', 'rejected_receipts']) as relation
     where not exists (
       select
       from pg_trigger

@@ -71,7 +71,7 @@ union all
 select to_jsonb(body) from rejected_receipts where request_id = pg_temp.request(16);
 create temp table page as select changes_begin() as cursor;
 
-select plan(66 + (select count(*)::integer from example));
+select plan(67 + (select count(*)::integer from example));
 
 insert into people_to_erase
 values (' JDoe@Email.com '), ('jdoe@email.com'), ('4711'), ('corp\jdoe'), ('Jane Doe'), ('o''brien@a.b'), ('a%b_c@x.example'),
@@ -164,6 +164,14 @@ from (
 select is(merchant, 'erased', 'with a backslash') from receipts where program_identifier = 'people' and unit_identifier = 'V4';
 update receipts set ot_user_login = 'jdoe@email.com' where program_identifier = 'people' and unit_identifier = 'V1';
 select is(pg_temp.stored('V1'), 'erased erased {"by": "erased"} 2', 'nor does a correction by hand');
+create temp table archived as select * from receipt_revisions where program_identifier = 'people' and unit_identifier = 'U1';
+update archived set revision = 9, ot_user_login = 'jdoe@email.com', extra = '{"by": "jdoe@email.com", "n": 1764711000}';
+insert into receipt_revisions select * from archived;
+select is(
+  concat_ws(' ', ot_user_login, extra), 'erased {"n": 1764711000, "by": "erased"}', 'nor does history that is brought back'
+)
+from receipt_revisions where program_identifier = 'people' and revision = 9;
+delete from receipt_revisions where program_identifier = 'people' and revision = 9;
 insert into rejected_receipts (request_id, api_key_name, status, message, body, digest)
 values (pg_temp.request(17), 'test', 400, 'later', convert_to('{"ot_user_login": "jdoe@email.com", "x": 1}', 'UTF8'), pg_temp.request(1));
 select is(
