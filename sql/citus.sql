@@ -29,6 +29,8 @@ drop procedure inventory.erase_people(bigint, bigint, bigint, bigint, bigint);
 drop trigger receipts_tell_deleted on inventory.receipts;
 drop trigger receipts_tell_written on inventory.receipts;
 drop trigger receipts_tell_truncated on inventory.receipts;
+drop trigger receipt_revisions_tell_deleted on inventory.receipt_revisions;
+drop trigger receipt_revisions_tell_truncated on inventory.receipt_revisions;
 -- inventory.manual_changes is a table of the coordinator. Versions still name who made them.
 drop trigger receipts_log_delete on inventory.receipts;
 drop trigger receipts_log_truncate on inventory.receipts;

@@ -377,8 +377,8 @@ as $$
   order by c.cursor collate "C"
 $$;
 
--- After rows of feed_events are gone, by whoever's hand, cursors from before them are refused, and totals that have not yet
--- counted them count everything.
+-- After rows of feed_events, or of the history, are gone, by whoever's hand, cursors from before them are refused, and totals
+-- that have not yet counted them count everything.
 create function inventory.tell_trimmed()
 returns trigger
 language plpgsql
@@ -391,10 +391,17 @@ declare
 begin
   if tg_op = 'DELETE' then
     -- A higher number is from another cluster, in which this was dumped.
-    select max(written_in)
-    into gone_in
-    from gone
-    where written_in <= current_in;
+    if tg_table_name = 'receipt_revisions' then
+      select max(replaced_in)
+      into gone_in
+      from gone
+      where replaced_in <= current_in;
+    else
+      select max(written_in)
+      into gone_in
+      from gone
+      where written_in <= current_in;
+    end if;
   end if;
   if gone_in is null then
     return null;
@@ -422,8 +429,21 @@ create trigger feed_events_tell_truncated
 after truncate on inventory.feed_events
 for each statement
 execute function inventory.tell_trimmed();
+-- History that goes with its receipt is told as deleted.
+create trigger receipt_revisions_tell_deleted
+after delete on inventory.receipt_revisions
+referencing old table as gone
+for each statement
+when (pg_trigger_depth() = 0)
+execute function inventory.tell_trimmed();
+create trigger receipt_revisions_tell_truncated
+after truncate on inventory.receipt_revisions
+for each statement
+execute function inventory.tell_trimmed();
 alter table inventory.feed_events enable always trigger feed_events_tell_deleted;
 alter table inventory.feed_events enable always trigger feed_events_tell_truncated;
+alter table inventory.receipt_revisions enable always trigger receipt_revisions_tell_deleted;
+alter table inventory.receipt_revisions enable always trigger receipt_revisions_tell_truncated;
 
 -- Events from before a time go, but those that totals have not counted yet.
 create function inventory.trim_portion(older_than interval, portion integer)
@@ -524,17 +544,21 @@ comment on constraint feed_state_only_row_check on inventory.feed_state is 'Keep
 comment on column inventory.feed_state.token is
   'Part of every cursor. Set it to gen_random_uuid() after you start a copy of the database''s files, such as a snapshot of a disk, without a recovery: that refuses the cursors of the original. Example: 9d3c5b7a-0e1f-4a2b-8c3d-4e5f60718293';
 comment on column inventory.feed_state.trimmed_in is
-  'The number of the last transaction of which rows were deleted from inventory.feed_events: cursors from before it are refused. Null: of none. Example: 123456';
+  'The number of the last transaction of which rows were deleted from inventory.feed_events or inventory.receipt_revisions: cursors from before it are refused. Null: of none. Example: 123456';
 comment on function inventory.tell_deleted() is 'After a deletion of receipts: keeps for the feed which ones.';
 comment on function inventory.tell_written() is
   'After an update of receipts that made no new version: keeps for the feed which one.';
 comment on function inventory.tell_truncated() is 'After all receipts were truncated: keeps that for the totals.';
 comment on function inventory.tell_trimmed() is
-  'After a deletion from inventory.feed_events: refuses cursors from before it, and makes totals that have not counted those events count everything.';
+  'After a deletion from inventory.feed_events or inventory.receipt_revisions: refuses cursors from before it, and makes totals that have not counted those events count everything.';
 comment on trigger receipts_tell_deleted on inventory.receipts is 'For inventory.changes_since.';
 comment on trigger receipts_tell_written on inventory.receipts is 'For inventory.changes_since.';
 comment on trigger receipts_tell_truncated on inventory.receipts is 'For inventory.totals_counted_in.';
 comment on trigger feed_events_tell_deleted on inventory.feed_events is 'Refuses cursors from before the deleted events.';
+comment on trigger receipt_revisions_tell_deleted on inventory.receipt_revisions is
+  'Refuses cursors from before history that was deleted by hand.';
+comment on trigger receipt_revisions_tell_truncated on inventory.receipt_revisions is
+  'Refuses cursors from before history that was truncated.';
 comment on trigger feed_events_tell_truncated on inventory.feed_events is 'Refuses cursors from before the deleted events.';
 comment on function inventory.feed_id() is
   'Identifies the feed in its cursors. Another database, a failover, a restore, a truncate or vacuum full of inventory.receipts, or a time without the triggers of the feed changes it.';

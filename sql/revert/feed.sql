@@ -13,6 +13,8 @@ drop function inventory.changed_keys(text, integer);
 drop function inventory.changes_begin();
 drop function inventory.feed_id();
 alter table inventory.receipts enable trigger receipts_stamp;
+drop trigger receipt_revisions_tell_deleted on inventory.receipt_revisions;
+drop trigger receipt_revisions_tell_truncated on inventory.receipt_revisions;
 drop trigger receipts_tell_deleted on inventory.receipts;
 drop trigger receipts_tell_written on inventory.receipts;
 drop trigger receipts_tell_truncated on inventory.receipts;

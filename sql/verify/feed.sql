@@ -32,6 +32,8 @@ begin
         ('receipts', 'receipts_tell_deleted'),
         ('receipts', 'receipts_tell_written'),
         ('receipts', 'receipts_tell_truncated'),
+        ('receipt_revisions', 'receipt_revisions_tell_deleted'),
+        ('receipt_revisions', 'receipt_revisions_tell_truncated'),
         ('feed_events', 'feed_events_tell_deleted'),
         ('feed_events', 'feed_events_tell_truncated')
     ) as expected (relation, name)

@@ -29,7 +29,7 @@ $$;
 
 create temp table at as select inventory.changes_begin() as cursor;
 create temp table begun as select * from at;
-create temp table tests as select plan(71) as line;
+create temp table tests as select plan(76) as line;
 
 select from pg_temp.deliver('{"request": 1, "unit_identifier": "U1"}', '{"request": 2, "unit_identifier": "U2"}',
   '{"request": 3, "unit_identifier": "U3"}');
@@ -237,6 +237,29 @@ reset role;
 select is_empty('select from feed_events', 'once it is counted, it goes');
 select throws_ok(format('select from changes_since(%L)', cursor), '55000', null, 'and its cursor with it') from at;
 select is((pg_temp.follow(cursor, 10)).told, '{}', 'what is behind it stays good') from behind;
+
+-- History that is deleted by hand takes what the feed would tell with it; history that goes with its receipt does not.
+select from pg_temp.deliver('{"request": 91, "unit_identifier": "H1"}');
+select from pg_temp.deliver('{"request": 92, "unit_identifier": "H2"}');
+create temp table history as select changes_begin() as cursor;
+select from pg_temp.deliver('{"request": 93, "unit_identifier": "H1", "sku": "2"}');
+select from pg_temp.deliver('{"request": 94, "unit_identifier": "H2", "sku": "2"}');
+delete from receipts where unit_identifier = 'H1';
+select is((pg_temp.follow(cursor, 10)).told, array['H1 deleted', 'H2 written 2'], 'history goes with its receipt') from history;
+create temp table later as select changes_begin() as cursor;
+delete from receipt_revisions where unit_identifier = 'H2';
+select throws_ok(format('select from changes_since(%L)', cursor), '55000', null, 'history is deleted: an earlier cursor is refused')
+from history;
+select is((pg_temp.follow(cursor, 10)).told, '{}', 'a later one is good') from later;
+select isnt_empty('select from totals_state where counted_in is null', 'and totals, which had not counted it, count everything');
+call refresh_totals();
+select from pg_temp.deliver('{"request": 95, "unit_identifier": "H2", "sku": "3"}');
+truncate receipt_revisions;
+select throws_ok(format('select from changes_since(%L)', cursor), '55000', null, 'history is truncated: so is every earlier one') from later;
+delete from receipts where unit_identifier = 'H2';
+delete from feed_events where unit_identifier in ('H1', 'H2');
+call refresh_totals();
+update behind set cursor = changes_begin();
 
 -- Events of another cluster, which a dump has brought, are trimmed by their age alone.
 insert into feed_events (change, program_identifier, asn_number, unit_identifier, written_in, written_at)

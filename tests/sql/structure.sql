@@ -218,7 +218,10 @@ select ok(
 )
 from pg_trigger
 where tgrelid = 'receipts'::regclass and not tgisinternal and tgtype & 16 = 16;
-select triggers_are('receipt_revisions', array['receipt_revisions_keep_erased', 'receipt_revisions_log_change', 'receipt_revisions_log_truncate']::name[]);
+select triggers_are('receipt_revisions', array[
+    'receipt_revisions_keep_erased', 'receipt_revisions_log_change', 'receipt_revisions_log_truncate',
+    'receipt_revisions_tell_deleted', 'receipt_revisions_tell_truncated'
+  ]::name[]);
 select triggers_are(
   'rejected_receipts', array[
     'rejected_receipts_forget_digest', 'rejected_receipts_keep_erased', 'rejected_receipts_stamp',
