@@ -154,14 +154,27 @@ kept() {
         where rolname = 'receiptd_writer' and setting = 'synchronous_commit=on'") == 1 ]]
 }
 
-@test "a setting that changed is put in place without a failed request, also where the path is too long for a socket" {
-    local name
+# default_settings: NAME=VALUE of each setting that the program has and var/env has not.
+default_settings() {
+    sed -nE 's/^    \{"(RECEIPTD_[A-Z_]+)", .*\.choose = .*/\1=3/p
+        s/^    \{"(RECEIPTD_[A-Z_]+)", .*\.initial = RETRIES_DEFAULT.*/\1=32h/p
+        s/^    \{"(RECEIPTD_[A-Z_]+)", .*\.initial = "([^"]*)".*/\1=\2/p' "$root/fcgi/config.c" |
+        grep -vE '^RECEIPTD_(URL|CACERT)='
+}
+
+@test "every setting is handed on, and put in place without a failed request, also where the path is too long for a socket" {
+    local name setting settings
+    mapfile -t settings < <(default_settings)
+    ((${#settings[@]} == $(grep -c '^    {"RECEIPTD_' "$root/fcgi/config.c") - 3))
     name=$(printf 'long%.0s' {1..30})
     start_instance "$name"
     use_instance "$name"
     load_in_background --connections 4 --flawless
     eventually test -s "$record"
-    start_instance "$name" RECEIPTD_THREADS=3
+    start_instance "$name" "${settings[@]}"
+    for setting in "${settings[@]}"; do
+        grep -qF " ${setting%%=*}=" "$state/bin/worker"
+    done
     [[ $(grep -c 'msg=drained' "$state/log/worker-1.log") == 1 ]]
     end_load
     stop_instance "$name"
