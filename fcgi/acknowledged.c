@@ -70,6 +70,11 @@ static const char lookup_query[] =
 static const char times_query[] =
     "select (extract(epoch from $1::timestamptz) * 1000)::bigint, (extract(epoch from $2::timestamptz) * 1000)::bigint";
 
+/* It is stored already, and leaves no trace. */
+static bool is_known(enum outcome outcome) {
+    return outcome == OUTCOME_UNCHANGED || outcome == OUTCOME_SUPERSEDED;
+}
+
 static bool is_rejection(enum outcome outcome) {
     return outcome == OUTCOME_MALFORMED || outcome == OUTCOME_INVALID || outcome == OUTCOME_QUARANTINED;
 }
@@ -159,7 +164,7 @@ static void append_id(struct buffer *text, const struct acknowledged *delivery) 
 static void append_json(struct buffer *json, size_t n, const struct acknowledged *delivery) {
     buffer_append_format(json, "%s{\"n\":%zu,\"rejected\":%s,\"unchanged\":%s,\"ms\":%" PRId64 ",", n > 0 ? "," : "[",
                          n, is_rejection(delivery->outcome) ? "true" : "false",
-                         delivery->outcome == OUTCOME_UNCHANGED ? "true" : "false", delivery->answered_ms);
+                         is_known(delivery->outcome) ? "true" : "false", delivery->answered_ms);
     failure_append_id_and_key(json, delivery->kept_as, delivery->key);
     buffer_append_text(json, "}");
 }

@@ -103,7 +103,7 @@ static const struct setting settings[] = {
                 "commas"},
     {"RECEIPTD_OLD_VERSIONS", SWITCH(keep_newer), .initial = "apply", .words = "apply keep_newer",
      .meaning = "a delivery with the content of a version that was replaced before: apply: it becomes the newest "
-                "version; keep_newer: the newer one stays, and the answer is unchanged"},
+                "version; keep_newer: the newer one stays, and the answer is superseded"},
     {"RECEIPTD_SENDER_RETRIES", RETRY(sender_retries), .initial = RETRIES_DEFAULT,
      .meaning = "how the sender retries after 503, for receiptd missing: for so many hours, such as 32h, or so many "
                 "attempts in all, such as 5"},

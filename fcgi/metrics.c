@@ -126,7 +126,7 @@ static void count_created(const struct receipt_value *name) {
 }
 
 static counter database_errors[CLASS_COUNT + 1];
-static counter database_connects, database_warnings, dropped_lines, examinations;
+static counter database_connects, database_warnings, dropped_lines, examinations, returned_versions;
 static atomic_int_least64_t last_batch_us;
 
 #define SECONDS                                                                                                        \
@@ -158,6 +158,10 @@ void metrics_count_answer(const struct delivery *delivery) {
 void metrics_count_batch(size_t rows) {
     observe(&batch_rows, rows, 1);
     atomic_store_explicit(&last_batch_us, clock_now_us(), memory_order_relaxed);
+}
+
+void metrics_count_returned_version(void) {
+    add(&returned_versions, 1);
 }
 
 int64_t metrics_last_batch_us(void) {
@@ -345,6 +349,10 @@ void metrics_write(struct buffer *out, const struct metrics_gauges *gauges) {
     write_histogram(out, "receiptd_stage_seconds", "stage=\"store\"", &storing, US_PER_S);
     write_head(out, "receiptd_batch_rows", "histogram", "Deliveries that were stored by one commit.");
     write_histogram(out, "receiptd_batch_rows", "", &batch_rows, 1);
+    write_counter(
+        out, "receiptd_returned_versions_total",
+        "Revisions that returned a receipt to what it was before: changes back, or old deliveries that were late.",
+        &returned_versions);
     write_last_created(out);
     write_backlog(out, gauges);
     write_gauge(out, "receiptd_connections", "Connections of the web server's.", (double)gauges->connections);

@@ -29,6 +29,9 @@ void metrics_count_answer(const struct delivery *delivery);
 /* A batch of so many rows that was committed. */
 void metrics_count_batch(size_t rows);
 
+/* A revision that was committed, and returned a receipt to what it was before. */
+void metrics_count_returned_version(void);
+
 /* When metrics_count_batch was last called (CLOCK_MONOTONIC); 0: never. */
 int64_t metrics_last_batch_us(void);
 

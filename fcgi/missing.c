@@ -163,7 +163,10 @@ static enum kind find_kind(enum log_line_kind kind, const struct log_line *line)
     if (line->status_number == outcomes[OUTCOME_TOO_LARGE].status)
         return KIND_TOO_LARGE;
     if (line->status_number != outcomes[OUTCOME_UNAVAILABLE].status)
-        return strcmp(line->result, outcomes[OUTCOME_UNCHANGED].result) == 0 ? KIND_UNCHANGED : KIND_COUNT;
+        return strcmp(line->result, outcomes[OUTCOME_UNCHANGED].result) == 0 ||
+                       strcmp(line->result, outcomes[OUTCOME_SUPERSEDED].result) == 0
+                   ? KIND_UNCHANGED
+                   : KIND_COUNT;
     if (*line->cut)
         return KIND_CUT_KEY;
     return *line->program && *line->asn && *line->unit ? KIND_FAILED : KIND_NO_KEY;

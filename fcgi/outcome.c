@@ -10,6 +10,8 @@ const struct outcome_words outcomes[OUTCOME_COUNT] = {
     [OUTCOME_CREATED] = {"created", 201, "Created", "created", "The receipt was created.", ""},
     [OUTCOME_UNCHANGED] = {"unchanged", 200, "OK", "unchanged", "The receipt was already received.", ""},
     [OUTCOME_REVISED] = {"revised", 200, "OK", "revised", "The receipt was already received and has been revised.", ""},
+    [OUTCOME_SUPERSEDED] = {"superseded", 200, "OK", "superseded",
+                            "The receipt was already received, and a newer version of it stays.", ""},
     [OUTCOME_MALFORMED] = {"malformed", 400, "Bad Request", NULL, NULL, ""},
     [OUTCOME_UNAUTHORIZED] = {"unauthorized", 401, "Unauthorized", NULL, "", AUTHENTICATE},
     [OUTCOME_NOT_POST] = {"method_not_allowed", 405, "Method Not Allowed", NULL, "Only POST is allowed.",

@@ -14,6 +14,7 @@ enum outcome {
     OUTCOME_CREATED,      /* 201 */
     OUTCOME_UNCHANGED,    /* 200 */
     OUTCOME_REVISED,      /* 200 */
+    OUTCOME_SUPERSEDED,   /* 200: the receipt was this before, and stays what it is (RECEIPTD_OLD_VERSIONS) */
     OUTCOME_MALFORMED,    /* 400: wrong content type or bad JSON; delivery.message explains */
     OUTCOME_UNAUTHORIZED, /* 401 */
     OUTCOME_NOT_POST,     /* 405 */

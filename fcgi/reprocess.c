@@ -130,7 +130,7 @@ static bool make_receipt(const struct reprocess_options *options, struct rejecti
         if (found != REJECTIONS_OK)
             return is_held_up(found, summary);
     }
-    if (superseded) {
+    if (superseded || delivery->outcome == OUTCOME_SUPERSEDED) {
         summary->superseded++;
     } else if (options->dry_run) {
         resolution = "valid";

@@ -1,5 +1,7 @@
 #include "statements.h"
 
+#include <string.h>
+
 /* Besides the columns for fields. */
 enum { RECEIPT_MORE = 4, LOOKUP_MORE = 3, REJECT_MORE = 10 };
 
@@ -32,6 +34,7 @@ enum { RECEIPT_MORE = 4, LOOKUP_MORE = 3, REJECT_MORE = 10 };
     " and tgenabled in ('O', 'A')) = 2 then true else current_setting('" STATEMENTS_UNSAFE "')::boolean end"
 
 #define WAS_REVISED "request_id in (select revised.request_id from revised)"
+#define IS_NOTED(setting) "position(request_id::text in coalesce(current_setting('" setting "', true), '')) > 0"
 
 static const char *safe(const struct statements_options *options) {
     return options->require_standby ? SAFE(COMMIT_WAITS_FOR_STANDBY) : SAFE(COMMIT_IS_DURABLE);
@@ -107,13 +110,29 @@ static void append_differs(struct buffer *sql, const struct statements_options *
     buffer_append_text(sql, ")");
 }
 
-/* Not of Citus, which refuses a function there. `delivery` is excluded or v. */
-static void append_keeps_newer(struct buffer *sql, const struct statements_options *options, const char *delivery) {
-    if (options->keep_newer && !options->on_citus)
-        buffer_append_format(sql,
-                             " and case when r.revision > 0 then not inventory.has_replaced(to_jsonb(%s), '{%s}')"
-                             " else true end",
-                             delivery, options->ignored_fields ? options->ignored_fields : "");
+/* Citus refuses a function there. */
+static bool keeps_newer(const struct statements_options *options) {
+    return options->keep_newer && !options->on_citus;
+}
+
+/* `receipt` has the columns of receipts. */
+static void append_has_replaced(struct buffer *sql, const struct statements_options *options, const char *receipt) {
+    buffer_append_format(sql, "inventory.has_replaced(%s, '{%s}')", receipt,
+                         options->ignored_fields ? options->ignored_fields : "");
+}
+
+/*
+ * Whether the revision r returned the receipt to what it was before. Only from the second one on can it have, so first
+ * ones do not pay for it; with keep_newer none has.
+ */
+static void append_has_returned(struct buffer *sql, const struct statements_options *options) {
+    if (options->keep_newer || options->on_citus) {
+        buffer_append_text(sql, "false");
+        return;
+    }
+    buffer_append_text(sql, "case when r.revision > 1 then ");
+    append_has_replaced(sql, options, "r");
+    buffer_append_text(sql, " else false end");
 }
 
 static void append_insert(struct buffer *sql, size_t rows, const struct statements_options *options) {
@@ -131,7 +150,9 @@ static void append_returning(struct buffer *sql, const struct statements_options
         buffer_append_text(sql, "true");
     else
         buffer_append_format(sql, "%s and " HISTORY_IS_KEPT("revision > 0"), safe(options));
-    buffer_append_text(sql, ", request_id, revised_request_id");
+    buffer_append_text(sql, ", request_id, revised_request_id, ");
+    append_has_returned(sql, options);
+    buffer_append_text(sql, ", false");
 }
 
 bool statements_tell_begun(const struct statements_options *options) {
@@ -148,32 +169,46 @@ static void append_note(struct buffer *sql, const char *setting, const char *del
 /* Rows of UPSERT for the deliveries in such a setting. */
 static void append_noted(struct buffer *sql, const char *setting, const char *revised_by) {
     buffer_append_format(sql,
-                         " union all select id::uuid, true, null, %s from unnest("
+                         " union all select id::uuid, true, null, %s, false, %s from unnest("
                          "string_to_array(rtrim(current_setting('%s', true)), ' ')) as noted (id)",
-                         revised_by, setting);
+                         revised_by, strcmp(setting, STATEMENTS_SUPERSEDED) == 0 ? "true" : "false", setting);
 }
 
 /*
- * The condition between the two is that of a revision. Where others' triggers may drop an update, or keep it from
- * changing anything, it also notes that the revision was begun, so that our own triggers can take it back when they
- * know better. PostgreSQL evaluates what is joined by "and" in the order that it likes, but not a case.
+ * The condition between the two is that of a revision. With keep_newer, a delivery of what the receipt was before is
+ * noted, and the row stays. Where others' triggers may drop an update, or keep it from changing anything, the condition
+ * also notes that the revision was begun, so that our own triggers can take it back when they know better. PostgreSQL
+ * evaluates what is joined by "and" in the order that it likes, but not a case.
  */
 static void append_condition(struct buffer *sql, const struct statements_options *options) {
-    buffer_append_text(sql, statements_tell_begun(options) ? "case when " : "");
+    buffer_append_text(sql, statements_tell_begun(options) || keeps_newer(options) ? "case when " : "");
 }
 
-static void append_condition_end(struct buffer *sql, const struct statements_options *options, const char *delivery) {
-    if (!statements_tell_begun(options))
+/* `receipt` is the delivery as a row of receipts. */
+static void append_condition_end(struct buffer *sql, const struct statements_options *options, const char *delivery,
+                                 const char *receipt) {
+    bool keeps = keeps_newer(options), tells = statements_tell_begun(options);
+    if (!keeps && !tells)
         return;
     buffer_append_text(sql, " then ");
-    append_note(sql, STATEMENTS_BEGUN, delivery);
-    buffer_append_text(sql, " end");
+    if (keeps) {
+        buffer_append_text(sql, "case when r.revision > 0 and ");
+        append_has_replaced(sql, options, receipt);
+        buffer_append_text(sql, " then not ");
+        append_note(sql, STATEMENTS_SUPERSEDED, delivery);
+        buffer_append_text(sql, " else ");
+    }
+    if (tells)
+        append_note(sql, STATEMENTS_BEGUN, delivery);
+    else
+        buffer_append_text(sql, "true");
+    buffer_append_text(sql, keeps ? " end end" : " end");
 }
 
 /* Nothing volatile may stand in "do update" (Citus refuses it), hence excluded.received_at, the default now(). */
 static void write_upsert(struct buffer *sql, size_t rows, const struct statements_options *options) {
-    bool tells_begun = statements_tell_begun(options);
-    if (tells_begun)
+    bool tells_begun = statements_tell_begun(options), keeps = keeps_newer(options);
+    if (tells_begun || keeps)
         buffer_append_text(sql, "with stored as (");
     append_insert(sql, rows, options);
     buffer_append_text(sql, "update set ");
@@ -187,17 +222,19 @@ static void write_upsert(struct buffer *sql, size_t rows, const struct statement
     append_condition(sql, options);
     buffer_append_text(sql, NEITHER_BY("excluded") " and ");
     append_differs(sql, options, "excluded.");
-    append_keeps_newer(sql, options, "excluded");
     if (options->keep_when)
         buffer_append_format(sql, " and (%s) is not true", options->keep_when);
-    append_condition_end(sql, options, "excluded.");
+    append_condition_end(sql, options, "excluded.", "excluded");
     buffer_append_text(sql, tells_begun ? " end" : "");
     append_returning(sql, options);
-    if (!tells_begun)
-        return;
-    buffer_append_text(sql, ") select * from stored");
-    append_noted(sql, STATEMENTS_MET, "id::uuid");
-    append_noted(sql, STATEMENTS_BEGUN, "null");
+    if (tells_begun || keeps)
+        buffer_append_text(sql, ") select * from stored");
+    if (tells_begun) {
+        append_noted(sql, STATEMENTS_MET, "id::uuid");
+        append_noted(sql, STATEMENTS_BEGUN, "null");
+    }
+    if (keeps)
+        append_noted(sql, STATEMENTS_SUPERSEDED, "id::uuid");
 }
 
 static void write_insert(struct buffer *sql, size_t rows, const struct statements_options *options) {
@@ -220,15 +257,15 @@ static void write_revise(struct buffer *sql, size_t rows, const struct statement
     append_condition(sql, options);
     buffer_append_text(sql, NEITHER_BY("v") " and ");
     append_differs(sql, options, "v.");
-    append_keeps_newer(sql, options, "v");
-    append_condition_end(sql, options, "v.");
-    buffer_append_format(sql,
-                         " returning v.request_id)"
-                         " select request_id, %s and " HISTORY_IS_KEPT(
-                             WAS_REVISED) ", " WAS_REVISED
-                                          ", position(request_id::text in coalesce(current_setting('" STATEMENTS_BEGUN
-                                          "', true), '')) > 0 from v",
-                         safe(options));
+    append_condition_end(sql, options, "v.", "jsonb_populate_record(null::inventory.receipts, to_jsonb(v))");
+    buffer_append_text(sql, " returning v.request_id, ");
+    append_has_returned(sql, options);
+    buffer_append_format(
+        sql,
+        " as has_returned) select request_id, %s and " HISTORY_IS_KEPT(WAS_REVISED) ", " WAS_REVISED ", " IS_NOTED(
+            STATEMENTS_BEGUN) ", request_id in (select revised.request_id from revised where has_returned)"
+                              ", " IS_NOTED(STATEMENTS_SUPERSEDED) " from v",
+        safe(options));
 }
 
 /* How many bytes of text the row r has, without the key and extra; known without reading them. */

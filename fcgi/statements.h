@@ -22,6 +22,9 @@
 /* The one with those for which UPSERT has found a row and locked it. */
 #define STATEMENTS_MET "receiptd.met"
 
+/* The one with those that keep_newer has turned away. */
+#define STATEMENTS_SUPERSEDED "receiptd.superseded"
+
 /*
  * The schema that the statements need, at least (sql/deploy/schema_version.sql); newer ones are fine. Columns for
  * fields do not count: the value of a field without one goes into the column extra.
@@ -41,16 +44,19 @@ enum {
  * identical deliveries there are, and the request ids of all but the first (null: none). No two rows of one digest.
  *
  * With has_foreign_triggers, UPSERT has another row for each delivery whose row it has locked, and one for each
- * revision that was begun. In both CREATED_BY is null, and in the latter REVISED_BY too. REVISE has a column 3 with
- * whether the revision was begun.
+ * revision that was begun. In both CREATED_BY is null, and in the latter REVISED_BY too. With keep_newer, it has
+ * another row for each that this turns away; in it CREATED_BY is null. REVISE has a column 3 with whether the revision
+ * was begun.
  *
  * In every result, column 0 is the request id of the delivery that a row is about, and column 1 true: with settings
  * that are not safe, the statement fails. A receipt that is not in the result is not settled.
  */
 enum statement {
-    STATEMENT_UPSERT, /* 2: the row's request_id, 3: its revised_request_id; waits for locked rows */
+    STATEMENT_UPSERT, /* 2: the row's request_id, 3: its revised_request_id, 4: whether the row is again what it was
+                         before, 5: whether it was turned away by keep_newer; waits for locked rows */
     STATEMENT_INSERT, /* the same, of new rows only; a row that is there is left alone, locked or not */
-    STATEMENT_REVISE, /* of rows that are there and not locked by others, 2: whether it was revised */
+    STATEMENT_REVISE, /* of rows that are there and not locked by others, 2: whether it was revised; 4 and 5 as UPSERT
+                       */
     /*
      * Of rows that are there, as UPSERT, and 4: whether the delivery has revised it before it was revised again, 5:
      * whether the row is surely flushed and has the delivery's extra; from 6 on the columns for fields but for the key.
@@ -69,7 +75,9 @@ enum {
     STATEMENTS_REVISED_BY,
     STATEMENTS_WAS_BEGUN = STATEMENTS_REVISED_BY,
     STATEMENTS_HAD_REVISED,
+    STATEMENTS_HAS_RETURNED = STATEMENTS_HAD_REVISED,
     STATEMENTS_HAS_EXTRA,
+    STATEMENTS_WAS_SUPERSEDED = STATEMENTS_HAS_EXTRA,
     STATEMENTS_FIELDS
 };
 

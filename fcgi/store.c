@@ -34,6 +34,8 @@ struct progress {
     bool written;         /* this session has written its row, and has to look whether it is still there */
     bool locked;          /* this session has locked its row */
     bool begun;           /* it was about to revise it */
+    bool superseded;      /* the row was this before, and keep_newer has left it as it is */
+    bool has_returned;    /* the row is again what it was before */
 };
 
 struct store_pg {
@@ -169,7 +171,7 @@ static enum store_result run(struct store_pg *pg, enum statement statement, size
 
 static void settle_progress(struct progress *progress, enum outcome outcome) {
     progress->settled = true;
-    progress->outcome = outcome;
+    progress->outcome = outcome == OUTCOME_UNCHANGED && progress->superseded ? OUTCOME_SUPERSEDED : outcome;
 }
 
 /* Triggers of somebody else may delete a row that was just written, so a lookup after the commit settles it then. */
@@ -184,6 +186,10 @@ static void settle_written(struct store_pg *pg, struct progress *progress, enum 
 static void take_row(struct store_pg *pg, enum statement statement, const PGresult *result, int row, size_t at) {
     const struct delivery *delivery = pg->open[at];
     struct progress *progress = &pg->progress[pg->open_positions[at]];
+    if (statement != STATEMENT_LOOKUP) {
+        progress->superseded |= rows_is_true(result, row, STATEMENTS_WAS_SUPERSEDED);
+        progress->has_returned |= rows_is_true(result, row, STATEMENTS_HAS_RETURNED);
+    }
     if (statement == STATEMENT_UPSERT && PQgetisnull(result, row, STATEMENTS_CREATED_BY)) {
         progress->locked = true;
         progress->begun |= PQgetisnull(result, row, STATEMENTS_REVISED_BY);
@@ -277,10 +283,16 @@ static bool begin_batch(struct store_pg *pg, enum inspection_use use, size_t cou
 }
 
 /* Hands the outcomes over. */
-static void end_batch(const struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (pg->progress[i].settled)
-            delivery_settle(deliveries[i], pg->progress[i].outcome);
+static void end_batch(struct store_pg *pg, struct delivery *const *deliveries, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        struct progress *progress = &pg->progress[i];
+        if (!progress->settled)
+            continue;
+        delivery_settle(deliveries[i], progress->outcome);
+        if (progress->has_returned && progress->outcome == OUTCOME_REVISED)
+            metrics_count_returned_version();
+        progress->has_returned = false; /* it is counted once */
+    }
 }
 
 /*

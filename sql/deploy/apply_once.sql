@@ -148,29 +148,78 @@ begin
 end
 $$;
 
--- For RECEIPTD_OLD_VERSIONS=keep_newer: a sender that retries can deliver an older version after a newer one. `delivery` is the
--- row as it would be stored; `ignored` has the names in extra that are no content. Volatile for the same reason as has_revised.
-create function inventory.has_replaced(delivery jsonb, ignored text[])
-returns boolean
+-- Writes inventory.has_replaced() for the columns that there are, as inventory.write_keep_revision() writes its own: through
+-- jsonb, each second revision of a receipt cost several times as much. While a field is moved, or after somebody has changed the
+-- columns without calling this, the content is composed.
+create function inventory.write_has_replaced()
+returns void
 language plpgsql
-volatile
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  content jsonb := inventory.content_of(delivery);
-begin
-  return exists (
-    select
-    from inventory.receipt_revisions as past
-    cross join lateral inventory.content_of(to_jsonb(past)) as replaced
-    where past.program_identifier = delivery ->> 'program_identifier'
-      and past.asn_number = delivery ->> 'asn_number'
-      and past.unit_identifier = delivery ->> 'unit_identifier'
-      and replaced - 'extra' = content - 'extra'
-      and coalesce(nullif(replaced -> 'extra', 'null'), '{}') - ignored
-        = coalesce(nullif(content -> 'extra', 'null'), '{}') - ignored
+  fields constant text[] := array(
+    select quote_ident(name)
+    from unnest(inventory.content_columns()) as name
+    where name not in ('program_identifier', 'asn_number', 'unit_identifier', 'extra')
   );
+begin
+  execute format(
+    $create$
+      create or replace function inventory.has_replaced(delivery record, ignored text[])
+      returns boolean
+      language plpgsql
+      volatile
+      security definer
+      set search_path = pg_catalog, pg_temp
+      as $function$
+      declare
+        never oid; -- The comparison with the two tables has this planned again when one of them has changed.
+        content jsonb;
+      begin
+        if %L::boolean
+          and inventory.content_columns_as_planned() = %L::text[]
+          and (never = 'inventory.receipts'::regclass and never = 'inventory.receipt_revisions'::regclass) is not true
+        then
+          return exists (
+            select
+            from inventory.receipt_revisions as past
+            where past.program_identifier = delivery.program_identifier
+              and past.asn_number = delivery.asn_number
+              and past.unit_identifier = delivery.unit_identifier
+              and (%s) is not distinct from (%s)
+              and nullif(past.extra - ignored, '{}') is not distinct from nullif(delivery.extra - ignored, '{}')
+          );
+        end if;
+        content := inventory.content_of(to_jsonb(delivery));
+        return exists (
+          select
+          from inventory.receipt_revisions as past
+          cross join lateral inventory.content_of(to_jsonb(past)) as replaced
+          where past.program_identifier = delivery.program_identifier
+            and past.asn_number = delivery.asn_number
+            and past.unit_identifier = delivery.unit_identifier
+            and replaced - 'extra' = content - 'extra'
+            and coalesce(nullif(replaced -> 'extra', 'null'), '{}') - ignored
+              = coalesce(nullif(content -> 'extra', 'null'), '{}') - ignored
+        );
+      end
+      $function$
+    $create$,
+    not exists (select from inventory.moved_fields),
+    inventory.content_columns(),
+    'past.' || array_to_string(fields, ', past.'),
+    'delivery.' || array_to_string(fields, ', delivery.')
+  );
+  if to_regprocedure('inventory.record_schema(text, text[])') is not null then
+    execute $record$ select inventory.record_schema('function', 'inventory.has_replaced(record,text[])') $record$;
+  end if;
+end
+$$;
+
+-- A sender that retries can deliver an older version after a newer one. Volatile for the same reason as has_revised.
+do $$
+begin
+  perform inventory.write_has_replaced();
 end
 $$;
 
@@ -204,8 +253,8 @@ group by 1, 2, 3, 4, 5, 6;
 revoke all on inventory.returned_versions from public;
 grant select on inventory.returned_versions to receiptd_reader;
 
-revoke all on function inventory.has_replaced(jsonb, text[]) from public;
-grant execute on function inventory.has_replaced(jsonb, text[]) to receiptd_writer;
+revoke all on function inventory.write_has_replaced(), inventory.has_replaced(record, text[]) from public;
+grant execute on function inventory.has_replaced(record, text[]) to receiptd_writer;
 revoke all on function inventory.has_revised(uuid, text, text, text) from public;
 revoke all on function inventory.apply_once(), inventory.stamp_receipt() from public;
 grant execute on function inventory.has_revised(uuid, text, text, text) to receiptd_writer;
@@ -222,8 +271,10 @@ execute function inventory.stamp_receipt();
 
 comment on function inventory.has_revised(uuid, text, text, text) is
   'Whether the delivery with that request id brought a version of the receipt that was replaced since.';
-comment on function inventory.has_replaced(jsonb, text[]) is
-  'Whether the content of a delivery is that of a version of its receipt that was replaced since.';
+comment on function inventory.has_replaced(record, text[]) is
+  'Whether the content of a delivery, as it would be stored, is that of a version of its receipt that was replaced since. The names are those in extra that are no content.';
+comment on function inventory.write_has_replaced() is
+  'Writes inventory.has_replaced() for the columns that there are: makes it faster after a column was added or dropped.';
 comment on view inventory.returned_versions is
   'One row for each version of a receipt whose content an earlier version had that was replaced in between: a change back, or an old delivery that arrived late. RECEIPTD_OLD_VERSIONS=keep_newer keeps the newer version instead. Ask for one receipt, or a span of revisions: it compares the whole history.';
 comment on column inventory.returned_versions.program_identifier is 'As in receipts. Example: returns';

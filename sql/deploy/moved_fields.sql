@@ -404,6 +404,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform inventory.write_keep_revision();
+  perform inventory.write_has_replaced();
   perform inventory.write_fold_trigger();
   perform inventory.write_keep_erased();
   perform inventory.record_schema('column', 'receipts.' || name, 'receipt_revisions.' || name)
@@ -554,7 +555,7 @@ comment on function inventory.move_portion(text, boolean, text[], text[], intege
 comment on procedure inventory.move_field(text, integer) is
   'Moves the values of a field that are in the wrong place, in receipts and their history, in portions that are committed one by one, beside the service. No row gets a new version, and the feed reports each of receipts. It may be stopped and run again.';
 comment on function inventory.columns_changed(text[]) is
-  'For a change that has added or dropped a column of receipts and receipt_revisions: writes inventory.keep_revision() and records both.';
+  'For a change that has added or dropped a column of receipts and receipt_revisions: writes the functions that name the columns, and records them.';
 comment on function inventory.add_field(text, text[]) is
   'Declares that a column, just added to receipts and receipt_revisions, and a path in extra mean the same. Then call inventory.move_field.';
 comment on function inventory.return_field(text, text[]) is

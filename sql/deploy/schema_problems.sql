@@ -225,7 +225,7 @@ begin
     format('grant execute on function %s to %I;', oid::regprocedure, current_user)
   from pg_proc
   where pronamespace = schema_id
-    and proname in ('has_revised', 'decline_revision')
+    and proname in ('has_revised', 'has_replaced', 'decline_revision')
     and not has_function_privilege(oid, 'execute')
   union all
   select
@@ -695,6 +695,7 @@ begin
     'inventory.log_change(text,text,jsonb,jsonb)',
     'inventory.log_manual_change()',
     'inventory.has_revised(uuid,text,text,text)',
+    'inventory.has_replaced(record,text[])',
     'inventory.keep_erased()',
     'inventory.keep_erased_rejection()',
     'inventory.erased_in(regclass,jsonb)',

@@ -9,7 +9,8 @@ drop trigger receipts_stamp on inventory.receipts;
 drop function inventory.stamp_receipt();
 drop function inventory.apply_once();
 drop view inventory.returned_versions;
-drop function inventory.has_replaced(jsonb, text[]);
+drop function inventory.has_replaced(record, text[]);
+drop function inventory.write_has_replaced();
 drop function inventory.has_revised(uuid, text, text, text);
 
 commit;

@@ -54,10 +54,10 @@ begin
         (
           select prosecdef and provolatile = 'v'
           from pg_proc
-          where oid = 'inventory.has_replaced(jsonb, text[])'::regprocedure
+          where oid = 'inventory.has_replaced(record, text[])'::regprocedure
         )
-        and has_function_privilege('receiptd_writer', 'inventory.has_replaced(jsonb, text[])', 'execute')
-        and not has_function_privilege('public', 'inventory.has_replaced(jsonb, text[])', 'execute'),
+        and has_function_privilege('receiptd_writer', 'inventory.has_replaced(record, text[])', 'execute')
+        and not has_function_privilege('public', 'inventory.has_replaced(record, text[])', 'execute'),
         'has_replaced is not volatile, does not run as its owner, or is not for receiptd_writer alone'
       ),
       (
@@ -70,13 +70,13 @@ begin
           select bool_and(
             proowner = 'receiptd_owner'::regrole
             and case
-              when proname in ('has_revised', 'has_replaced') then coalesce(proconfig, '{}') = array['search_path=pg_catalog, pg_temp']
+              when proname in ('has_revised', 'has_replaced', 'write_has_replaced') then coalesce(proconfig, '{}') = array['search_path=pg_catalog, pg_temp']
               -- The two that decide by the role that calls them.
               else proconfig is null and not prosecdef
             end
           )
           from pg_proc
-          where pronamespace = 'inventory'::regnamespace and proname in ('has_revised', 'has_replaced', 'apply_once', 'stamp_receipt')
+          where pronamespace = 'inventory'::regnamespace and proname in ('has_revised', 'has_replaced', 'write_has_replaced', 'apply_once', 'stamp_receipt')
         ),
         'a function has another owner or search_path than it should'
       ),

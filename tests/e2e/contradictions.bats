@@ -21,6 +21,18 @@ delivers() {
     expect "$2" "$1"
 }
 
+# counted METRIC: the sum of the lines that begin so, of both workers.
+counted() {
+    local worker
+    for worker in 1 2; do
+        curl -q -sS --cacert "$RECEIPTD_CACERT" --noproxy '*' "${RECEIPTD_URL%/*}/receiptd/$worker/metrics"
+    done | awk -v name="$1" 'index($0, name) == 1 { sum += $NF } END { print sum + 0 }'
+}
+
+returned() {
+    counted 'receiptd_returned_versions_total '
+}
+
 @test "fields that are no content make no revision, and nothing is written" {
     local before
     delivers created 201 '.timestamp = "10:00" | .attempt = 1 | .future = {a: 1}'
@@ -58,26 +70,33 @@ delivers() {
 @test "an older version that is delivered late replaces the newer one, and that is visible" {
     delivers created 201 '.merchant = "old"'
     delivers revised 200 '.merchant = "new"'
+    [[ $(returned) == 0 ]]
     delivers revised 200 '.merchant = "old" | .attempt = 2'
-    [[ $(row "merchant || revision") == old2 ]]
+    [[ $(row "merchant || revision") == old2 && $(returned) == 1 ]]
     delivers revised 200 '.merchant = "old" | .sku = "third"'
     # Its own extra has another attempt: only the setting of the service says that this is no content.
     [[ $(sql "select count(*) from inventory.returned_versions where unit_identifier = :'unit'" unit="$unit") == 0 ]]
     delivers revised 200 '.merchant = "new"'
     [[ $(sql "select revision || ' ' || same_as_revision from inventory.returned_versions where unit_identifier = :'unit'" \
         unit="$unit") == '4 1' ]]
+    [[ $(returned) == 2 ]]
+    delivers revised 200 '.merchant = "old" | .sku = "third" | .attempt = 3'
+    [[ $(returned) == 3 ]]
 }
 
 @test "with keep_newer, the newer version stays" {
     start_instance contradictions RECEIPTD_IGNORED_FIELDS=timestamp,attempt RECEIPTD_OLD_VERSIONS=keep_newer
     delivers created 201 '.merchant = "old"'
     delivers revised 200 '.merchant = "new"'
-    delivers unchanged 200 '.merchant = "old"'
-    delivers unchanged 200 '.merchant = "old" | .attempt = 2'
+    delivers superseded 200 '.merchant = "old"'
+    delivers superseded 200 '.merchant = "old" | .attempt = 2'
+    delivers unchanged 200 '.merchant = "new" | .attempt = 2'
     [[ $(row "merchant || revision") == new1 ]]
     delivers revised 200 '.merchant = "third"'
-    delivers unchanged 200 '.merchant = "new"'
-    delivers unchanged 200 '.merchant = "old" | .attempt = 3'
+    delivers superseded 200 '.merchant = "new"'
+    delivers superseded 200 '.merchant = "old" | .attempt = 3'
+    [[ $(counted 'receiptd_deliveries_total{answer="superseded"') == 4 && $(returned) == 0 ]]
+    eventually grep -qE "request_id=$(header X-Request-Id) status=200 result=superseded " "$state"/log/worker-?.log
     delivers revised 200 '.merchant = "old" | .sku = "other"'
     [[ $(row "concat(merchant, sku, revision)") == oldother3 ]]
     start_instance contradictions RECEIPTD_IGNORED_FIELDS=timestamp,attempt

@@ -58,6 +58,7 @@ insert into cases (statements, expected) values
   ('revoke insert on inventory.rejected_receipts from receiptd_writer', 'may not insert into inventory.rejected_receipts'),
   ('revoke update (resolution) on inventory.rejected_receipts from receiptd_writer', 'may not count repeats in inventory.rejected_receipts and resolve them'),
   ('revoke execute on function inventory.has_revised(uuid, text, text, text) from receiptd_writer', 'may not execute inventory.has_revised'),
+  ('revoke execute on function inventory.has_replaced(record, text[]) from receiptd_writer', 'may not execute inventory.has_replaced'),
   ('revoke execute on function inventory.decline_revision(uuid) from receiptd_writer', 'may not execute inventory.decline_revision'),
   ('revoke insert on inventory.receipt_revisions from receiptd_owner', 'may not select from and insert into inventory.receipt_revisions'),
   ('revoke select on inventory.receipt_revisions from receiptd_owner', 'may not select from and insert into inventory.receipt_revisions'),

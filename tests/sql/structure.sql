@@ -235,6 +235,7 @@ select functions_are(
     'keep_revision',
     'has_revised',
     'has_replaced',
+    'write_has_replaced',
     'forget_digest',
     'is_superseded',
     'mark_superseded',

@@ -187,6 +187,8 @@ static void a_delivery_has_a_line_with_its_outcome_and_key(void **state) {
          "level=info msg=delivery request_id=" ID " status=200 result=unchanged" KEY " key=vendor-1 ms=0"},
         {OUTCOME_REVISED, 0,
          "level=info msg=delivery request_id=" ID " status=200 result=revised" KEY " key=vendor-1 ms=0"},
+        {OUTCOME_SUPERSEDED, 0,
+         "level=info msg=delivery request_id=" ID " status=200 result=superseded" KEY " key=vendor-1 ms=0"},
         {OUTCOME_UNAVAILABLE, 0,
          "level=warning msg=delivery request_id=" ID " status=503" KEY
          " key=vendor-1 ms=0 failure=\"waited too long\" sqlstate=57P01"},

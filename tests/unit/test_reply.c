@@ -39,6 +39,11 @@ static void every_outcome_has_its_answer(void **state) {
          "Status: 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 139\r\n\r\n"
          "{\"message\":\"The receipt was already received and has been revised.\",\"result\":\"revised\","
          "\"request_id\":\"" ID "\"}"},
+        {"superseded", OUTCOME_SUPERSEDED,
+         "Status: 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 154\r\n\r\n"
+         "{\"message\":\"The receipt was already received, and a newer version of it "
+         "stays.\",\"result\":\"superseded\","
+         "\"request_id\":\"" ID "\"}"},
         {"quarantined", OUTCOME_QUARANTINED,
          "Status: 200 OK\r\nContent-Type: application/json\r\nX-Request-Id: " ID "\r\nContent-Length: 150\r\n\r\n"
          "{\"message\":\"The delivery is no valid receipt; it was kept for inspection.\",\"result\":\"quarantined\","
@@ -130,10 +135,11 @@ static void every_answer_is_sound_http_and_json(void **state) {
     static const int statuses[OUTCOME_COUNT] = {
         [OUTCOME_UNAVAILABLE] = 503, [OUTCOME_CREATED] = 201,      [OUTCOME_UNCHANGED] = 200, [OUTCOME_REVISED] = 200,
         [OUTCOME_MALFORMED] = 400,   [OUTCOME_UNAUTHORIZED] = 401, [OUTCOME_NOT_POST] = 405,  [OUTCOME_TOO_LARGE] = 413,
-        [OUTCOME_INVALID] = 422,     [OUTCOME_QUARANTINED] = 200};
+        [OUTCOME_INVALID] = 422,     [OUTCOME_QUARANTINED] = 200,  [OUTCOME_SUPERSEDED] = 200};
     static const char *const results[COUNT_OF(statuses)] = {[OUTCOME_CREATED] = "created",
                                                             [OUTCOME_UNCHANGED] = "unchanged",
                                                             [OUTCOME_REVISED] = "revised",
+                                                            [OUTCOME_SUPERSEDED] = "superseded",
                                                             [OUTCOME_QUARANTINED] = "quarantined"};
     for (int outcome = 0; outcome < OUTCOME_COUNT; outcome++) {
         struct delivery delivery = make_delivery((enum outcome)outcome);
