@@ -282,6 +282,17 @@ def remote_user(path, unit):
     assert post(Client(path), body, REMOTE_USER="x" * 63).startswith("Status: 200 ")
 
 
+def rejected_by_both(path, other, times):
+    """Identical bodies that are no receipts, to two workers at once: both say so, so both have kept it."""
+    clients = Client(path), Client(other)
+    for _ in range(int(times)):
+        body = contract.to_json({"unit_identifier": secrets.token_hex(16)})
+        for client in clients:
+            client.socket.sendall(request(body))
+        statuses = [client.receive() for client in clients]
+        assert statuses == [422, 422], statuses
+
+
 def main():
     """Runs the named check."""
     path, name, *arguments = sys.argv[1:]

@@ -267,6 +267,11 @@ expect_open() {
     [[ $(sql "select count(distinct id) from inventory.rejected_receipts, unnest(repeat_request_ids) as id") == 100 ]]
 }
 
+@test "identical deliveries to both workers at once are one row" {
+    PYTHONPATH=$root/tests/faults python3 "$e2e/fastcgi.py" "$state/run/worker-1.sock" rejected_by_both "$state/run/worker-2.sock" 50 3>&-
+    [[ $(sql 'select count(*), min(deliveries), max(deliveries) from inventory.rejected_receipts') == '50|2|2' ]]
+}
+
 @test "nothing is kept of what is not authenticated, no POST, or too large" {
     printf '{' >"$sent"
     request "${json[@]}" --data-binary "@$sent" "$RECEIPTD_URL"
