@@ -163,7 +163,7 @@ declare
     || case when filler = '' then '\u00A0' else '' end;
   far constant text := '\\+u(?!00|20[0-6]|3000|[Ff][Ff]20|[Ff][Ee]6[Bb]|[Ff][Ee][Ff][Ff])[0-9A-Fa-f]{4}';
   -- By their two digits, in \u00.. and %..
-  in_word constant text := '(?:2[13BDEbde]|25(?!(?:25)*[0-9A-Fa-f]{2})|3[0-9]|4[1-9A-Fa-f]|5[0-9AaEeFf]|6[1-9A-Fa-f]|7[0-9AaEe]|[89A-Fa-f][0-9A-Fa-f])';
+  in_word constant text := '(?:2[13BDEbde]|25(?![0-9A-Fa-f]{2})|3[0-9]|4[1-9A-Fa-f]|5[0-9AaEeFf]|6[1-9A-Fa-f]|7[0-9AaEe]|[89A-Fa-f][0-9A-Fa-f])';
   in_host constant text := '(?:2[DEde]|3[0-9]|4[1-9A-Fa-f]|5[0-9Aa]|6[1-9A-Fa-f]|7[0-9Aa]|[89A-Fa-f][0-9A-Fa-f])';
   last_in_host constant text := '(?:3[0-9]|4[1-9A-Fa-f]|5[0-9Aa]|6[1-9A-Fa-f]|7[0-9Aa]|[89A-Fa-f][0-9A-Fa-f])';
   escaped constant text := '%s|\\+u00%s|%%(?:25)*%s';
@@ -172,8 +172,10 @@ declare
   host_end constant text := '[^' || no_host || '.-]|' || format(escaped, far, last_in_host, last_in_host);
   at constant text := '[@\uFF20\uFE6B]|\\+u(?:0040|[Ff][Ff]20|[Ff][Ee]6[Bb])|%(?:25)*40|%[Ee][Ff]%[Bb][Cc]%[Aa]0|&#64;|&#[xX]40;';
   slash constant text := '\\\\|\\(?![\\"/bfnrtu])|\\+u005[Cc]|%(?:25)*5[Cc]';
-  -- Escapes that are no part of a login: what follows them can be one.
-  control constant text := '\\' || fill || '[nrtbf"/]|\\+u[0-9A-Fa-f]{4}|%(?:25)*[0-9A-Fa-f]{2}';
+  -- Escapes that are no part of a login: what follows them can be one. (None that can be, or each would be searched to the end.)
+  control constant text := '\\' || fill || '[nrtbf"/]|' || format(
+    '\\+u(?:00(?!%1$s)[0-9A-Fa-f]{2}|20[0-6][0-9A-Fa-f]|3000|[Ff][Ee][Ff][Ff])|%%(?:25)*(?!%1$s)[0-9A-Fa-f]{2}', in_word
+  );
   address constant text := format('(?:(?:%1$s)%2$s)(?:(?:%1$s|'')%2$s)*(?:%3$s)%2$s(?:(?:%4$s)%2$s)*(?:%5$s)', letter, fill, at, host, host_end);
   word constant text := format(
     '(?:(?:%1$s)%2$s)(?:(?:%1$s|%3$s)%2$s)*(?:[^%4$s.]|%5$s)|(?:[^%4$s.]|%5$s)',
