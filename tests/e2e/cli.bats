@@ -31,11 +31,10 @@ says() {
     receiptd -- --help
     [[ $status == 0 ]]
     says Usage: 'receiptd key NAME' doctor --listen reprocess PGHOST
-    # The README's table, --help and what deploy/local hands on name the same variables.
+    # The README's table and --help name the same variables.
     # shellcheck disable=SC2016 # backticks of Markdown
     for name in $(grep -o '^| `RECEIPTD_[A-Z_]*`' "$root/README.md" | tr -d '|` '); do
         says "  $name"
-        [[ $name == RECEIPTD_KEYS_FILE ]] || grep -qw "$name" "$root/deploy/local" "$root"/deploy/instance/*.bash
     done
     [[ $(grep -c '^  RECEIPTD_' <<<"$output") == "$(grep -c '^| `RECEIPTD_' "$root/README.md")" ]]
     receiptd -- --version
