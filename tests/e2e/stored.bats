@@ -32,7 +32,7 @@ revisions() {
   "initial_channel": "blinq", "return_reason": "not like", "ot_user_login": "jdoe@email.com",
   "merchant": "Merchant Name", "concept": "Brand", "asin": "120029872", "tracking_number": "123012300123033",
   "location_identifier": "Pallet 1", "client_unit_identifier": "123456891011", "reject_reason": "Empty Box",
-  "revision": 0, "api_key_name": "local", "sender_headers": null
+  "revision": 0, "api_key_name": "local", "sender_headers": null, "changed_by": null, "changed_at": null
 }
 END
     diff "$BATS_TEST_TMPDIR/expected" "$BATS_TEST_TMPDIR/row"
