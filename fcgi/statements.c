@@ -123,14 +123,14 @@ static void append_has_replaced(struct buffer *sql, const struct statements_opti
 
 /*
  * Whether the revision r returned the receipt to what it was before. Only from the second one on can it have, so first
- * ones do not pay for it; with keep_newer none has.
+ * ones do not pay for it, nor do those of a receipt that is revised again and again. With keep_newer none has.
  */
 static void append_has_returned(struct buffer *sql, const struct statements_options *options) {
     if (options->keep_newer || options->on_citus) {
         buffer_append_text(sql, "false");
         return;
     }
-    buffer_append_text(sql, "case when r.revision > 1 then ");
+    buffer_append_format(sql, "case when r.revision between 2 and %d then ", STATEMENTS_RETURNED_MAX);
     append_has_replaced(sql, options, "r");
     buffer_append_text(sql, " else false end");
 }

@@ -34,6 +34,7 @@ enum { STATEMENTS_SCHEMA_NEEDED = 1 };
 enum {
     STATEMENTS_LOOKUP_ROW_BYTES = 16 * 1024, /* of text in a row, unless it may be of any length */
     STATEMENTS_REPEATS_MAX = 100,            /* request ids of repeats that a row of rejected_receipts keeps */
+    STATEMENTS_RETURNED_MAX = 5,             /* revisions of a receipt that are compared with its history */
     STATEMENTS_PARAMETERS_MAX = 65535,       /* PostgreSQL's protocol counts them in 16 bits (Bind, "Int16") */
 };
 
@@ -53,7 +54,8 @@ enum {
  */
 enum statement {
     STATEMENT_UPSERT, /* 2: the row's request_id, 3: its revised_request_id, 4: whether the row is again what it was
-                         before, 5: whether it was turned away by keep_newer; waits for locked rows */
+                         before (of its first revisions), 5: whether it was turned away by keep_newer; waits for locked
+                         rows */
     STATEMENT_INSERT, /* the same, of new rows only; a row that is there is left alone, locked or not */
     STATEMENT_REVISE, /* of rows that are there and not locked by others, 2: whether it was revised; 4 and 5 as UPSERT
                        */

@@ -82,6 +82,9 @@ returned() {
     [[ $(returned) == 2 ]]
     delivers revised 200 '.merchant = "old" | .sku = "third" | .attempt = 3'
     [[ $(returned) == 3 ]]
+    # The sixth is not compared.
+    delivers revised 200 '.merchant = "new"'
+    [[ $(returned) == 3 ]]
 }
 
 @test "with keep_newer, the newer version stays" {
