@@ -192,7 +192,7 @@ $(line 5 503 x | sed 's/ key=/ cut=yes key=/')|deliveries got 503 and have a key
 $(line 5 413 x | sed 's/ program_identifier.* key=/ key=/')|deliveries were too large (413)
 $(line 5 503 x | cut -c 1-150)|lines of these logs are cut off or damaged
 $(line 5 503 x | sed 's/A 1/A \\\\xff/')|lines of these logs are cut off or damaged
-$(by_nginx 502 502)|requests were answered by nginx itself, which does not know the key (502: 1), from $(utc 10)
+$(by_nginx 502 502)|requests were answered by nginx itself, which does not know the key (502: 1), from $(utc 10 | cut -c 1-13)
 $(by_nginx 502 '502, 502')|requests were answered by nginx itself, which does not know the key (502: 1)
 $(by_nginx 504 '502, 504')|requests were answered by nginx itself, which does not know the key (504: 1)
 $(by_nginx 503 502)|requests were answered by nginx itself, which does not know the key (503: 1)
@@ -385,7 +385,7 @@ lost() {
     expect 201 created
     post "$(receipt "$unit-with, \"quotes\" é")"
     expect 201 created
-    post '{"sku": tru'
+    post '{"sku": fals'
     expect 400
     malformed=$(header X-Request-Id)
     post "$(receipt "$unit-invalid" '.sku = ""')"
