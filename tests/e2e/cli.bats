@@ -144,7 +144,7 @@ waits_to_be_stored() {
     end_worker
     grep -q 'msg=drained' "$BATS_TEST_TMPDIR/log"
 
-    start_worker "$BATS_TEST_TMPDIR/log" PGHOST=/nonexistent -- --listen "$socket"
+    start_worker "$BATS_TEST_TMPDIR/log" PGHOST=/nonexistent RECEIPTD_DEADLINE_MS=600000 -- --listen "$socket"
     receipt "stuck-$BATS_TEST_NUMBER" |
         python3 "$root/tests/faults/sockets.py" "$socket" deliver 40 >/dev/null 2>&1 3>&- &
     local delivery=$!
