@@ -54,7 +54,7 @@ setup() {
     purge_sql '1 year' '' ''
     [[ $(sql "select count(*) from receipts where unit_identifier = '$unit'") == 0 ]]
     eventually is_told_deleted
-    sql 'select inventory.refresh_totals()' >/dev/null
+    sql 'call inventory.refresh_totals()'
     sql "update feed_events set written_at = now() - interval '31 days'"
     purge_sql '1 year' '' '30 days'
     [[ $(sql 'select count(*) from feed_events') == 0 ]]
@@ -64,7 +64,7 @@ setup() {
 
 # Once no transaction is open that began before.
 is_told_deleted() {
-    [[ $(sql "select change from inventory.changes_since('$at', 100000) where unit_identifier = '$unit'") == deleted ]]
+    [[ $(sql "select distinct change from inventory.changes_since('$at', 100000) where unit_identifier = '$unit'") == deleted ]]
 }
 
 # purge_sql RECEIPTS REJECTIONS FEED: ages, as the unit passes them on.

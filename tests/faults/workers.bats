@@ -102,6 +102,7 @@ answered_first() {
     lock_rows "$program"
     in_background python3 "$faults/sockets.py" "$socket" post "$(receipt a ".program_identifier = \"$program\" | .sku = \"b\"")"
     in_background python3 "$faults/sockets.py" "$socket" one_by_one "$times"
+    eventually test -s "$times"
     eventually_blocked
     old=$(pgrep -P "${background[0]}")
     kill -TERM "$old"
