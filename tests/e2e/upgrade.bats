@@ -33,7 +33,7 @@ make_newer_tree() {
     add_change color
     add_change to_region "s/'{color}'/'{to,region}'/; s/color/to_region/g"
     grep -l RECEIPTD_VERSION "$newer_tree"/fcgi/*.c | xargs touch
-    make -C "$newer_tree" --no-print-directory BUILD=build SANITIZE= VERSION="$newer_version" all >"$newer_tree/make.log" 2>&1 3>&- ||
+    make -C "$newer_tree" --no-print-directory BUILD=build SANITIZE= VERSION="$newer_version" build/receiptd >"$newer_tree/make.log" 2>&1 3>&- ||
         { cat "$newer_tree/make.log" && return 1; }
 }
 

@@ -342,7 +342,7 @@ sleeps() {
     eventually logged 57014
     load_goes_on 100
     eventually ended "$slow_one"
-    eventually logged 'status=503 .*sqlstate=57014'
+    eventually logged 'status=503 .*program_identifier=slow'
     end_load
 }
 
