@@ -84,17 +84,15 @@ static const char *level_name(enum log_level level) {
 
 /* The second as text. A thread makes it once a second, since that took a quarter of the time of a line. */
 static const char *second_text(time_t second) {
-    static _Thread_local struct {
-        time_t second;
-        char text[32];
-    } last;
+    static _Thread_local time_t last;
+    static _Thread_local char text[32];
     struct tm utc;
-    if (last.second != second) {
+    if (last != second) {
         gmtime_r(&second, &utc);
-        strftime(last.text, sizeof last.text, "%Y-%m-%dT%H:%M:%S", &utc);
-        last.second = second;
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+        last = second;
     }
-    return last.text;
+    return text;
 }
 
 static void begin_line(struct buffer *line, enum log_level level) {

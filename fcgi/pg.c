@@ -128,7 +128,7 @@ static long read_timeline(PGconn *connection) {
     if (PQstatus(connection) != CONNECTION_OK)
         return -1;
     PGresult *result = PQexec(connection, "select " PG_TIMELINE);
-    long timeline = PQresultStatus(result) == PGRES_TUPLES_OK ? atol(PQgetvalue(result, 0, 0)) : 0;
+    long timeline = PQresultStatus(result) == PGRES_TUPLES_OK ? strtol(PQgetvalue(result, 0, 0), NULL, 10) : 0;
     PQclear(result);
     return timeline;
 }

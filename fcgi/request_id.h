@@ -15,13 +15,13 @@ enum { REQUEST_ID_BYTES = 16, REQUEST_ID_CHARS = 36 };
 
 /* Writes it to `text`, which is returned. */
 static inline const char *request_id_format(char text[REQUEST_ID_CHARS + 1], const unsigned char id[REQUEST_ID_BYTES]) {
-    static const char digits[] = "0123456789abcdef";
+    static const char hex[] = "0123456789abcdef";
     char *to = text;
     for (int i = 0; i < REQUEST_ID_BYTES; i++) {
         if (i == 4 || i == 6 || i == 8 || i == 10)
             *to++ = '-';
-        *to++ = digits[id[i] >> 4];
-        *to++ = digits[id[i] & 0xf];
+        *to++ = hex[id[i] >> 4];
+        *to++ = hex[id[i] & 0xf];
     }
     *to = '\0';
     return text;

@@ -25,8 +25,11 @@ static inline bool retries_parse(const char *text, struct retries *retries) {
     unsigned long number = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
     if (number < 1 || number > RETRIES_MAX || (*end != '\0' && strcmp(end, "h") != 0))
         return false;
-    *retries =
-        *end == 'h' ? (struct retries){.hours = (unsigned)number} : (struct retries){.attempts = (unsigned)number};
+    *retries = (struct retries){0};
+    if (*end == 'h')
+        retries->hours = (unsigned)number;
+    else
+        retries->attempts = (unsigned)number;
     return true;
 }
 

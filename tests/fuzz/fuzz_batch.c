@@ -430,7 +430,7 @@ static void run_refused(struct store *to, struct made **batch, size_t count, uin
 static void set_up(void) {
     struct buffer columns;
     log_set_level(LOG_ERROR);
-    reader = pg_connect(NULL);
+    reader = pg_connect_to_latest();
     if (PQstatus(reader) != CONNECTION_OK)
         fprintf(stderr, "%s", PQerrorMessage(reader));
     REQUIRE(PQstatus(reader) == CONNECTION_OK);

@@ -234,7 +234,7 @@ test_feed_restored() {
         -c "alter table inventory.warehouses add constraint warehouses_time_zone_check
             $(sql -c "select pg_get_constraintdef(oid) from pg_constraint where conname = 'warehouses_time_zone_check'")" \
         -c "insert into inventory.day_zones values (77, 'Mars/Olympus')
-            on conflict (to_identifier) do update set day_zone = excluded.day_zone"
+            on conflict (to_identifier) do update set time_zone = excluded.time_zone"
     pg_dump --create --exclude-schema=reader --exclude-schema=tap --exclude-extension=pgtap 2>/dev/null >"$scratch/dump" ||
         pg_dump --create --exclude-schema=reader --exclude-schema=tap >"$scratch/dump"
     PGHOST=$scratch/other psql -Xq -d postgres -f "$scratch/dump" >/dev/null 2>"$scratch/restored" || :
