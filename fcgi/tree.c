@@ -251,8 +251,10 @@ static const char *draw_token(struct outline *outline, const char *body, const c
         p = draw_number(outline, body, token, end);
     else if (memchr(":,{}[]", *token, 6))
         p = draw_punctuation(outline, token);
-    else
+    else {
         p = draw_word(outline, token, end);
+        outline->refused = outline->refused || !is_letter(*token); /* no token of JSON begins with it */
+    }
     len = outline->len - len;
     if (len >= outline->longest)
         outline->longest = len + 1; /* behind a number or a word, Jansson looks at one character more */
