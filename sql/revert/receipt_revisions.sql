@@ -6,6 +6,8 @@ begin;
 
 set local role receiptd_owner;
 
+drop trigger receipts_log_delete on inventory.receipts;
+drop trigger receipts_log_truncate on inventory.receipts;
 drop trigger receipts_keep_revision on inventory.receipts;
 drop trigger receipts_number_revision on inventory.receipts;
 drop function inventory.keep_revision();
