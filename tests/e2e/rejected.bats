@@ -13,7 +13,8 @@ setup() {
     load common
     use_instance rejected
     # Granted again, where a test that took it away has failed.
-    sql 'truncate inventory.rejected_receipts; grant insert on inventory.rejected_receipts to receiptd_writer'
+    sql 'truncate inventory.rejected_receipts; grant insert on inventory.rejected_receipts to receiptd_writer;
+        grant execute on function inventory.mark_superseded() to receiptd_writer'
     kept=0
     unit=rejected-$BATS_TEST_NUMBER
     example="{program_identifier: \"returns\", asn_number: \"SO00001234\", unit_identifier: \"$unit\"}"
@@ -192,6 +193,29 @@ expect_open() {
     else
         jq -e --arg count "$1" '.findings[] | select(.subject == "rejections") | .finding | startswith($count + " ")' <<<"$output"
     fi
+}
+
+# counts_unresolved COUNT: the metric of the worker that the test has started.
+counts_unresolved() {
+    python3 "$root/tests/faults/sockets.py" "$BATS_TEST_TMPDIR/socket" page metrics 3>&- | grep -qx "receiptd_unresolved_rejections $1"
+}
+
+@test "if looking up each open rejection fails, the metric counts all that are unresolved" {
+    # From the workers of the instance too, which would mark it.
+    sql 'revoke execute on function inventory.mark_superseded() from receiptd_writer'
+    receipt "$unit" 'del(.sku)' >"$sent"
+    post "@$sent"
+    expect 422
+    post "$(receipt "$unit")"
+    expect 201 created
+    set_worker_env
+    start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$BATS_TEST_TMPDIR/socket"
+    eventually counts_unresolved 1
+    sql 'grant execute on function inventory.mark_superseded() to receiptd_writer'
+    end_worker
+    start_worker "$BATS_TEST_TMPDIR/log" -- --listen "$BATS_TEST_TMPDIR/socket"
+    eventually counts_unresolved 0
+    end_worker
 }
 
 @test "repeats of a rejection are one problem, which a correction resolves" {
