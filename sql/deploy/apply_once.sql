@@ -34,8 +34,8 @@ as $$
 $$;
 
 -- Every update of a receipt passes here, with the rights of the role that updates: that is what decides who may do what. For the
--- service's own it is the hot path. So it has no condition, which PostgreSQL reads anew for every statement, and no search_path
--- of its own, which costs more than all that it does: each name is qualified instead.
+-- service's own it is the hot path. It has no condition, since PostgreSQL parses one again for every statement, and no
+-- search_path of its own, which would cost more than the rest of it: each name is qualified instead.
 --
 -- A delivery (revision counts one up, and a request id is given) is numbered by the service. Any other update is by hand:
 -- receipts_number_revision has to see it, whatever it says of revision. Only the owner may change what is about a version

@@ -257,13 +257,13 @@ comment on column inventory.rejected_receipts.unit_identifier is
 comment on column inventory.rejected_receipts.sender_headers is
   'The headers by which the sender identifies the delivery, as in receipts; null without any. Of several identical deliveries, those of the first. Example: {"x-optiturn-id": "2f6c1d0a", "x-optiturn-api-version": "1.0.0"}';
 comment on column inventory.rejected_receipts.digest is
-  'The first 16 bytes of the SHA-256 of api_key_name, a NUL, and body: two deliveries with the same digest are identical. Null after the body was changed. Example: 2cf24dba-5fb0-a30e-26e8-3b2ac5b9e29e';
+  'The first 16 bytes of the SHA-256 of api_key_name, a NUL, and body: two deliveries with the same digest are identical. If the body names a person who was erased before, that digest is hashed once more with a secret. Null after the body was changed. Example: 2cf24dba-5fb0-a30e-26e8-3b2ac5b9e29e';
 comment on column inventory.rejected_receipts.deliveries is
   'How many identical deliveries there were, this one included. Example: 6';
 comment on column inventory.rejected_receipts.last_received_at is
   'When the last of them arrived. Example: 2026-11-23 12:31:00.123456+00';
 comment on column inventory.rejected_receipts.repeat_request_ids is
-  'The request ids of the repeats, of the latest ten, oldest first; null: there was none. Example: {0b8e6a4c-93d1-4f27-8e5a-6c7d8e9f0a1b}';
+  'The request ids of the latest 100 repeats, oldest first; null without repeats. Example: {0b8e6a4c-93d1-4f27-8e5a-6c7d8e9f0a1b}';
 comment on column inventory.rejected_receipts.resolved_at is
   'When it was resolved, or when the service noticed that it was superseded; null until then. Example: 2026-11-24 08:30:00.654321+00';
 comment on column inventory.rejected_receipts.resolution is
